@@ -1,0 +1,1 @@
+//! From a verified model to an executable on a Burn device.

@@ -1,0 +1,1 @@
+//! The .jam language: text to checked program, formatter, error reports.

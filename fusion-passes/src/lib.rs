@@ -1,0 +1,1 @@
+//! Fusion strategies (several models to one) and passes (one model to one).

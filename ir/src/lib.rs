@@ -1,0 +1,1 @@
+//! The intermediate representation: typed graphs with named axes, weight plans, recipes and diagnostics.

@@ -1,0 +1,1 @@
+//! Checkpoints, tokens, data, training, decoding and evaluation.
