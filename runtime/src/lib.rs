@@ -1,1 +1,7 @@
 //! Checkpoints, tokens, data, training, decoding and evaluation.
+
+pub mod error;
+pub mod images;
+pub mod tokens;
+
+pub use error::{Error, Result};

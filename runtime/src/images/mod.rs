@@ -1,0 +1,1 @@
+//! Pictures: in and out as PNG and JPEG, resized and cropped, and sheets of many.
