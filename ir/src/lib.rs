@@ -1,4 +1,39 @@
-//! The intermediate representation: typed graphs with named axes, weight plans, recipes and diagnostics.
+//! The intermediate representation of JAM.
+//!
+//! The central type is [`Model`]: named [`Axis`]es, [`Block`]s of [`Statement`]s over typed
+//! [`Value`]s, a main block, and for every weight a [`Plan`] that says where its numbers come
+//! from. A fused model is a graph and a weight plan, like any other.
+//!
+//! - **Named axes.** Every axis has a [`Role`]; a weight is declared by its sides,
+//!   `[width -> head, key]`. Strategies are rules over sides and roles, never over tensor names.
+//! - **Blocks and calls.** A model of 32 layers is one block and 32 calls; the weight `attn.q` of
+//!   the call at `layers.3` is `layers.3.attn.q`.
+//! - **Spans.** What came from a program remembers where, so that a late error still points at
+//!   the source.
+//! - **Implicit inputs.** A run gives the main block tokens and, where there is padding, a mask;
+//!   `positions`, `rotary` and `attention` read positions and mask from the run.
+//!
+//! This crate knows no files, no device and no command line. [`recipe`] holds what a program asks
+//! for beside models, as plain data.
 
+mod axis;
 pub mod diagnostic;
+mod model;
+mod op;
+mod plan;
+pub mod recipe;
 pub mod span;
+mod strategy;
+mod tokens;
+mod types;
+
+pub use axis::{Axis, AxisId, Role};
+pub use diagnostic::Diagnostic;
+pub use model::{Block, Model, Param, ParamId, Statement, Value, ValueId, Weight, join_path};
+pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
+pub use plan::Plan;
+pub use recipe::{ModelRef, Program};
+pub use span::Span;
+pub use strategy::{SettingKind, SettingSignature, SettingValue, Settings, StrategySignature};
+pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
+pub use types::{DType, ValueType, WeightType};

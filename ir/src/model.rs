@@ -90,14 +90,23 @@ impl Block {
 
     /// Adds a parameter.
     pub fn param(&mut self, name: impl Into<String>, ty: WeightType, init: Plan) -> ParamId {
-        self.params.push(Param { name: name.into(), ty, init, span: None });
+        self.params.push(Param {
+            name: name.into(),
+            ty,
+            init,
+            span: None,
+        });
         ParamId(self.params.len() as u32 - 1)
     }
 
     /// Adds an operation and the value it defines.
     pub fn push(&mut self, name: impl Into<String>, ty: ValueType, op: Op) -> ValueId {
         let result = self.value(name, ty);
-        self.body.push(Statement { result, op, span: None });
+        self.body.push(Statement {
+            result,
+            op,
+            span: None,
+        });
         result
     }
 
@@ -170,13 +179,20 @@ impl Model {
 
     /// Adds an axis.
     pub fn add_axis(&mut self, name: impl Into<String>, size: Option<u64>, role: Role) -> AxisId {
-        self.axes.push(Axis { name: name.into(), size, role });
+        self.axes.push(Axis {
+            name: name.into(),
+            size,
+            role,
+        });
         AxisId(self.axes.len() as u32 - 1)
     }
 
     /// The first axis of this role.
     pub fn axis_with_role(&self, role: Role) -> Option<AxisId> {
-        self.axes.iter().position(|axis| axis.role == role).map(|index| AxisId(index as u32))
+        self.axes
+            .iter()
+            .position(|axis| axis.role == role)
+            .map(|index| AxisId(index as u32))
     }
 
     /// Every weight that the graph asks for: full name, the block that asks and its parameter, in
@@ -189,7 +205,9 @@ impl Model {
 
     /// Sizes of a weight's axes in storage order; `None` where one is symbolic.
     pub fn weight_shape(&self, ty: &WeightType) -> Option<Vec<u64>> {
-        ty.axes().map(|axis| self.axes.get(axis.0 as usize)?.size).collect()
+        ty.axes()
+            .map(|axis| self.axes.get(axis.0 as usize)?.size)
+            .collect()
     }
 }
 
@@ -204,7 +222,10 @@ fn collect_uses<'m>(
     uses: &mut IndexMap<String, &'m Param>,
 ) {
     for statement in &block.body {
-        if let Op::Call { block: callee, at, .. } = &statement.op {
+        if let Op::Call {
+            block: callee, at, ..
+        } = &statement.op
+        {
             if let (Some(callee), true) = (model.blocks.get(callee), depth < MAX_CALL_DEPTH) {
                 collect_uses(model, callee, &join_path(path, at), depth + 1, uses);
             }

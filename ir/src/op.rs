@@ -28,8 +28,12 @@ pub enum Activation {
 
 impl Activation {
     /// Every activation, in declaration order.
-    pub const ALL: [Activation; 4] =
-        [Activation::Relu, Activation::Gelu, Activation::GeluTanh, Activation::Silu];
+    pub const ALL: [Activation; 4] = [
+        Activation::Relu,
+        Activation::Gelu,
+        Activation::GeluTanh,
+        Activation::Silu,
+    ];
 
     /// The word of the text form and of the language.
     pub fn word(self) -> &'static str {

@@ -101,7 +101,10 @@ pub enum Plan {
 impl Plan {
     /// A weight of a source.
     pub fn load(source: impl Into<String>, name: impl Into<String>) -> Plan {
-        Plan::Load { source: source.into(), name: name.into() }
+        Plan::Load {
+            source: source.into(),
+            name: name.into(),
+        }
     }
 
     /// Visits every plan in it, itself first.

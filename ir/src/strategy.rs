@@ -75,6 +75,9 @@ pub struct StrategySignature {
 impl StrategySignature {
     /// The value of every setting where the program is silent.
     pub fn defaults(&self) -> Settings {
-        self.settings.iter().map(|s| (s.name.clone(), s.default.clone())).collect()
+        self.settings
+            .iter()
+            .map(|s| (s.name.clone(), s.default.clone()))
+            .collect()
     }
 }

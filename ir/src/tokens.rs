@@ -79,7 +79,11 @@ impl TokenLayout {
         TokenLayout {
             name: String::new(),
             size,
-            ranges: vec![TokenRange { kind: TokenKind::Text, start: 0, len: size }],
+            ranges: vec![TokenRange {
+                kind: TokenKind::Text,
+                start: 0,
+                len: size,
+            }],
             marks: IndexMap::new(),
             text: TextTokens::Ids,
             image: ImageTokens::Ids,
@@ -94,14 +98,22 @@ impl TokenLayout {
 
     /// The kind of a token id.
     pub fn kind(&self, id: u64) -> Option<TokenKind> {
-        let found = self.ranges.iter().find(|r| id >= r.start && id - r.start < r.len);
+        let found = self
+            .ranges
+            .iter()
+            .find(|r| id >= r.start && id - r.start < r.len);
         found.map(|range| range.kind)
     }
 
     /// Half-open ranges of the ids of a kind, ascending.
     pub fn rows(&self, kind: TokenKind) -> Vec<(u64, u64)> {
-        let of_kind = self.ranges.iter().filter(|range| range.kind == kind && range.len > 0);
-        of_kind.map(|range| (range.start, range.start + range.len)).collect()
+        let of_kind = self
+            .ranges
+            .iter()
+            .filter(|range| range.kind == kind && range.len > 0);
+        of_kind
+            .map(|range| (range.start, range.start + range.len))
+            .collect()
     }
 
     /// Tokens of one picture.
