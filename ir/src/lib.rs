@@ -17,6 +17,7 @@
 //! for beside models, as plain data.
 
 mod axis;
+pub mod decoder;
 pub mod diagnostic;
 mod model;
 mod op;
