@@ -225,10 +225,9 @@ fn collect_uses<'m>(
         if let Op::Call {
             block: callee, at, ..
         } = &statement.op
+            && let (Some(callee), true) = (model.blocks.get(callee), depth < MAX_CALL_DEPTH)
         {
-            if let (Some(callee), true) = (model.blocks.get(callee), depth < MAX_CALL_DEPTH) {
-                collect_uses(model, callee, &join_path(path, at), depth + 1, uses);
-            }
+            collect_uses(model, callee, &join_path(path, at), depth + 1, uses);
         }
         for param in statement.op.params() {
             if let Some(param) = block.params.get(param.0 as usize) {

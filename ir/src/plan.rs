@@ -139,10 +139,10 @@ impl Plan {
     pub fn sources(&self) -> Vec<String> {
         let mut sources: Vec<String> = Vec::new();
         self.for_each(&mut |plan| {
-            if let Plan::Load { source, .. } = plan {
-                if !sources.contains(source) {
-                    sources.push(source.clone());
-                }
+            if let Plan::Load { source, .. } = plan
+                && !sources.contains(source)
+            {
+                sources.push(source.clone());
             }
         });
         sources
