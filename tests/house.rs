@@ -1,0 +1,107 @@
+//! The order of the house: who may import whom, what every file has, how long one may be.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What each crate of the house may import, by folder and package name.
+const IMPORTS: [(&str, &str, &[&str]); 6] = [
+    ("ir", "jam-ir", &[]),
+    ("dsl", "jam-dsl", &["jam-ir"]),
+    ("fusion-passes", "jam-fusion-passes", &["jam-ir"]),
+    ("backends", "jam-backends", &["jam-ir"]),
+    ("runtime", "jam-runtime", &["jam-ir", "jam-backends"]),
+    (
+        ".",
+        "jamc",
+        &["jam-ir", "jam-dsl", "jam-fusion-passes", "jam-backends", "jam-runtime"],
+    ),
+];
+
+/// Longest file that one holds in mind, in lines.
+const LONGEST: usize = 700;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file of the house.
+fn rust_files() -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let rooms = ["src", "dsl", "ir", "fusion-passes", "backends", "runtime", "tests", "examples"];
+    let mut folders: Vec<PathBuf> = rooms.iter().map(|room| root().join(room)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 20, "the walk found the house");
+    files
+}
+
+/// Names in the dependency tables of a manifest, but for those of tests.
+fn dependencies(manifest: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]")
+                && !line.contains("dev-")
+                && !line.contains("workspace");
+        } else if inside {
+            let name = line.split(['.', '=', ' ']).next();
+            names.extend(name.filter(|name| !name.is_empty()).map(str::to_owned));
+        }
+    }
+    names
+}
+
+#[test]
+fn imports_run_downward_only() {
+    for (folder, package, allowed) in IMPORTS {
+        let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
+        assert!(manifest.contains(&format!("name = \"{package}\"")), "{folder} is {package}");
+        for name in dependencies(&manifest).iter().filter(|name| name.starts_with("jam-")) {
+            assert!(allowed.contains(&name.as_str()), "{package} must not import {name}");
+        }
+    }
+}
+
+#[test]
+fn the_ir_knows_no_files_no_device_and_no_command_line() {
+    let manifest = fs::read_to_string(root().join("ir/Cargo.toml")).unwrap();
+    for name in dependencies(&manifest) {
+        let foreign = ["burn", "cubecl", "clap", "pest", "safetensors"];
+        assert!(!foreign.iter().any(|start| name.starts_with(start)), "jam-ir imports {name}");
+    }
+    for file in rust_files().iter().filter(|file| file.starts_with(root().join("ir/src"))) {
+        let text = fs::read_to_string(file).unwrap();
+        assert!(!text.contains("std::fs"), "{} reads files", file.display());
+    }
+}
+
+#[test]
+fn every_file_says_what_it_holds_and_is_of_a_length_one_holds_in_mind() {
+    let mut wrong = BTreeMap::new();
+    for file in rust_files() {
+        let text = fs::read_to_string(&file).unwrap();
+        if !text.starts_with("//!") {
+            wrong.insert(file.clone(), "does not begin with `//!`".to_owned());
+        }
+        let lines = text.lines().count();
+        if lines > LONGEST {
+            wrong.insert(file.clone(), format!("has {lines} lines, more than {LONGEST}"));
+        }
+        let name = file.file_stem().unwrap().to_string_lossy();
+        if ["utils", "util", "base", "helpers", "misc", "common"].contains(&&*name) {
+            wrong.insert(file.clone(), "has a name that says nothing".to_owned());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
