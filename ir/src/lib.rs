@@ -19,14 +19,17 @@
 mod axis;
 pub mod decoder;
 pub mod diagnostic;
+pub mod infer;
 mod model;
 mod op;
 mod plan;
+pub mod plan_shape;
 pub mod recipe;
 pub mod span;
 mod strategy;
 mod tokens;
 mod types;
+pub mod verify;
 
 pub use axis::{Axis, AxisId, Role};
 pub use diagnostic::Diagnostic;

@@ -1,0 +1,127 @@
+//! Axes, token layout and context.
+
+use std::collections::HashSet;
+
+use super::{Place, Problems};
+use crate::{Model, Op, Role};
+
+/// Names, roles and sizes of axes.
+pub(super) fn check_axes(model: &Model, problems: &mut Problems) {
+    let mut names = HashSet::new();
+    for axis in &model.axes {
+        let mut report =
+            |message: String| problems.add(Place::Axis(axis.name.clone()), None, message);
+        if axis.name.is_empty() {
+            report("an axis has no name".to_owned());
+        }
+        if !names.insert(axis.name.as_str()) {
+            report("two axes have this name".to_owned());
+        }
+        match (axis.role.is_symbolic(), axis.size) {
+            (true, Some(size)) => report(format!(
+                "an axis of role {} has no size before a run, but this one has {size}",
+                axis.role.word()
+            )),
+            (false, None) => report(format!("an axis of role {} has a size", axis.role.word())),
+            (false, Some(0)) => report("an axis has at least one entry".to_owned()),
+            _ => {}
+        }
+    }
+    for role in [Role::Batch, Role::Time] {
+        let count = model.axes.iter().filter(|axis| axis.role == role).count();
+        if count != 1 {
+            let message = format!("there are {count} axes of role {}, not one", role.word());
+            problems.add(Place::Model, None, message);
+        }
+    }
+}
+
+/// Ranges, marks and size of the vocabulary.
+pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
+    let tokens = &model.tokens;
+    let mut report = |message: String| problems.add(Place::Tokens, None, message);
+    if tokens.size == 0 || tokens.size > u64::from(u32::MAX) {
+        report(format!(
+            "a vocabulary has between 1 and 2^32 - 1 ids, not {}",
+            tokens.size
+        ));
+    }
+    let mut next = Some(0u64);
+    for range in &tokens.ranges {
+        if next.is_some_and(|next| next != range.start) {
+            report(format!(
+                "the range of {:?} ids starts at {}, not at {}, where the one before it ends",
+                range.kind,
+                range.start,
+                next.unwrap_or(0)
+            ));
+        }
+        next = range.start.checked_add(range.len);
+    }
+    if next != Some(tokens.size) {
+        report(format!(
+            "the ranges of ids end at {}, not at {}, the size of the vocabulary",
+            next.map_or("more than 64 bits".to_owned(), |end| end.to_string()),
+            tokens.size
+        ));
+    }
+    for (name, id) in &tokens.marks {
+        if *id >= tokens.size {
+            report(format!("mark `{name}` has id {id}, beyond the vocabulary"));
+        }
+    }
+    if tokens.grid > u64::from(u16::MAX) {
+        report(format!(
+            "a picture of {} x {} tokens is too large",
+            tokens.grid, tokens.grid
+        ));
+    }
+    for axis in &model.axes {
+        if axis.role == Role::Vocab && axis.size.is_some_and(|size| size != tokens.size) {
+            let message = format!(
+                "the axis has {} rows, but the vocabulary has {} ids",
+                axis.size.unwrap_or(0),
+                tokens.size
+            );
+            problems.add(Place::Axis(axis.name.clone()), None, message);
+        }
+    }
+}
+
+/// The context, and the rows of position tables that it needs.
+pub(super) fn check_context(model: &Model, problems: &mut Problems) {
+    if model.context == Some(0) {
+        problems.add(Place::Model, None, "a context has at least one token");
+    }
+    for block in std::iter::once(&model.main).chain(model.blocks.values()) {
+        for statement in &block.body {
+            let Op::Positions { table, offset, .. } = &statement.op else {
+                continue;
+            };
+            let Some(param) = block.params.get(table.0 as usize) else {
+                continue; // Reported with the block.
+            };
+            let axis = param.ty.input.first();
+            let rows = axis.and_then(|axis| model.axes.get(axis.0 as usize)?.size);
+            let place = Place::Param {
+                block: block.name.clone(),
+                param: param.name.clone(),
+            };
+            let Some(context) = model.context else {
+                let message = "a table of positions bounds the context, but none is given";
+                problems.add(place, statement.span, message);
+                continue;
+            };
+            let needed = context.checked_add(*offset);
+            if let Some(rows) = rows
+                && needed.is_none_or(|needed| needed > rows)
+            {
+                let message = format!(
+                    "a context of {context} tokens from row {offset} on needs more than the \
+                     {rows} rows of the position table"
+                );
+                problems.add(place, statement.span, message);
+            }
+        }
+    }
+}
