@@ -19,6 +19,7 @@
 mod axis;
 pub mod decoder;
 pub mod diagnostic;
+pub mod generate;
 pub mod infer;
 mod model;
 mod op;
@@ -27,6 +28,7 @@ pub mod plan_shape;
 pub mod recipe;
 pub mod span;
 mod strategy;
+pub mod text;
 mod tokens;
 mod types;
 pub mod verify;

@@ -18,8 +18,9 @@ pub(super) fn check_weights(model: &Model, problems: &mut Problems) {
     let mut total: u64 = 0;
     let mut fits = true;
     for (name, param) in &uses {
-        let mut report =
-            |message: String| problems.add(Place::Weight(name.clone()), param.span, message);
+        let span = model.weights.get(name).and_then(|weight| weight.span);
+        let span = span.or(param.span);
+        let mut report = |message: String| problems.add(Place::Weight(name.clone()), span, message);
         let shape = model.weight_shape(&param.ty);
         if let Some(shape) = &shape {
             let elements = shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size));
