@@ -17,9 +17,12 @@
 //! for beside models, as plain data.
 
 mod axis;
+pub mod count;
 pub mod decoder;
 pub mod diagnostic;
+pub mod dot;
 pub mod generate;
+pub mod headers;
 pub mod infer;
 mod model;
 mod op;

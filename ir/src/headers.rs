@@ -1,0 +1,391 @@
+//! A model against the tensors of a checkpoint, by names, shapes and element types alone: what is
+//! missing, surplus or of another shape is said before a byte of weights is read.
+//!
+//! Whoever reads the headers has already given every tensor the name that it has in JAM; the name
+//! that it has in its file is kept for the reports.
+
+use std::collections::{HashMap, HashSet};
+
+use indexmap::IndexMap;
+
+use crate::diagnostic::{Diagnostics, Severity};
+use crate::{DType, Diagnostic, Model, Param, Span};
+
+/// A tensor that a checkpoint has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundTensor {
+    /// Its name in JAM: `layers.0.attn.q`.
+    pub name: String,
+    /// Its name in the file: `model.layers.0.self_attn.q_proj.weight`; may be the same.
+    pub stored: String,
+    /// Sizes of its axes in the JAM layout (input side, then output side); the axes of a side may
+    /// be folded into one.
+    pub shape: Vec<u64>,
+    /// Its element type as the file names it: `BF16`, `f32`.
+    pub dtype: String,
+}
+
+/// Compares what a model asks for with what the checkpoint `source` has.
+///
+/// `at` is the place in the program that names the checkpoint. The same thing found in many layers
+/// is one report. Missing, surplus, doubled and mis-shaped tensors and element types that cannot be
+/// read are errors; a float type other than the model's is a note, for it is converted.
+pub fn compare(
+    model: &Model,
+    source: &str,
+    at: Option<Span>,
+    found: impl IntoIterator<Item = FoundTensor>,
+) -> Diagnostics {
+    let uses = model.weight_uses();
+    let mut comparison = Comparison {
+        model,
+        source,
+        at,
+        missing: IndexMap::new(),
+        faults: IndexMap::new(),
+        converted: IndexMap::new(),
+    };
+    let mut seen: HashSet<String> = HashSet::new();
+    let mut surplus: Vec<FoundTensor> = Vec::new();
+    for tensor in found {
+        match uses.get(&tensor.name) {
+            _ if !seen.insert(tensor.name.clone()) => {
+                let message = format!("`{source}` has {} twice", tensor.shown());
+                let place = uses.get(&tensor.name).and_then(|param| param.span);
+                comparison.fault(message, place.or(at), &tensor);
+            }
+            Some(param) => comparison.check(param, &tensor),
+            None => surplus.push(tensor),
+        }
+    }
+    for (name, param) in &uses {
+        if !seen.contains(name) {
+            let missing = &mut comparison.missing;
+            let group = missing.entry(pattern(name)).or_default();
+            group.push((name.clone(), param));
+        }
+    }
+    comparison.report(surplus)
+}
+
+impl FoundTensor {
+    /// Its name as reports show it.
+    fn shown(&self) -> String {
+        match self.name == self.stored {
+            true => format!("`{}`", self.name),
+            false => format!("`{}` (stored as `{}`)", self.name, self.stored),
+        }
+    }
+}
+
+/// A name with `*` for every number in its path: what the layers of a model share.
+fn pattern(name: &str) -> String {
+    let word = |word: &str| match word.bytes().all(|byte| byte.is_ascii_digit()) {
+        true => "*".to_owned(),
+        false => word.to_owned(),
+    };
+    name.split('.').map(word).collect::<Vec<_>>().join(".")
+}
+
+/// `, and 31 more like it`
+fn and_more(count: usize) -> String {
+    match count {
+        0 | 1 => String::new(),
+        _ => format!(", and {} more like it", count - 1),
+    }
+}
+
+/// One kind of fault, and how many tensors have it.
+struct Fault {
+    first: String,
+    span: Option<Span>,
+    count: usize,
+}
+
+struct Comparison<'m> {
+    model: &'m Model,
+    source: &'m str,
+    at: Option<Span>,
+    /// Weights that are not there, by pattern.
+    missing: IndexMap<String, Vec<(String, &'m Param)>>,
+    /// Faults of tensors that are there, by pattern and kind.
+    faults: IndexMap<String, Fault>,
+    /// Tensors of another float type: the model's, the file's, how many.
+    converted: IndexMap<(DType, DType), usize>,
+}
+
+impl<'m> Comparison<'m> {
+    fn fault(&mut self, message: String, span: Option<Span>, tensor: &FoundTensor) {
+        let key = format!(
+            "{} {:?} {}",
+            pattern(&tensor.name),
+            tensor.shape,
+            tensor.dtype
+        );
+        let fault = self.faults.entry(key).or_insert(Fault {
+            first: message,
+            span,
+            count: 0,
+        });
+        fault.count += 1;
+    }
+
+    /// Shape and type of a tensor that is asked for.
+    fn check(&mut self, param: &Param, tensor: &FoundTensor) {
+        let span = param.span.or(self.at);
+        let (shown, source) = (tensor.shown(), self.source);
+        if let Some(wanted) = self.model.weight_shape(&param.ty) {
+            let (input, output) = wanted.split_at(param.ty.input.len().min(wanted.len()));
+            if !folds_to(input, output, &tensor.shape) {
+                let axes = crate::infer::axes_text;
+                let mut sides = axes(self.model, &param.ty.output);
+                if !input.is_empty() {
+                    sides = format!("{} -> {sides}", axes(self.model, &param.ty.input));
+                }
+                let message = format!(
+                    "{shown} is {:?} in `{source}`, but the model asks for [{sides}], which is \
+                     {wanted:?}",
+                    tensor.shape
+                );
+                self.fault(message, span, tensor);
+                return;
+            }
+        }
+        match DType::from_word(&tensor.dtype.to_lowercase()) {
+            Some(dtype) if dtype == param.ty.dtype => {}
+            Some(dtype) if dtype.is_float() && param.ty.dtype.is_float() => {
+                let key = (param.ty.dtype, dtype);
+                *self.converted.entry(key).or_default() += 1;
+            }
+            _ => {
+                let message = format!(
+                    "{shown} is of type {} in `{source}`, where a weight is f32, f16 or bf16",
+                    tensor.dtype
+                );
+                self.fault(message, span, tensor);
+            }
+        }
+    }
+
+    fn diagnostic(&self, severity: Severity, span: Option<Span>, message: String) -> Diagnostic {
+        let Some(span) = span.or(self.at) else {
+            return Diagnostic::placeless(severity, message);
+        };
+        let diagnostic = Diagnostic::new(severity, span, message);
+        match self.at.filter(|at| *at != span) {
+            Some(at) => diagnostic.label(at, "the weights are named here"),
+            None => diagnostic,
+        }
+    }
+
+    fn report(self, surplus: Vec<FoundTensor>) -> Diagnostics {
+        let mut list = Diagnostics::new();
+        let source = self.source;
+        // Patterns of what is left over on one side explain what is missing on the other.
+        let mut left_over: IndexMap<String, Vec<&FoundTensor>> = IndexMap::new();
+        for tensor in &surplus {
+            let group = left_over.entry(pattern(&tensor.name)).or_default();
+            group.push(tensor);
+        }
+        let missing_patterns: Vec<&String> = self.missing.keys().collect();
+        let left_over_patterns: Vec<&String> = left_over.keys().collect();
+        let mut shown: HashMap<&str, &str> = HashMap::new();
+        for (pattern, group) in &left_over {
+            shown.insert(pattern, &group[0].name);
+        }
+        for (pattern, group) in &self.missing {
+            let (name, param) = &group[0];
+            let more = and_more(group.len());
+            let message = format!("`{source}` has no `{name}`{more}");
+            let mut diagnostic = self
+                .diagnostic(Severity::Error, param.span, message)
+                .code("missing-weight");
+            if let Some(near) = nearest(pattern, &left_over_patterns) {
+                let near = shown.get(near).copied().unwrap_or(near);
+                diagnostic = diagnostic.note(format!("it has `{near}`: was that meant?"));
+            }
+            list.push(diagnostic);
+        }
+        for (pattern, group) in &left_over {
+            let more = and_more(group.len());
+            let message = format!(
+                "`{source}` has {}{more}, which the model does not ask for",
+                group[0].shown()
+            );
+            let mut diagnostic = self
+                .diagnostic(Severity::Error, None, message)
+                .code("surplus-weight");
+            if let Some(near) = nearest(pattern, &missing_patterns) {
+                let name = &self.missing[near][0].0;
+                diagnostic = diagnostic.note(format!("the model asks for `{name}`"));
+            }
+            list.push(diagnostic);
+        }
+        for fault in self.faults.values() {
+            let message = format!("{}{}", fault.first, and_more(fault.count));
+            let diagnostic = self.diagnostic(Severity::Error, fault.span, message);
+            list.push(diagnostic.code("misfit-weight"));
+        }
+        for ((wanted, dtype), count) in &self.converted {
+            let message = format!(
+                "{count} tensors of `{source}` are {}, the model's are {}; they are converted",
+                dtype.word(),
+                wanted.word()
+            );
+            list.push(self.diagnostic(Severity::Note, None, message));
+        }
+        list
+    }
+}
+
+/// Whether a shape is `input` then `output`, with the axes of a side folded into one or not.
+fn folds_to(input: &[u64], output: &[u64], found: &[u64]) -> bool {
+    let fold = |side: &[u64]| -> Option<Vec<u64>> {
+        if side.is_empty() {
+            return Some(Vec::new());
+        }
+        let product = side
+            .iter()
+            .try_fold(1u64, |product, size| product.checked_mul(*size))?;
+        Some(vec![product])
+    };
+    let folded = |side: &[u64]| [Some(side.to_vec()), fold(side)];
+    folded(input).into_iter().flatten().any(|input| {
+        let outputs = folded(output).into_iter().flatten();
+        let mut whole = outputs.map(|output| [input.as_slice(), &output].concat());
+        whole.any(|shape| shape == found)
+    })
+}
+
+/// The pattern that is most like `wanted`, if one is like enough to be what was meant.
+fn nearest<'p>(wanted: &str, patterns: &[&'p String]) -> Option<&'p str> {
+    let scored = patterns.iter().map(|pattern| {
+        (
+            strsim::normalized_damerau_levenshtein(wanted, pattern),
+            *pattern,
+        )
+    });
+    // Of equals the first: `max_by` would take the last.
+    let best = scored.fold(None, |best: Option<(f64, &String)>, next| match best {
+        Some(best) if best.0 >= next.0 => Some(best),
+        _ => Some(next),
+    });
+    best.filter(|(score, _)| *score >= 0.6)
+        .map(|(_, pattern)| pattern.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::TokenLayout;
+    use crate::decoder::{DecoderConfig, decoder_only};
+    use crate::span::FileId;
+
+    fn model() -> Model {
+        let mut model = decoder_only(&DecoderConfig::opt(TokenLayout::bare(20), 16, 8, 3, 2, 12));
+        let block = &mut model.blocks["decoder"];
+        for (index, param) in block.params.iter_mut().enumerate() {
+            param.span = Some(place(index as u32));
+        }
+        model
+    }
+
+    fn place(start: u32) -> Span {
+        Span::new(FileId(0), start, start + 1)
+    }
+
+    /// Exactly what the model asks for.
+    fn whole(model: &Model) -> Vec<FoundTensor> {
+        let uses = model.weight_uses().into_iter();
+        uses.map(|(name, param)| FoundTensor {
+            stored: name.clone(),
+            name,
+            shape: model.weight_shape(&param.ty).unwrap(),
+            dtype: "F32".to_owned(),
+        })
+        .collect()
+    }
+
+    fn messages(model: &Model, found: Vec<FoundTensor>) -> Vec<Diagnostic> {
+        let at = Some(place(100));
+        compare(model, "weights/llm", at, found)
+            .into_iter()
+            .collect()
+    }
+
+    #[test]
+    fn what_fits_says_nothing_folded_or_not() {
+        let model = model();
+        let mut found = whole(&model);
+        assert_eq!(messages(&model, found.clone()), []);
+        for tensor in &mut found {
+            match tensor.name.rsplit_once("attn.") {
+                Some((_, "q" | "out")) => tensor.shape = vec![8, 8],
+                Some((_, "q_bias")) => tensor.shape = vec![8],
+                _ => {}
+            }
+        }
+        assert_eq!(messages(&model, found), []);
+    }
+
+    #[test]
+    fn missing_and_surplus_tensors_are_grouped_and_explain_one_another() {
+        let model = model();
+        let mut found = whole(&model);
+        for tensor in &mut found {
+            if tensor.name.ends_with("mlp.up") {
+                tensor.name = tensor.name.replace("mlp.up", "mlp.upp");
+            }
+        }
+        found.retain(|tensor| tensor.name != "positions.table");
+        let reports = messages(&model, found);
+        assert_eq!(reports.len(), 3, "{reports:#?}");
+        assert_eq!(reports[0].message, "`weights/llm` has no `positions.table`");
+        assert_eq!(reports[0].span(), Some(place(100)));
+        assert_eq!(
+            reports[1].message,
+            "`weights/llm` has no `layers.0.mlp.up`, and 2 more like it"
+        );
+        assert_eq!(
+            reports[1].notes,
+            ["it has `layers.0.mlp.upp`: was that meant?"]
+        );
+        assert_ne!(reports[1].span(), Some(place(100)));
+        assert_eq!(reports[1].labels[1].span, place(100));
+        assert_eq!(
+            reports[2].message,
+            "`weights/llm` has `layers.0.mlp.upp` (stored as `layers.0.mlp.up`), and 2 more like \
+             it, which the model does not ask for"
+        );
+        assert_eq!(reports[2].notes, ["the model asks for `layers.0.mlp.up`"]);
+        assert!(reports.iter().all(Diagnostic::is_error));
+    }
+
+    #[test]
+    fn shapes_types_and_doubles() {
+        let model = model();
+        let mut found = whole(&model);
+        for tensor in &mut found {
+            match tensor.name.as_str() {
+                "embed.table" => tensor.dtype = "I64".to_owned(),
+                "layers.1.mlp.up" | "layers.2.mlp.up" => tensor.shape = vec![8, 13],
+                name if name.ends_with("bias") => tensor.dtype = "BF16".to_owned(),
+                _ => {}
+            }
+        }
+        found.push(found[1].clone());
+        let reports = messages(&model, found);
+        let texts: Vec<&str> = reports.iter().map(|r| r.message.as_str()).collect();
+        assert_eq!(
+            texts,
+            [
+                "`embed.table` is of type I64 in `weights/llm`, where a weight is f32, f16 or bf16",
+                "`layers.1.mlp.up` is [8, 13] in `weights/llm`, but the model asks for \
+                 [width -> hidden], which is [8, 12], and 1 more like it",
+                "`weights/llm` has `positions.table` twice",
+                "25 tensors of `weights/llm` are bf16, the model's are f32; they are converted",
+            ]
+        );
+        assert_eq!(reports[3].severity, Severity::Note);
+    }
+}
