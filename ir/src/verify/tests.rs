@@ -1,5 +1,7 @@
 //! Every kind of damage done to a valid graph is caught, at its place.
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::decoder::{DecoderConfig, decoder_only};
 use crate::{
@@ -47,6 +49,43 @@ fn axis(model: &Model, name: &str) -> AxisId {
     AxisId(index.unwrap() as u32)
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// Whatever number of a model is changed: the verifier answers, and a model that it accepts
+    /// is printed, parsed back, counted and drawn.
+    #[test]
+    fn any_changed_number_is_answered(
+        seed in 0u64..60,
+        which in any::<prop::sample::Index>(),
+        number in prop_oneof![
+            0u64..40,
+            Just(u64::from(u32::MAX)),
+            Just(u64::MAX),
+            Just(1 << 40),
+        ],
+    ) {
+        let ron = ron::to_string(&crate::generate::seeded(seed).model).unwrap();
+        let is_digit = |c: char| c.is_ascii_digit();
+        let starts: Vec<usize> = ron
+            .match_indices(is_digit)
+            .map(|(at, _)| at)
+            .filter(|at| *at == 0 || !ron.as_bytes()[at - 1].is_ascii_alphanumeric())
+            .collect();
+        let start = starts[which.index(starts.len())];
+        let len = ron[start..].find(|c| !is_digit(c)).unwrap_or(0);
+        let changed = format!("{}{number}{}", &ron[..start], &ron[start + len..]);
+        if let Ok(model) = ron::from_str::<Model>(&changed)
+            && verify(&model).is_ok()
+        {
+            let text = crate::text::print(&model);
+            prop_assert!(crate::text::parse(&text) == Ok(model.clone()), "{}", text);
+            prop_assert!(crate::count::count(&model, None).parameters > 0);
+            prop_assert!(!crate::dot::dot(&model).is_empty());
+        }
+    }
+}
+
 #[test]
 fn whole_models_pass() {
     verify(&opt()).unwrap();
@@ -90,7 +129,14 @@ fn damaged_tokens() {
     let damage = |m: &mut Model| m.tokens.ranges = vec![range(0, 19)];
     caught(opt(), damage, "tokens", "end at 19, not at 20");
     let damage = |m: &mut Model| m.tokens.ranges.push(range(20, u64::MAX));
-    caught(opt(), damage, "tokens", "more than 64 bits");
+    caught(opt(), damage, "tokens", "end at 18446744073709551635");
+    let damage = |m: &mut Model| {
+        m.tokens
+            .ranges
+            .splice(0..0, [range(0, u64::MAX)])
+            .for_each(drop)
+    };
+    caught(opt(), damage, "tokens", "not at 18446744073709551615");
     let damage = |m: &mut Model| m.tokens.size = 0;
     caught(opt(), damage, "tokens", "between 1 and");
     let damage = |m: &mut Model| m.tokens = TokenLayout::bare(21);

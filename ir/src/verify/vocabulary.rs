@@ -46,22 +46,20 @@ pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
             tokens.size
         ));
     }
-    let mut next = Some(0u64);
+    // Ends are of 128 bits: hostile ranges end beyond 64.
+    let mut end = 0u128;
     for range in &tokens.ranges {
-        if next.is_some_and(|next| next != range.start) {
+        if end != range.start.into() {
             report(format!(
-                "the range of {:?} ids starts at {}, not at {}, where the one before it ends",
-                range.kind,
-                range.start,
-                next.unwrap_or(0)
+                "the range of {:?} ids starts at {}, not at {end}, where the one before it ends",
+                range.kind, range.start
             ));
         }
-        next = range.start.checked_add(range.len);
+        end = u128::from(range.start) + u128::from(range.len);
     }
-    if next != Some(tokens.size) {
+    if end != tokens.size.into() {
         report(format!(
-            "the ranges of ids end at {}, not at {}, the size of the vocabulary",
-            next.map_or("more than 64 bits".to_owned(), |end| end.to_string()),
+            "the ranges of ids end at {end}, not at {}, the size of the vocabulary",
             tokens.size
         ));
     }
