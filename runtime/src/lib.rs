@@ -1,5 +1,6 @@
 //! Checkpoints, tokens, data, training, decoding and evaluation.
 
+pub mod checkpoints;
 pub mod error;
 pub mod images;
 pub mod tokens;

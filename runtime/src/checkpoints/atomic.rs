@@ -1,0 +1,177 @@
+//! Files and folders that are there whole or not at all.
+//!
+//! A file is written under a temporary name beside its own, flushed to the disk, then renamed. A folder is
+//! filled under a temporary name, and takes its place when it is complete; what stood there before is
+//! gone only after that.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::{Error, Result};
+
+/// Tells apart the temporary names of one process.
+static COUNTER: AtomicU64 = AtomicU64::new(0);
+
+/// A name beside `path` that no other writer uses: hidden, on the same file system.
+pub(crate) fn temporary_beside(path: &Path) -> PathBuf {
+    let name = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    path.with_file_name(format!(".{name}.{}-{count}.tmp", std::process::id()))
+}
+
+/// Writes `bytes` to `path`: temporary name, flush, rename. Missing parent folders are made.
+///
+/// # Errors
+/// When a folder or the file cannot be written; the old file, if any, is then still there.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        fs::create_dir_all(parent).map_err(|error| Error::io("make the folder", parent, error))?;
+    }
+    let temporary = temporary_beside(path);
+    let written = File::create(&temporary)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_all()))
+        .and_then(|()| fs::rename(&temporary, path));
+    written.map_err(|error| {
+        // The error that is told is the first one; a left-over hidden file does no harm.
+        let _ = fs::remove_file(&temporary);
+        Error::io("write", path, error)
+    })
+}
+
+/// Makes the names in a folder last, where the system can (elsewhere renames are ordered anyway).
+pub(crate) fn sync_folder(path: &Path) {
+    if let Ok(folder) = File::open(path) {
+        let _ = folder.sync_all();
+    }
+}
+
+/// A folder being filled under a temporary name. Dropped without [`AtomicFolder::commit`], it vanishes.
+#[derive(Debug)]
+pub struct AtomicFolder {
+    target: PathBuf,
+    temporary: PathBuf,
+    committed: bool,
+}
+
+impl AtomicFolder {
+    /// An empty folder that will stand at `target`. Missing parent folders are made.
+    ///
+    /// # Errors
+    /// When the temporary folder cannot be made.
+    pub fn create(target: &Path) -> Result<Self> {
+        let temporary = temporary_beside(target);
+        fs::create_dir_all(&temporary)
+            .map_err(|error| Error::io("make the folder", &temporary, error))?;
+        Ok(Self {
+            target: target.to_owned(),
+            temporary,
+            committed: false,
+        })
+    }
+
+    /// Where to write for now.
+    pub fn path(&self) -> &Path {
+        &self.temporary
+    }
+
+    /// Where it will stand.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Flushes every file, then puts the folder in its place. A folder that stood there is replaced.
+    ///
+    /// # Errors
+    /// When a file cannot be flushed or the folder not renamed; what stood there before then stands there
+    /// again.
+    pub fn commit(mut self) -> Result<()> {
+        sync_tree(&self.temporary)?;
+        let rename = |from: &Path, to: &Path| {
+            fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
+        };
+        if self.target.exists() {
+            let old = temporary_beside(&self.target);
+            rename(&self.target, &old)?;
+            if let Err(error) = rename(&self.temporary, &self.target) {
+                rename(&old, &self.target)?;
+                return Err(error);
+            }
+            fs::remove_dir_all(&old).map_err(|error| Error::io("remove", &old, error))?;
+        } else {
+            rename(&self.temporary, &self.target)?;
+        }
+        self.committed = true;
+        if let Some(parent) = self.target.parent() {
+            sync_folder(parent);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for AtomicFolder {
+    fn drop(&mut self) {
+        if !self.committed {
+            let _ = fs::remove_dir_all(&self.temporary);
+        }
+    }
+}
+
+/// Flushes every file of a folder, and of the folders in it.
+fn sync_tree(folder: &Path) -> Result<()> {
+    let failed = |error| Error::io("flush", folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let kind = entry.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            sync_tree(&entry.path())?;
+        } else if kind.is_file() {
+            File::open(entry.path())
+                .and_then(|file| file.sync_all())
+                .map_err(|error| Error::io("flush", &entry.path(), error))?;
+        }
+    }
+    sync_folder(folder);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_leaves_no_other_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/er/a.txt");
+        write_file(&path, b"one").unwrap();
+        write_file(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_appears_only_when_it_is_complete() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        {
+            let draft = AtomicFolder::create(&target).unwrap();
+            fs::write(draft.path().join("half"), b"x").unwrap();
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        for round in [b"first", b"again"] {
+            let draft = AtomicFolder::create(&target).unwrap();
+            fs::create_dir(draft.path().join("sub")).unwrap();
+            fs::write(draft.path().join("sub/file"), round).unwrap();
+            draft.commit().unwrap();
+            assert_eq!(fs::read(target.join("sub/file")).unwrap(), round);
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}

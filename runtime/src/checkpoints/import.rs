@@ -1,0 +1,472 @@
+//! Models that a Hugging Face `config.json` describes: their sizes, their graph, their `.jam` source.
+//!
+//! Known are OPT (with and without biases and norm weights, so CM3leon-shaped models too, and the post-norm
+//! 350M variant), LLaMA (grouped key/value heads, tied or not) and GPT-2. What a configuration asks for and
+//! this file does not know is an error, never left out in silence.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
+use jam_ir::{Activation, DType, RotaryLayout, TokenLayout};
+use serde_json::Value;
+
+use super::names::{HuggingFaceWeights, NameTable, Sizes};
+use super::{CheckpointReader, WeightSource};
+use crate::{Error, Result};
+
+/// Name of the file with a model's configuration.
+pub const CONFIG_FILE: &str = "config.json";
+/// The longest configuration that is read, in bytes (vocabularies inside it count).
+const MAX_CONFIG_BYTES: u64 = 16_000_000;
+/// The largest size that is believed: no model comes near it, and products of four fit 64 bits.
+const MAX_SIZE: u64 = 1 << 30;
+
+/// A `config.json` that was understood.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImportedConfig {
+    /// `model_type` as the file has it.
+    pub model_type: String,
+    /// The model, without a source for its weights.
+    pub decoder: DecoderConfig,
+    /// Whether the matrices of attention have biases.
+    pub attention_bias: bool,
+    /// Whether the matrices of the feed-forward part have biases.
+    pub mlp_bias: bool,
+}
+
+impl ImportedConfig {
+    /// Reads the `config.json` of a folder.
+    ///
+    /// # Errors
+    /// When there is none, or it asks for what is not known.
+    pub fn read(folder: &Path) -> Result<Self> {
+        let path = folder.join(CONFIG_FILE);
+        let failed = |error| Error::io("read", &path, error);
+        let size = fs::metadata(&path).map_err(failed)?.len();
+        if size > MAX_CONFIG_BYTES {
+            let message = format!("the file has {size} bytes; at most {MAX_CONFIG_BYTES} are read");
+            return Err(Error::new(message).with_path(&path));
+        }
+        let text = fs::read_to_string(&path).map_err(failed)?;
+        Self::from_json(&text).map_err(|error| error.with_path(&path))
+    }
+
+    /// Reads the text of a `config.json`.
+    ///
+    /// # Errors
+    /// When a size is missing or out of bounds, or it asks for what is not known.
+    pub fn from_json(text: &str) -> Result<Self> {
+        let json: Value = serde_json::from_str(text)
+            .map_err(|error| Error::new(format!("not a configuration: {error}")))?;
+        let config = Config { json };
+        match config.word("model_type")?.as_str() {
+            "opt" => config.opt(),
+            "llama" => config.llama(),
+            "gpt2" => config.gpt2(),
+            other => Err(
+                Error::new(format!("models of the type `{other}` are not known"))
+                    .with_help("known are opt, llama, gpt2"),
+            ),
+        }
+    }
+
+    /// The sizes that give the weights their shapes.
+    pub fn sizes(&self) -> Sizes {
+        let decoder = &self.decoder;
+        Sizes {
+            layers: decoder.layers,
+            vocab: decoder.tokens.size,
+            embed: decoder.embed_width.unwrap_or(decoder.width),
+            width: decoder.width,
+            heads: decoder.heads,
+            kv_heads: decoder.kv_heads,
+            head_dim: decoder.head_dim,
+            hidden: decoder.hidden,
+            positions: match decoder.positions {
+                PositionConfig::Learned { offset } => decoder.context + offset,
+                PositionConfig::Rotary { .. } => 0,
+            },
+            tied: decoder.tied,
+        }
+    }
+
+    /// The model as `.jam` source, with its weights in `weights`.
+    ///
+    /// # Errors
+    /// For the post-norm 350M variant of OPT, whose norms stand after the residual sums.
+    pub fn jam_source(&self, name: &str, weights: &str) -> Result<String> {
+        let d = &self.decoder;
+        if d.norm_place == NormPlace::After || d.embed_width.is_some() {
+            return Err(Error::new(
+                "an OPT model with norms after the residual sums (do_layer_norm_before: false) \
+                 or with a token table of another width (word_embed_proj_dim)",
+            )
+            .with_help("its weights can be read; `.jam` source is not written for it"));
+        }
+        let yes = |flag: bool| if flag { "yes" } else { "no" };
+        let mut norm_settings = match d.norm.eps {
+            1e-5 => String::new(),
+            eps => format!(", eps: {eps:e}"),
+        };
+        if !d.norm.affine {
+            norm_settings.push_str(", affine: no");
+        }
+        let norm = match d.norm.kind {
+            NormKind::Layer => "layer_norm",
+            NormKind::Rms => "rms_norm",
+        };
+        let mut heads = format!("heads: {}", d.heads);
+        if d.kv_heads != d.heads {
+            let _ = write!(heads, ", kv_heads: {}", d.kv_heads);
+        }
+        if d.head_dim * d.heads != d.width {
+            let _ = write!(heads, ", head_dim: {}", d.head_dim);
+        }
+        if let PositionConfig::Rotary { base, .. } = d.positions {
+            let _ = write!(heads, ", rotary: rotary(base: {})", number(base));
+        }
+        let gated = if d.gated { ", gated: yes" } else { "" };
+        let mut text = String::new();
+        let _ = write!(
+            text,
+            "// Written from the {CONFIG_FILE} of a `{}` model.\n\n\
+             block {name}_layer(x) {{\n\
+             \x20   norm1 = {norm}(x{norm_settings})\n\
+             \x20   attn  = attention(norm1, {heads}, mask: causal, bias: {})\n\
+             \x20   x     = x + attn\n\
+             \x20   norm2 = {norm}(x{norm_settings})\n\
+             \x20   mlp   = mlp(norm2, hidden: {}, act: {}{gated}, bias: {})\n\
+             \x20   x     = x + mlp\n\
+             }}\n\n\
+             model {name} {{\n\
+             \x20   tokens     = {}\n\
+             \x20   context    = {}\n\
+             \x20   width      = {}\n",
+            self.model_type,
+            yes(self.attention_bias),
+            d.hidden,
+            d.activation.word(),
+            yes(self.mlp_bias),
+            d.tokens.size,
+            d.context,
+            d.width,
+        );
+        match d.positions {
+            PositionConfig::Learned { offset } => {
+                let offset = match offset {
+                    0 => String::new(),
+                    offset => format!(", offset: {offset}"),
+                };
+                let _ = writeln!(
+                    text,
+                    "    x          = embed(tokens) + positions(learned{offset})"
+                );
+            }
+            PositionConfig::Rotary { .. } => {
+                let _ = writeln!(text, "    x          = embed(tokens)");
+            }
+        }
+        let _ = write!(
+            text,
+            "    repeat {} {{ x = {name}_layer(x) }}\n\
+             \x20   final_norm = {norm}(x{norm_settings})\n\
+             \x20   logits     = unembed(final_norm, tied: {})\n\
+             \x20   weights    = {}\n\
+             }}\n",
+            d.layers,
+            yes(d.tied),
+            quoted(weights),
+        );
+        Ok(text)
+    }
+}
+
+/// Opens the weights of a folder under JAM's names: a folder of JAM's own, or a Hugging Face folder whose
+/// `config.json` tells the architecture.
+///
+/// # Errors
+/// When there is no checkpoint, its architecture is not known, or tensors have other shapes than told.
+pub fn open_weights(folder: &Path) -> Result<Box<dyn WeightSource>> {
+    let reader = CheckpointReader::open(folder)?;
+    if !folder.join(CONFIG_FILE).is_file() || reader.tensors().contains_key("embed.table") {
+        return Ok(Box::new(reader));
+    }
+    let config = ImportedConfig::read(folder)?;
+    let table = NameTable::of(&config.model_type)?;
+    Ok(Box::new(HuggingFaceWeights::new(
+        reader,
+        &table,
+        &config.sizes(),
+    )?))
+}
+
+/// A whole number without a fraction, anything else as it is.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        format!("{value:.0}")
+    } else {
+        format!("{value}")
+    }
+}
+
+/// A string of the language.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// A configuration's fields, read with a reason when they are wrong.
+struct Config {
+    json: Value,
+}
+
+impl Config {
+    /// A field that is there and not `null`.
+    fn field(&self, name: &str) -> Option<&Value> {
+        self.json.get(name).filter(|value| !value.is_null())
+    }
+
+    fn wrong(name: &str, what: &str) -> Error {
+        Error::new(format!("`{name}` {what}"))
+    }
+
+    fn word(&self, name: &str) -> Result<String> {
+        let value = self
+            .field(name)
+            .ok_or_else(|| Self::wrong(name, "is missing"))?;
+        let word = value
+            .as_str()
+            .ok_or_else(|| Self::wrong(name, "is not a string"))?;
+        Ok(word.to_owned())
+    }
+
+    fn size(&self, name: &str) -> Result<u64> {
+        let value = self
+            .field(name)
+            .ok_or_else(|| Self::wrong(name, "is missing"))?;
+        value
+            .as_u64()
+            .filter(|size| (1..=MAX_SIZE).contains(size))
+            .ok_or_else(|| Self::wrong(name, &format!("is {value}, not a size from 1 to 2^30")))
+    }
+
+    fn size_or(&self, name: &str, default: u64) -> Result<u64> {
+        if self.field(name).is_some() {
+            self.size(name)
+        } else {
+            Ok(default)
+        }
+    }
+
+    fn flag_or(&self, name: &str, default: bool) -> Result<bool> {
+        match self.field(name) {
+            None => Ok(default),
+            Some(value) => value
+                .as_bool()
+                .ok_or_else(|| Self::wrong(name, "is not true or false")),
+        }
+    }
+
+    fn number_or(&self, name: &str, default: f64) -> Result<f64> {
+        match self.field(name) {
+            None => Ok(default),
+            Some(value) => value
+                .as_f64()
+                .filter(|x| x.is_finite() && *x > 0.0)
+                .ok_or_else(|| Self::wrong(name, &format!("is {value}, not a number above 0"))),
+        }
+    }
+
+    fn activation(&self, name: &str, default: Activation) -> Result<Activation> {
+        if self.field(name).is_none() {
+            return Ok(default);
+        }
+        match self.word(name)?.as_str() {
+            "relu" => Ok(Activation::Relu),
+            "gelu" => Ok(Activation::Gelu),
+            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
+            "silu" | "swish" => Ok(Activation::Silu),
+            other => Err(
+                Self::wrong(name, &format!("is `{other}`, which is not known"))
+                    .with_help("known are relu, gelu, gelu_new, silu"),
+            ),
+        }
+    }
+
+    /// Refuses a switch that changes the model in a way that is not built.
+    fn must_be(&self, name: &str, default: bool, wanted: bool) -> Result<()> {
+        if self.flag_or(name, default)? == wanted {
+            Ok(())
+        } else {
+            Err(Self::wrong(
+                name,
+                &format!("is {}, which is not built", !wanted),
+            ))
+        }
+    }
+
+    /// Stored precision, f32 where the file is silent.
+    fn dtype(&self) -> Result<DType> {
+        let name = if self.field("dtype").is_some() {
+            "dtype"
+        } else {
+            "torch_dtype"
+        };
+        if self.field(name).is_none() {
+            return Ok(DType::F32);
+        }
+        match self.word(name)?.as_str() {
+            "float32" | "float64" => Ok(DType::F32),
+            "float16" => Ok(DType::F16),
+            "bfloat16" => Ok(DType::BF16),
+            other => Err(Self::wrong(
+                name,
+                &format!("is `{other}`, which is not known"),
+            )),
+        }
+    }
+
+    /// Query heads, and features of a head where the width is divided among them.
+    fn divided(&self, width: u64, heads: u64) -> Result<u64> {
+        if width.is_multiple_of(heads) {
+            Ok(width / heads)
+        } else {
+            Err(Error::new(format!(
+                "a width of {width} is not divided by {heads} heads"
+            )))
+        }
+    }
+
+    fn opt(&self) -> Result<ImportedConfig> {
+        let width = self.size("hidden_size")?;
+        let heads = self.size("num_attention_heads")?;
+        let vocab = TokenLayout::bare(self.size("vocab_size")?);
+        let context = self.size("max_position_embeddings")?;
+        let layers = self.size("num_hidden_layers")?;
+        let mut decoder =
+            DecoderConfig::opt(vocab, context, width, layers, heads, self.size("ffn_dim")?);
+        decoder.head_dim = self.divided(width, heads)?;
+        decoder.activation = self.activation("activation_function", Activation::Relu)?;
+        decoder.biases = self.flag_or("enable_bias", true)?;
+        decoder.norm.affine = self.flag_or("layer_norm_elementwise_affine", true)?;
+        decoder.norm.bias = decoder.norm.affine;
+        decoder.tied = self.flag_or("tie_word_embeddings", true)?;
+        decoder.dtype = self.dtype()?;
+        let embed = self.size_or("word_embed_proj_dim", width)?;
+        decoder.embed_width = (embed != width).then_some(embed);
+        if self.flag_or("do_layer_norm_before", true)? {
+            self.must_be("_remove_final_layer_norm", false, false)?;
+        } else {
+            decoder.norm_place = NormPlace::After;
+        }
+        let biases = decoder.biases;
+        Ok(ImportedConfig {
+            model_type: "opt".to_owned(),
+            decoder,
+            attention_bias: biases,
+            mlp_bias: biases,
+        })
+    }
+
+    fn llama(&self) -> Result<ImportedConfig> {
+        let width = self.size("hidden_size")?;
+        let heads = self.size("num_attention_heads")?;
+        let vocab = TokenLayout::bare(self.size("vocab_size")?);
+        let context = self.size("max_position_embeddings")?;
+        let layers = self.size("num_hidden_layers")?;
+        let hidden = self.size("intermediate_size")?;
+        let mut decoder = DecoderConfig::llama(vocab, context, width, layers, heads, hidden);
+        decoder.head_dim = match self.field("head_dim") {
+            Some(_) => self.size("head_dim")?,
+            None => self.divided(width, heads)?,
+        };
+        decoder.kv_heads = self.size_or("num_key_value_heads", heads)?;
+        if !heads.is_multiple_of(decoder.kv_heads) {
+            let kv_heads = decoder.kv_heads;
+            let message = format!("{heads} heads are not shared evenly by {kv_heads} kv heads");
+            return Err(Error::new(message));
+        }
+        decoder.activation = self.activation("hidden_act", Activation::Silu)?;
+        decoder.norm.eps = self.number_or("rms_norm_eps", 1e-6)?;
+        decoder.tied = self.flag_or("tie_word_embeddings", false)?;
+        decoder.dtype = self.dtype()?;
+        decoder.positions = PositionConfig::Rotary {
+            base: self.rotary_base()?,
+            layout: RotaryLayout::Halves,
+        };
+        let attention_bias = self.flag_or("attention_bias", false)?;
+        let mlp_bias = self.flag_or("mlp_bias", false)?;
+        if attention_bias != mlp_bias {
+            return Err(Error::new(
+                "`attention_bias` and `mlp_bias` differ, which is not built",
+            ));
+        }
+        decoder.biases = attention_bias;
+        Ok(ImportedConfig {
+            model_type: "llama".to_owned(),
+            decoder,
+            attention_bias,
+            mlp_bias,
+        })
+    }
+
+    /// The base of plain rotary positions; scaled ones are not built.
+    fn rotary_base(&self) -> Result<f64> {
+        let own = Value::Null;
+        for name in ["rope_scaling", "rope_parameters"] {
+            let settings = self.field(name).unwrap_or(&own);
+            let kind = settings.get("rope_type").or_else(|| settings.get("type"));
+            if let Some(kind) = kind
+                .and_then(Value::as_str)
+                .filter(|kind| *kind != "default")
+            {
+                let message = format!("`{name}` asks for `{kind}` rotary positions");
+                return Err(Error::new(message).with_help("only plain ones are built"));
+            }
+        }
+        if let Some(base) = self
+            .field("rope_parameters")
+            .and_then(|p| p.get("rope_theta"))
+        {
+            return base
+                .as_f64()
+                .filter(|x| x.is_finite() && *x > 0.0)
+                .ok_or_else(|| Self::wrong("rope_theta", "is not a number above 0"));
+        }
+        self.number_or("rope_theta", 10_000.0)
+    }
+
+    fn gpt2(&self) -> Result<ImportedConfig> {
+        let width = self.size("n_embd")?;
+        let heads = self.size("n_head")?;
+        let vocab = TokenLayout::bare(self.size("vocab_size")?);
+        let context = self.size("n_positions")?;
+        let hidden = self.size_or("n_inner", 4 * width)?;
+        let mut decoder =
+            DecoderConfig::opt(vocab, context, width, self.size("n_layer")?, heads, hidden);
+        decoder.name = "gpt2".to_owned();
+        decoder.head_dim = self.divided(width, heads)?;
+        decoder.activation = self.activation("activation_function", Activation::GeluTanh)?;
+        decoder.positions = PositionConfig::Learned { offset: 0 };
+        decoder.norm = NormConfig {
+            eps: self.number_or("layer_norm_epsilon", 1e-5)?,
+            ..decoder.norm
+        };
+        decoder.dtype = self.dtype()?;
+        self.must_be("tie_word_embeddings", true, true)?;
+        self.must_be("scale_attn_weights", true, true)?;
+        self.must_be("scale_attn_by_inverse_layer_idx", false, false)?;
+        self.must_be("add_cross_attention", false, false)?;
+        Ok(ImportedConfig {
+            model_type: "gpt2".to_owned(),
+            decoder,
+            attention_bias: true,
+            mlp_bias: true,
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "import_tests.rs"]
+mod tests;

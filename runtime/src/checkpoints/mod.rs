@@ -1,0 +1,23 @@
+//! Checkpoints: tensors in files, in and out.
+//!
+//! [`CheckpointReader`] and [`CheckpointWriter`] know the safetensors format, single and sharded, and trust
+//! nothing that a file says. [`WeightSource`] is what weight plans read: tensors by the names and in the
+//! layout of a JAM model, whether they lie in a JAM folder or, through a name table, in a Hugging Face one.
+
+pub mod atomic;
+mod checksums;
+mod dtype;
+mod header;
+pub mod import;
+pub mod names;
+mod reader;
+mod source;
+mod writer;
+
+pub use atomic::{AtomicFolder, write_file};
+pub use checksums::{CHECKSUMS_FILE, Checksums, seal_folder, verify_files};
+pub use dtype::Dtype;
+pub use header::{Header, HeaderEntry, MAX_HEADER_BYTES};
+pub use reader::{CheckpointReader, INDEX_FILE, SINGLE_FILE, TensorInfo};
+pub use source::WeightSource;
+pub use writer::{CheckpointWriter, TensorSpec, WriteOptions};

@@ -1,0 +1,508 @@
+//! Name tables: which tensor of a Hugging Face file is which weight of a JAM model, and how it lies there.
+//!
+//! One file of data an architecture, in `architectures/`. A weight `in -> out` is row-major over the input
+//! axes, then the output axes, in JAM; a `Transposed` one has the output axes first in the file, and a `part`
+//! is one of several weights side by side on the output side.
+
+use std::ops::Range;
+
+use indexmap::IndexMap;
+use serde::Deserialize;
+
+use super::{CheckpointReader, WeightSource};
+use crate::{Error, Result};
+
+/// A size of an architecture that the sides of weights are made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Side {
+    /// Rows of the token table.
+    Vocab,
+    /// Features of the token table, where they differ from the width.
+    Embed,
+    /// Features of the residual stream.
+    Width,
+    /// Query heads.
+    Head,
+    /// Key and value heads.
+    Kv,
+    /// Features of a head.
+    Key,
+    /// Features between the matrices of the feed-forward part.
+    Hidden,
+    /// Rows of the position table.
+    Positions,
+}
+
+/// The sizes of one model, which give its weights their shapes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sizes {
+    /// Layers.
+    pub layers: u64,
+    /// [`Side::Vocab`].
+    pub vocab: u64,
+    /// [`Side::Embed`].
+    pub embed: u64,
+    /// [`Side::Width`].
+    pub width: u64,
+    /// [`Side::Head`].
+    pub heads: u64,
+    /// [`Side::Kv`].
+    pub kv_heads: u64,
+    /// [`Side::Key`].
+    pub head_dim: u64,
+    /// [`Side::Hidden`].
+    pub hidden: u64,
+    /// [`Side::Positions`].
+    pub positions: u64,
+    /// Whether the head is the token table.
+    pub tied: bool,
+}
+
+impl Sizes {
+    fn of(&self, side: Side) -> u64 {
+        match side {
+            Side::Vocab => self.vocab,
+            Side::Embed => self.embed,
+            Side::Width => self.width,
+            Side::Head => self.heads,
+            Side::Kv => self.kv_heads,
+            Side::Key => self.head_dim,
+            Side::Hidden => self.hidden,
+            Side::Positions => self.positions,
+        }
+    }
+}
+
+/// How a matrix lies in the file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+enum Layout {
+    /// Input axes first, as in JAM.
+    #[default]
+    Plain,
+    /// Output axes first.
+    Transposed,
+}
+
+/// One line of a table. `{}` in a name stands for the number of the layer.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row {
+    jam: String,
+    file: String,
+    #[serde(default)]
+    input: Vec<Side>,
+    output: Vec<Side>,
+    #[serde(default)]
+    layout: Layout,
+    /// `(i, n)`: the i-th of n weights that lie side by side on the output side.
+    #[serde(default = "whole")]
+    part: (u64, u64),
+    /// The file's name stands without the table's prefix.
+    #[serde(default)]
+    whole_name: bool,
+    /// Only where the head is not the token table.
+    #[serde(default)]
+    untied: bool,
+}
+
+/// The part of a tensor that is one weight.
+fn whole() -> (u64, u64) {
+    (0, 1)
+}
+
+/// The names and layouts of one architecture.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NameTable {
+    /// `model_type` of the `config.json`.
+    model_type: String,
+    /// What may stand before the names in a file, the usual one first.
+    prefixes: Vec<String>,
+    weights: Vec<Row>,
+    /// Tensors that carry nothing, with or without the prefix.
+    ignored: Vec<String>,
+}
+
+/// The tables, as data.
+const TABLES: [&str; 3] = [
+    include_str!("architectures/opt.ron"),
+    include_str!("architectures/llama.ron"),
+    include_str!("architectures/gpt2.ron"),
+];
+
+impl NameTable {
+    /// The table of a `model_type`.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub fn of(model_type: &str) -> Result<NameTable> {
+        let mut known = Vec::new();
+        for text in TABLES {
+            let table: NameTable = ron::from_str(text)
+                .map_err(|error| Error::new(format!("a table of names is wrong: {error}")))?;
+            if table.model_type == model_type {
+                return Ok(table);
+            }
+            known.push(table.model_type);
+        }
+        Err(
+            Error::new(format!("models of the type `{model_type}` are not known"))
+                .with_help(format!("known are {}", known.join(", "))),
+        )
+    }
+}
+
+/// A weight in a file under its foreign name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileWeight {
+    /// Name of the tensor in the file.
+    pub file_name: String,
+    /// Sizes in JAM's layout: input axes, then output axes.
+    pub shape: Vec<u64>,
+    /// Product of the input sizes; 0 for gains and biases, which have no input side.
+    pub rows: u64,
+    /// Product of the output sizes.
+    pub columns: u64,
+    /// Whether the file has the output axes first.
+    pub transposed: bool,
+    /// First output, and number of outputs, of the tensor in the file.
+    pub outputs: (u64, u64),
+}
+
+impl FileWeight {
+    /// The shape that the tensor must have in the file.
+    pub fn file_shape(&self) -> Vec<u64> {
+        let (_, all) = self.outputs;
+        match (self.shape_is_flat(), self.transposed) {
+            (true, _) => vec![all],
+            (false, false) => vec![self.rows, all],
+            (false, true) => vec![all, self.rows],
+        }
+    }
+
+    fn shape_is_flat(&self) -> bool {
+        self.rows == 0
+    }
+}
+
+/// The JAM names of a model of these sizes, in the order of the model, with their places in a file.
+///
+/// # Errors
+/// When a product of sizes overflows.
+pub fn file_weights(
+    table: &NameTable,
+    sizes: &Sizes,
+    prefix: &str,
+) -> Result<IndexMap<String, FileWeight>> {
+    let mut weights = IndexMap::new();
+    let per_layer = |row: &Row| row.jam.contains("{}");
+    let first = table.weights.iter().position(per_layer);
+    let last = table.weights.iter().rposition(per_layer);
+    let (before, layered, after) = match (first, last) {
+        (Some(first), Some(last)) => (
+            &table.weights[..first],
+            &table.weights[first..=last],
+            &table.weights[last + 1..],
+        ),
+        _ => (&table.weights[..], &[][..], &[][..]),
+    };
+    let mut add = |row: &Row, layer: Option<u64>| -> Result<()> {
+        if row.untied && sizes.tied {
+            return Ok(());
+        }
+        let number = |name: &str| match layer {
+            Some(layer) => name.replace("{}", &layer.to_string()),
+            None => name.to_owned(),
+        };
+        let shape: Vec<u64> = row
+            .input
+            .iter()
+            .chain(&row.output)
+            .map(|side| sizes.of(*side))
+            .collect();
+        let product = |sides: &[Side]| {
+            sides
+                .iter()
+                .try_fold(1u64, |n, side| n.checked_mul(sizes.of(*side)))
+        };
+        let (part, parts) = row.part;
+        let (Some(rows), Some(columns)) = (product(&row.input), product(&row.output)) else {
+            return Err(Error::new(format!("the size of `{}` overflows", row.jam)));
+        };
+        let Some(all) = columns.checked_mul(parts) else {
+            return Err(Error::new(format!("the size of `{}` overflows", row.jam)));
+        };
+        let name = number(&row.file);
+        let weight = FileWeight {
+            file_name: if row.whole_name {
+                name
+            } else {
+                format!("{prefix}{name}")
+            },
+            shape,
+            rows: if row.input.is_empty() { 0 } else { rows },
+            columns,
+            transposed: row.layout == Layout::Transposed,
+            outputs: (part * columns, all),
+        };
+        weights.insert(number(&row.jam), weight);
+        Ok(())
+    };
+    before.iter().try_for_each(|row| add(row, None))?;
+    for layer in 0..sizes.layers {
+        layered.iter().try_for_each(|row| add(row, Some(layer)))?;
+    }
+    after.iter().try_for_each(|row| add(row, None))?;
+    Ok(weights)
+}
+
+/// A Hugging Face checkpoint, read under JAM's names and in JAM's layout.
+#[derive(Debug)]
+pub struct HuggingFaceWeights {
+    reader: CheckpointReader,
+    weights: IndexMap<String, FileWeight>,
+    surplus: Vec<String>,
+}
+
+impl HuggingFaceWeights {
+    /// Reads `reader` through a table. Weights that the architecture may have and the checkpoint has not
+    /// (biases) are left out.
+    ///
+    /// # Errors
+    /// When no prefix of the table fits, or a tensor has another shape than `sizes` say.
+    pub fn new(reader: CheckpointReader, table: &NameTable, sizes: &Sizes) -> Result<Self> {
+        if sizes.layers > reader.tensors().len() as u64 {
+            return Err(Error::new(format!(
+                "the model has {} layers, the checkpoint has {} tensors",
+                sizes.layers,
+                reader.tensors().len()
+            ))
+            .with_path(reader.path()));
+        }
+        let mut best: Option<(usize, &str, IndexMap<String, FileWeight>)> = None;
+        for prefix in &table.prefixes {
+            let mut weights = file_weights(table, sizes, prefix)?;
+            weights.retain(|_, weight| reader.tensors().contains_key(&weight.file_name));
+            if best
+                .as_ref()
+                .is_none_or(|(count, _, _)| weights.len() > *count)
+            {
+                best = Some((weights.len(), prefix, weights));
+            }
+        }
+        let (prefix, weights) = match best {
+            Some((count, prefix, weights)) if count > 0 => (prefix, weights),
+            _ => {
+                let found = reader.tensors().keys().next();
+                let found = found.map_or(String::new(), |name| format!(", such as `{name}`"));
+                return Err(Error::new(format!(
+                    "no tensor has a name of the `{}` architecture{found}",
+                    table.model_type
+                ))
+                .with_path(reader.path()));
+            }
+        };
+        let mut wrong = Vec::new();
+        for weight in weights.values() {
+            let info = reader.tensor(&weight.file_name)?;
+            if info.shape != weight.file_shape() {
+                wrong.push(format!(
+                    "`{}` is {:?}, its config.json makes it {:?}",
+                    weight.file_name,
+                    info.shape,
+                    weight.file_shape()
+                ));
+            }
+        }
+        if let Some(first) = wrong.first() {
+            let more = match wrong.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more"),
+            };
+            return Err(Error::new(format!("{first}{more}")).with_path(reader.path()));
+        }
+        let used: indexmap::IndexSet<&String> =
+            weights.values().map(|weight| &weight.file_name).collect();
+        let surplus = reader.tensors().keys().filter(|name| {
+            let short = name.strip_prefix(prefix).unwrap_or(name);
+            let ignored = |pattern: &String| fits(pattern, short) || fits(pattern, name);
+            !used.contains(name) && !table.ignored.iter().any(ignored)
+        });
+        let surplus = surplus.cloned().collect();
+        Ok(Self {
+            reader,
+            weights,
+            surplus,
+        })
+    }
+
+    /// Tensors of the checkpoint that are no weight of the architecture, under their own names.
+    pub fn surplus(&self) -> &[String] {
+        &self.surplus
+    }
+
+    /// The checkpoint itself.
+    pub fn reader(&self) -> &CheckpointReader {
+        &self.reader
+    }
+
+    /// Every weight by its JAM name, with its place in the file.
+    pub fn weights(&self) -> &IndexMap<String, FileWeight> {
+        &self.weights
+    }
+
+    fn read(&self, weight: &FileWeight, rows: Range<u64>) -> Result<Vec<f32>> {
+        let (first, all) = weight.outputs;
+        let name = &weight.file_name;
+        let (count, columns) = (rows.end - rows.start, weight.columns);
+        if weight.transposed {
+            // File rows are outputs; of each, the inputs `rows` are wanted.
+            if count == weight.rows {
+                let stored = self.reader.read_rows_f32(name, first..first + columns)?;
+                return Ok(transpose(&stored, columns as usize, count as usize));
+            }
+            let mut stored = Vec::with_capacity((count * columns) as usize);
+            for output in first..first + columns {
+                let start = output * weight.rows + rows.start;
+                stored.extend(self.reader.read_elements_f32(name, start..start + count)?);
+            }
+            return Ok(transpose(&stored, columns as usize, count as usize));
+        }
+        if columns == all {
+            return self
+                .reader
+                .read_elements_f32(name, rows.start * all..rows.end * all);
+        }
+        let mut values = Vec::with_capacity((count * columns) as usize);
+        for row in rows {
+            let start = row * all + first;
+            values.extend(
+                self.reader
+                    .read_elements_f32(name, start..start + columns)?,
+            );
+        }
+        Ok(values)
+    }
+}
+
+impl WeightSource for HuggingFaceWeights {
+    fn names(&self) -> Vec<String> {
+        self.weights.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        self.weights.get(name).map(|weight| weight.shape.clone())
+    }
+
+    fn rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<f32>> {
+        let weight = self.weights.get(name).ok_or_else(|| {
+            Error::new(format!("there is no weight `{name}`")).with_path(self.reader.path())
+        })?;
+        let total = weight.shape[0];
+        if rows.start > rows.end || rows.end > total {
+            return Err(Error::new(format!(
+                "`{name}` has {total} rows; {}..{} were asked for",
+                rows.start, rows.end
+            ))
+            .with_path(self.reader.path()));
+        }
+        if weight.shape_is_flat() {
+            // A gain or bias: its first axis may be one of several (heads of a query bias).
+            let inner = weight.columns / total.max(1);
+            let first = weight.outputs.0;
+            let (start, end) = (first + rows.start * inner, first + rows.end * inner);
+            return self.reader.read_elements_f32(&weight.file_name, start..end);
+        }
+        // Rows of the first axis are runs of rows of the matrix where the input side has several axes.
+        let inner = weight.rows / total.max(1);
+        self.read(weight, rows.start * inner..rows.end * inner)
+    }
+}
+
+/// `[rows, columns]` → `[columns, rows]`, in tiles that stay in the cache.
+fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
+    const TILE: usize = 32;
+    let mut out = vec![0.0; values.len()];
+    for row_tile in (0..rows).step_by(TILE) {
+        for column_tile in (0..columns).step_by(TILE) {
+            for row in row_tile..rows.min(row_tile + TILE) {
+                for column in column_tile..columns.min(column_tile + TILE) {
+                    out[column * rows + row] = values[row * columns + column];
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Whether a name is `pattern`, in which `{}` stands for a number.
+fn fits(pattern: &str, name: &str) -> bool {
+    match pattern.split_once("{}") {
+        None => pattern == name,
+        Some((start, end)) => name
+            .strip_prefix(start)
+            .and_then(|rest| rest.strip_suffix(end))
+            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_read_and_names_each_weight_once() {
+        let sizes = Sizes {
+            layers: 3,
+            vocab: 11,
+            embed: 4,
+            width: 8,
+            heads: 2,
+            kv_heads: 1,
+            head_dim: 5,
+            hidden: 6,
+            positions: 7,
+            tied: false,
+        };
+        for model_type in ["opt", "llama", "gpt2"] {
+            let table = NameTable::of(model_type).unwrap();
+            let weights = file_weights(&table, &sizes, "p.").unwrap();
+            let per_layer = table
+                .weights
+                .iter()
+                .filter(|row| row.jam.contains("{}"))
+                .count();
+            assert_eq!(
+                weights.len(),
+                table.weights.len() + 2 * per_layer,
+                "{model_type}"
+            );
+            assert!(weights.keys().all(|name| !name.contains('{')));
+            let q = &weights["layers.2.attn.q"];
+            assert_eq!(q.shape, [8, 2, 5]);
+        }
+        assert!(
+            NameTable::of("bert")
+                .unwrap_err()
+                .help
+                .unwrap()
+                .contains("opt, llama, gpt2")
+        );
+    }
+
+    #[test]
+    fn patterns_stand_for_numbers_only() {
+        assert!(fits("h.{}.attn.bias", "h.12.attn.bias"));
+        assert!(!fits("h.{}.attn.bias", "h.x.attn.bias"));
+        assert!(!fits("h.{}.attn.bias", "h.1.attn.c_attn.bias"));
+        assert!(fits("a", "a") && !fits("a", "b"));
+    }
+
+    #[test]
+    fn a_transpose_of_many_tiles() {
+        let values: Vec<f32> = (0..70 * 33).map(|x| x as f32).collect();
+        let there = transpose(&values, 70, 33);
+        assert_eq!(there[5 * 70 + 66], values[66 * 33 + 5]);
+        assert_eq!(transpose(&there, 33, 70), values);
+    }
+}

@@ -1,0 +1,419 @@
+//! Reading checkpoints: headers first, then single tensors or ranges of their rows.
+//!
+//! A checkpoint is one `.safetensors` file, or a folder with `model.safetensors` or with shards under
+//! `model.safetensors.index.json`. Opening reads headers only. Where the folder has a `checksums.json`,
+//! a tensor is compared with its checksum before the first of its numbers is handed out.
+
+use std::fs::{self, File};
+use std::ops::Range;
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use indexmap::{IndexMap, IndexSet};
+use serde::Deserialize;
+
+use super::checksums::Checksums;
+use super::header::{Header, element_count};
+use super::{CHECKSUMS_FILE, Dtype};
+use crate::{Error, Result};
+
+/// Name of the only file of an unsharded checkpoint.
+pub const SINGLE_FILE: &str = "model.safetensors";
+/// Name of the table that tells which shard holds which tensor.
+pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// The longest index that is read, in bytes.
+const MAX_INDEX_BYTES: u64 = 100_000_000;
+/// Bytes read at once when a tensor is verified.
+const PIECE_BYTES: u64 = 4 << 20;
+
+/// Where a tensor lies and what it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorInfo {
+    /// The stored format.
+    pub dtype: Dtype,
+    /// Sizes, the slowest axis first. Empty for a single number.
+    pub shape: Vec<u64>,
+    /// The file it lies in.
+    pub file: Arc<PathBuf>,
+    /// Its bytes, counted from the file's first byte.
+    pub range: Range<u64>,
+    /// Which of the open files that is.
+    shard: usize,
+}
+
+impl TensorInfo {
+    /// Number of elements.
+    pub fn elements(&self) -> u64 {
+        (self.range.end - self.range.start) / self.dtype.size()
+    }
+
+    /// Number of rows: the size of the first axis, 1 for a single number.
+    pub fn rows(&self) -> u64 {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Elements of one row.
+    pub fn row_elements(&self) -> u64 {
+        // The header was checked: the product fits.
+        element_count(self.shape.get(1..).unwrap_or(&[])).unwrap_or(0)
+    }
+}
+
+/// A file that is read at places, by several threads at once.
+#[derive(Debug)]
+struct Shard {
+    file: File,
+    #[cfg(not(unix))]
+    turn: Mutex<()>,
+}
+
+impl Shard {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, offset)
+        }
+        #[cfg(not(unix))]
+        {
+            use std::io::{Read, Seek, SeekFrom};
+            let _turn = self.turn.lock();
+            let mut file = &self.file;
+            file.seek(SeekFrom::Start(offset))?;
+            file.read_exact(bytes)
+        }
+    }
+}
+
+/// An open checkpoint.
+#[derive(Debug)]
+pub struct CheckpointReader {
+    path: PathBuf,
+    shards: Vec<Shard>,
+    tensors: IndexMap<String, TensorInfo>,
+    metadata: IndexMap<String, String>,
+    /// Checksums still to be compared; `None` where there are none or they are not wanted.
+    checksums: Option<Checksums>,
+    verified: Mutex<IndexSet<String>>,
+}
+
+/// The parts of an index that matter.
+#[derive(Deserialize)]
+struct Index {
+    weight_map: IndexMap<String, String>,
+}
+
+impl CheckpointReader {
+    /// Opens a `.safetensors` file, or a folder that holds a checkpoint.
+    ///
+    /// # Errors
+    /// When there is no checkpoint, a header fails its checks, the index names a tensor or a file that is
+    /// not there or a file outside the folder, or `checksums.json` lists other tensors.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let kind = fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
+        let mut reader = Self {
+            path: path.to_owned(),
+            shards: Vec::new(),
+            tensors: IndexMap::new(),
+            metadata: IndexMap::new(),
+            checksums: None,
+            verified: Mutex::default(),
+        };
+        let folder = if !kind.is_dir() {
+            reader.add_shard(path)?;
+            path.parent().map(Path::to_owned).unwrap_or_default()
+        } else if path.join(INDEX_FILE).exists() {
+            reader.open_sharded(path)?;
+            path.to_owned()
+        } else if path.join(SINGLE_FILE).exists() {
+            reader.add_shard(&path.join(SINGLE_FILE))?;
+            path.to_owned()
+        } else {
+            let mut error = Error::new(format!("the folder has no {SINGLE_FILE} or {INDEX_FILE}"))
+                .with_path(path);
+            if path.join("pytorch_model.bin").exists() {
+                error = error.with_help(
+                    "`pytorch_model.bin` is a pickle, which is never executed: save the model \
+                     with `safe_serialization=True`",
+                );
+            }
+            return Err(error);
+        };
+        // The manifest speaks of a folder's own files, not of any other that lies beside them.
+        let own = kind.is_dir() || path.file_name().is_some_and(|name| name == SINGLE_FILE);
+        if own && let Some(checksums) = Checksums::load(&folder)? {
+            reader.compare_names(&checksums, &folder)?;
+            reader.checksums = Some(checksums);
+        }
+        Ok(reader)
+    }
+
+    /// The same checkpoint, its checksums not compared.
+    pub fn without_verification(mut self) -> Self {
+        self.checksums = None;
+        self
+    }
+
+    fn add_shard(&mut self, path: &Path) -> Result<()> {
+        let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
+        let header = Header::read(&mut file, path)?;
+        let file_path = Arc::new(path.to_owned());
+        let shard = self.shards.len();
+        for (name, entry) in header.tensors {
+            let info = TensorInfo {
+                dtype: entry.dtype,
+                shape: entry.shape,
+                file: file_path.clone(),
+                range: entry.range,
+                shard,
+            };
+            if let Some(other) = self.tensors.insert(name.clone(), info) {
+                let message = format!("`{name}` is also in {}", other.file.display());
+                return Err(Error::new(message).with_path(path));
+            }
+        }
+        self.metadata.extend(header.metadata);
+        self.shards.push(Shard {
+            file,
+            #[cfg(not(unix))]
+            turn: Mutex::new(()),
+        });
+        Ok(())
+    }
+
+    fn open_sharded(&mut self, folder: &Path) -> Result<()> {
+        let path = folder.join(INDEX_FILE);
+        let bad = |message: String| Error::new(message).with_path(&path);
+        let size = fs::metadata(&path)
+            .map_err(|error| Error::io("read", &path, error))?
+            .len();
+        if size > MAX_INDEX_BYTES {
+            return Err(bad(format!(
+                "the index has {size} bytes; at most {MAX_INDEX_BYTES} are read"
+            )));
+        }
+        let text = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+        let index: Index = serde_json::from_slice(&text)
+            .map_err(|error| bad(format!("the index is wrong: {error}")))?;
+        let mut files: Vec<&String> = index.weight_map.values().collect();
+        files.sort();
+        files.dedup();
+        for name in files {
+            // One plain name: a checkpoint reads its own folder only.
+            let mut parts = Path::new(name).components();
+            let plain = matches!(
+                (parts.next(), parts.next()),
+                (Some(Component::Normal(_)), None)
+            );
+            if !plain {
+                return Err(bad(format!(
+                    "the index points outside its folder: `{name}`"
+                )));
+            }
+            let file = folder.join(name);
+            if !file.is_file() {
+                return Err(bad(format!("the index names `{name}`, which is not there"))
+                    .with_help("fetch the missing shard"));
+            }
+            self.add_shard(&file)?;
+        }
+        for (name, file) in &index.weight_map {
+            match self.tensors.get(name) {
+                None => return Err(bad(format!("the index names `{name}`, no shard has it"))),
+                Some(info) if info.file.file_name() != Some(file.as_ref()) => {
+                    return Err(bad(format!(
+                        "the index says that `{name}` is in `{file}`; it is in {}",
+                        info.file.display()
+                    )));
+                }
+                Some(_) => {}
+            }
+        }
+        if let Some(name) = self
+            .tensors
+            .keys()
+            .find(|name| !index.weight_map.contains_key(*name))
+        {
+            return Err(bad(format!(
+                "`{name}` lies in a shard and is not in the index"
+            )));
+        }
+        Ok(())
+    }
+
+    fn compare_names(&self, checksums: &Checksums, folder: &Path) -> Result<()> {
+        let bad = |message: String| Error::new(message).with_path(folder.join(CHECKSUMS_FILE));
+        for name in checksums.tensors.keys() {
+            if !self.tensors.contains_key(name) {
+                return Err(bad(format!("`{name}` has a checksum, and is in no file")));
+            }
+        }
+        match self
+            .tensors
+            .keys()
+            .find(|name| !checksums.tensors.contains_key(*name))
+        {
+            Some(name) => Err(bad(format!("`{name}` has no checksum"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The file or folder that was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Every tensor by name, in the order of shards and of the data in them.
+    pub fn tensors(&self) -> &IndexMap<String, TensorInfo> {
+        &self.tensors
+    }
+
+    /// The strings that headers carry beside the tensors.
+    pub fn metadata(&self) -> &IndexMap<String, String> {
+        &self.metadata
+    }
+
+    /// One tensor by name.
+    ///
+    /// # Errors
+    /// When there is none of that name.
+    pub fn tensor(&self, name: &str) -> Result<&TensorInfo> {
+        self.tensors
+            .get(name)
+            .ok_or_else(|| Error::new(format!("there is no tensor `{name}`")).with_path(&self.path))
+    }
+
+    /// The bytes of a tensor as stored, `range` counted in elements.
+    ///
+    /// # Errors
+    /// When the range is outside the tensor, the file cannot be read, or a checksum differs.
+    pub fn read_bytes(&self, name: &str, elements: Range<u64>) -> Result<Vec<u8>> {
+        let info = self.tensor(name)?;
+        if elements.start > elements.end || elements.end > info.elements() {
+            return Err(Error::new(format!(
+                "`{name}` has {} elements; {}..{} were asked for",
+                info.elements(),
+                elements.start,
+                elements.end
+            ))
+            .with_path(info.file.as_ref()));
+        }
+        self.verify(name)?;
+        self.read_unchecked(info, elements)
+    }
+
+    fn read_unchecked(&self, info: &TensorInfo, elements: Range<u64>) -> Result<Vec<u8>> {
+        let size = info.dtype.size();
+        let count = (elements.end - elements.start) * size;
+        let mut bytes = vec![0; count as usize];
+        self.shards[info.shard]
+            .read_at(&mut bytes, info.range.start + elements.start * size)
+            .map_err(|error| Error::io("read", &info.file, error))?;
+        Ok(bytes)
+    }
+
+    /// Compares a tensor with its checksum, once; without checksums there is nothing to compare.
+    ///
+    /// # Errors
+    /// When the file cannot be read or the tensor differs.
+    pub fn verify(&self, name: &str) -> Result<()> {
+        let Some(checksums) = &self.checksums else {
+            return Ok(());
+        };
+        let info = self.tensor(name)?;
+        let lock = || {
+            self.verified
+                .lock()
+                .unwrap_or_else(|poison| poison.into_inner())
+        };
+        if lock().contains(name) {
+            return Ok(());
+        }
+        let mut hasher = blake3::Hasher::new();
+        let step = PIECE_BYTES / info.dtype.size();
+        let mut start = 0;
+        while start < info.elements() {
+            let end = info.elements().min(start + step);
+            hasher.update(&self.read_unchecked(info, start..end)?);
+            start = end;
+        }
+        let found = hasher.finalize().to_hex();
+        if checksums.tensors.get(name).map(String::as_str) != Some(found.as_str()) {
+            return Err(
+                Error::new(format!("`{name}` is not the tensor that was written"))
+                    .with_path(info.file.as_ref())
+                    .with_help(format!(
+                        "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; make \
+                         or fetch it again"
+                    )),
+            );
+        }
+        lock().insert(name.to_owned());
+        Ok(())
+    }
+
+    /// A whole float tensor as `f32`, row-major.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::read_bytes`], and when the tensor holds integers.
+    pub fn read_f32(&self, name: &str) -> Result<Vec<f32>> {
+        self.read_elements_f32(name, 0..self.tensor(name)?.elements())
+    }
+
+    /// Rows of a float tensor as `f32`: `rows` counts along the first axis.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::read_bytes`], and when the tensor holds integers.
+    pub fn read_rows_f32(&self, name: &str, rows: Range<u64>) -> Result<Vec<f32>> {
+        let info = self.tensor(name)?;
+        if rows.start > rows.end || rows.end > info.rows() {
+            return Err(Error::new(format!(
+                "`{name}` has {} rows; {}..{} were asked for",
+                info.rows(),
+                rows.start,
+                rows.end
+            ))
+            .with_path(info.file.as_ref()));
+        }
+        let row = info.row_elements();
+        self.read_elements_f32(name, rows.start * row..rows.end * row)
+    }
+
+    /// Consecutive elements of a float tensor as `f32`, counted row-major.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::read_bytes`], and when the tensor holds integers.
+    pub fn read_elements_f32(&self, name: &str, elements: Range<u64>) -> Result<Vec<f32>> {
+        let info = self.tensor(name)?;
+        if !info.dtype.is_float() {
+            return Err(
+                Error::new(format!("`{name}` holds {}, not floats", info.dtype))
+                    .with_path(info.file.as_ref()),
+            );
+        }
+        let bytes = self.read_bytes(name, elements)?;
+        info.dtype
+            .to_f32(&bytes)
+            .ok_or_else(|| Error::new(format!("`{name}` is cut")).with_path(info.file.as_ref()))
+    }
+
+    /// A whole tensor of whole numbers (or truth values) as `i64`, row-major.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::read_bytes`], and when the tensor holds floats or numbers beyond `i64`.
+    pub fn read_i64(&self, name: &str) -> Result<Vec<i64>> {
+        let info = self.tensor(name)?;
+        let bytes = self.read_bytes(name, 0..info.elements())?;
+        info.dtype.to_i64(&bytes).ok_or_else(|| {
+            Error::new(format!(
+                "`{name}` holds {}, which do not fit whole numbers of 64 bits",
+                info.dtype
+            ))
+            .with_path(info.file.as_ref())
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "reader_tests.rs"]
+mod tests;

@@ -1,0 +1,194 @@
+//! Text tokenizers against published ids, and against themselves.
+
+use super::*;
+
+/// A small text with several scripts, white space and repetition.
+const TEXTS: [&str; 4] = [
+    "How do I draw a red house with a yellow sun? Draw a red house. Draw a yellow sun.",
+    "the the the the then there these\tthose\n\nthose  theirs",
+    "naïve café, 豆沙包 and 🙂 — “quoted” ™",
+    "</s> <pad> <break>",
+];
+
+fn trained(size: u64) -> TextTokenizer {
+    TextTokenizer::train(TEXTS.iter().map(|text| text.to_string()), size).unwrap()
+}
+
+/// The folder in `JAM_TOKENIZERS` with the vocabulary of OPT; without it the test says so and passes over.
+fn opt_folder() -> Option<PathBuf> {
+    let folder = std::env::var_os("JAM_TOKENIZERS").map(PathBuf::from);
+    if folder.is_none() {
+        eprintln!("left out: JAM_TOKENIZERS does not name a folder with OPT's vocabulary");
+    }
+    folder
+}
+
+/// A row of the published cases: the text, and the ids under a key.
+fn cases() -> Option<Vec<Value>> {
+    let golden = std::env::var_os("JAM_GOLDEN")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"));
+    let path = golden.join("tokenizers/cases/gpt2_opt.json");
+    let Ok(text) = fs::read_to_string(&path) else {
+        eprintln!("left out: there is no {}", path.display());
+        return None;
+    };
+    let cases: Value = serde_json::from_str(&text).unwrap();
+    Some(cases["rows"].as_array().unwrap().clone())
+}
+
+fn ids(row: &Value, key: &str) -> Vec<u32> {
+    serde_json::from_value(row[key].clone()).unwrap()
+}
+
+#[test]
+fn training_is_reproducible_and_loses_nothing() {
+    let tokenizer = trained(280);
+    assert_eq!(tokenizer.size(), 280);
+    assert_eq!(tokenizer.content_hash(), trained(280).content_hash());
+    assert_ne!(tokenizer.content_hash(), trained(279).content_hash());
+    for text in TEXTS
+        .iter()
+        .chain(&["", " ", "\u{0}\u{7f}", "never seen: ÆØÅ 👩‍🍳"])
+    {
+        let ids = tokenizer.encode(text).unwrap();
+        assert_eq!(tokenizer.decode(&ids).unwrap(), *text);
+        assert!(ids.iter().all(|id| u64::from(*id) < tokenizer.size()));
+    }
+    let bytes = trained(256);
+    let long: usize = TEXTS
+        .iter()
+        .map(|text| bytes.encode(text).unwrap().len())
+        .sum();
+    let short: usize = TEXTS
+        .iter()
+        .map(|text| tokenizer.encode(text).unwrap().len())
+        .sum();
+    assert_eq!(long, TEXTS.iter().map(|text| text.len()).sum::<usize>());
+    assert!(short < long * 9 / 10, "{short} tokens of {long} bytes");
+    assert!(
+        tokenizer
+            .decode(&[300])
+            .unwrap_err()
+            .message
+            .contains("300 is no text token")
+    );
+    assert!(TextTokenizer::train([].into_iter(), 200).is_err());
+}
+
+#[test]
+fn a_saved_tokenizer_is_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let tokenizer = trained(270);
+    let path = folder.path().join("tokenizer.json");
+    tokenizer.save(&path).unwrap();
+    for place in [folder.path(), &path] {
+        let again = TextTokenizer::open(place).unwrap();
+        assert_eq!(again.content_hash(), tokenizer.content_hash());
+        for text in TEXTS {
+            assert_eq!(again.encode(text).unwrap(), tokenizer.encode(text).unwrap());
+        }
+    }
+}
+
+#[test]
+fn marks_in_a_text_are_text_unless_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let marked = trained(280).recognising(&["</s>", "<pad>"]).unwrap();
+    assert_eq!(marked.size(), 282);
+    assert_eq!(marked.encode("</s><pad>").unwrap(), [280, 281]);
+    let path = folder.path().join("tokenizer.json");
+    marked.save(&path).unwrap();
+    let plain = TextTokenizer::open(&path).unwrap();
+    assert_eq!(
+        plain.encode("</s><pad>").unwrap(),
+        trained(280).encode("</s><pad>").unwrap()
+    );
+    assert_eq!(plain.decode(&[280]).unwrap(), "</s>");
+}
+
+#[test]
+fn wrong_files_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    assert!(TextTokenizer::open(place("absent")).is_err());
+    assert!(
+        TextTokenizer::open(folder.path())
+            .unwrap_err()
+            .message
+            .contains("no text tokenizer")
+    );
+    fs::write(place("vocab.json"), r#"{"a":0,"b":1,"ab":2}"#).unwrap();
+    for (merges, expected) in [
+        ("#version: 0.2\na b c\n", "line 2: a merge is two tokens"),
+        (
+            "#version: 0.2\na b\nab c\n",
+            "line 3: `c` is not in the vocabulary",
+        ),
+        ("b a\n", "`ba` is not in the vocabulary"),
+    ] {
+        fs::write(place("merges.txt"), merges).unwrap();
+        let message = TextTokenizer::open(folder.path()).unwrap_err().message;
+        assert!(message.contains(expected), "{message}");
+    }
+    fs::write(place("merges.txt"), "a b\n").unwrap();
+    assert_eq!(
+        TextTokenizer::open(folder.path())
+            .unwrap()
+            .encode("ab")
+            .unwrap(),
+        [2]
+    );
+    fs::write(place("tokenizer.json"), "{}").unwrap();
+    let error = TextTokenizer::open(folder.path()).unwrap_err();
+    assert!(error.message.contains("not a tokenizer"), "{error}");
+    assert!(error.path.is_some());
+}
+
+#[test]
+fn bytes_are_spelled_as_gpt2_spells_them() {
+    let bytes = gpt2_bytes();
+    assert_eq!(bytes.len(), 256);
+    assert_eq!(bytes[0], '!');
+    assert_eq!(bytes[220], 'Ġ');
+    assert_eq!(bytes[198], 'Ċ');
+}
+
+#[test]
+fn opt_ids_are_the_published_ones() {
+    let (Some(folder), Some(cases)) = (opt_folder(), cases()) else {
+        return;
+    };
+    let tokenizer = TextTokenizer::open(&folder)
+        .unwrap()
+        .recognising(&["</s>", "<pad>"])
+        .unwrap();
+    assert_eq!(tokenizer.size(), 50_265);
+    for row in &cases {
+        let text = row["text"].as_str().unwrap();
+        let expected = ids(row, "opt");
+        assert_eq!(tokenizer.encode(text).unwrap(), expected, "{text:?}");
+        assert_eq!(tokenizer.decode(&expected).unwrap(), text);
+    }
+    assert_eq!(cases.len(), 100);
+}
+
+#[test]
+fn gpt2_ids_follow_from_the_merges() {
+    let (Some(folder), Some(cases)) = (opt_folder(), cases()) else {
+        return;
+    };
+    let merges = ["merges.txt", "gpt2-merges.txt"].map(|name| folder.join(name));
+    let merges = merges.iter().find(|path| path.exists()).unwrap();
+    let tokenizer = TextTokenizer::from_gpt2_merges(merges).unwrap();
+    assert_eq!(tokenizer.size(), 50_257);
+    let tokenizer = tokenizer.recognising(&["<|endoftext|>"]).unwrap();
+    for row in &cases {
+        let text = row["text"].as_str().unwrap();
+        assert_eq!(
+            tokenizer.encode(text).unwrap(),
+            ids(row, "gpt2"),
+            "{text:?}"
+        );
+    }
+}
