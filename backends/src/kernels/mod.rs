@@ -11,6 +11,7 @@
 
 pub mod activation;
 pub mod attention;
+mod buffer;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod linear;
@@ -18,3 +19,7 @@ pub mod norm;
 pub mod optimizer;
 pub mod rotary;
 pub mod sampling;
+mod vector;
+
+#[cfg(test)]
+mod comparison;

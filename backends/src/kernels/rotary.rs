@@ -1,6 +1,13 @@
 //! Rotary positions: pairs of elements of every head turned by an angle that grows with the position.
 
+use super::buffer::{Flat, PIECE, filled, flat, floats, on_flex};
+use burn::backend::autodiff::Autodiff;
+use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use rayon::prelude::*;
 
 /// Which elements of a head form a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -65,7 +72,15 @@ impl RotaryTable {
 
 /// Turns x `[batch, time, head, key]` by `table`; key is even.
 pub fn rotary(x: Tensor<4>, table: &RotaryTable, layout: RotaryLayout) -> Tensor<4> {
-    rotary_reference(x, table, layout)
+    if !on_flex(&x) {
+        return rotary_reference(x, table, layout);
+    }
+    Tensor::from_dispatch(Dispatch::rotary(
+        x.into_dispatch(),
+        table.cos.clone().into_dispatch(),
+        table.sin.clone().into_dispatch(),
+        layout,
+    ))
 }
 
 /// [`rotary`] by plain tensor operations.
@@ -95,5 +110,182 @@ pub fn rotary_reference(x: Tensor<4>, table: &RotaryTable, layout: RotaryLayout)
             let right = b * cos + a * sin;
             Tensor::stack::<5>(vec![left, right], 4).reshape([batch, time, heads, key])
         }
+    }
+}
+
+/// The rotation as a backend operation.
+#[backend_extension(Flex, Autodiff)]
+trait RotaryOps: Backend {
+    /// See [`rotary`]; cosines and sines get no gradient.
+    fn rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        layout: RotaryLayout,
+    ) -> FloatTensor<Self>;
+}
+
+impl RotaryOps for Flex {
+    fn rotary(x: Flat, cos: Flat, sin: Flat, layout: RotaryLayout) -> Flat {
+        turn(&x, &cos, &sin, layout, 1.0)
+    }
+}
+
+impl<C: CheckpointStrategy> RotaryOps for Autodiff<Flex, C> {
+    fn rotary(
+        x: FloatTensor<Self>,
+        cos: FloatTensor<Self>,
+        sin: FloatTensor<Self>,
+        layout: RotaryLayout,
+    ) -> FloatTensor<Self> {
+        #[derive(Debug)]
+        struct Turn;
+
+        impl Backward<Flex, 1> for Turn {
+            type State = (Flat, Flat, RotaryLayout);
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, 1>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let grad = grads.consume::<Flex>(&ops.node);
+                let (cos, sin, layout) = ops.state;
+                if let [Some(node)] = ops.parents {
+                    // The transpose of a rotation turns back.
+                    grads.register::<Flex>(node.id, turn(&grad, &cos, &sin, layout, -1.0));
+                }
+            }
+        }
+
+        let nodes = [x.node()];
+        let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
+        let out = turn(x.primitive(), &cos, &sin, layout, 1.0);
+        match Turn.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish((cos, sin, layout), out),
+            OpsKind::UnTracked(prep) => prep.finish(out),
+        }
+    }
+}
+
+/// Turns every pair by its angle times `sign`.
+fn turn(x: &Flat, cos: &Flat, sin: &Flat, layout: RotaryLayout, sign: f32) -> Flat {
+    let dims = [0, 1, 2, 3].map(|axis| x.layout().shape()[axis]);
+    let [batch, time, heads, key] = dims;
+    let half = key / 2;
+    let tables = cos.layout().shape()[0];
+    let (x, cos, sin) = (floats(x), floats(cos), floats(sin));
+    assert!(
+        key.is_multiple_of(2)
+            && (tables == 1 || tables == batch)
+            && cos.len() == tables * time * half
+            && sin.len() == cos.len(),
+        "rotary: the table does not fit x {dims:?}"
+    );
+    let row = heads * key;
+    let out = filled(x.len(), |out| {
+        if row == 0 {
+            return;
+        }
+        let rows = (PIECE / row).max(1);
+        out.par_chunks_mut(rows * row)
+            .zip(x.par_chunks(rows * row))
+            .enumerate()
+            .for_each(|(piece, (out, x))| {
+                let steps = out.chunks_exact_mut(row).zip(x.chunks_exact(row));
+                for (i, (out, x)) in steps.enumerate() {
+                    let step = piece * rows + i;
+                    let at = (if tables == 1 { step % time } else { step }) * half;
+                    let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+                    for (out, x) in out.chunks_exact_mut(key).zip(x.chunks_exact(key)) {
+                        turn_head(out, x, cos, sin, layout, sign);
+                    }
+                }
+            });
+    });
+    flat(out, dims)
+}
+
+fn turn_head(
+    out: &mut [f32],
+    x: &[f32],
+    cos: &[f32],
+    sin: &[f32],
+    layout: RotaryLayout,
+    sign: f32,
+) {
+    let half = cos.len();
+    match layout {
+        RotaryLayout::Half => {
+            let (a, b) = x.split_at(half);
+            let (left, right) = out.split_at_mut(half);
+            for i in 0..half {
+                let s = sign * sin[i];
+                left[i] = a[i] * cos[i] - b[i] * s;
+                right[i] = b[i] * cos[i] + a[i] * s;
+            }
+        }
+        RotaryLayout::Interleaved => {
+            for (i, (y, x)) in out.chunks_exact_mut(2).zip(x.chunks_exact(2)).enumerate() {
+                let s = sign * sin[i];
+                y[0] = x[0] * cos[i] - x[1] * s;
+                y[1] = x[1] * cos[i] + x[0] * s;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::comparison::*;
+
+    #[test]
+    fn matches_the_reference() {
+        let [batch, time, heads, key] = [2, 37, 3, 10];
+        let frequencies = inverse_frequencies(key, 10_000.0);
+        let device = device();
+        let positions: Vec<usize> = (0..batch * time).map(|i| i * 5 % 41).collect();
+        let tables = [
+            RotaryTable::range(3, time, &frequencies, &device),
+            RotaryTable::of(&positions, batch, &frequencies, &device),
+        ];
+        for layout in [RotaryLayout::Half, RotaryLayout::Interleaved] {
+            for table in &tables {
+                assert_same(
+                    &format!("rotary {layout:?}"),
+                    vec![AnyTensor::Four(random([batch, time, heads, key], 1))],
+                    |i| rotary(i[0].four(), table, layout),
+                    |i| rotary_reference(i[0].four(), table, layout),
+                    1e-6,
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn scores_depend_on_distances_alone() {
+        let frequencies = inverse_frequencies(8, 100.0);
+        let x = constant([1, 6, 1, 8], 1);
+        let score = |first: usize, i: usize, j: usize| {
+            let table = RotaryTable::range(first, 6, &frequencies, &device());
+            let same = x.clone().narrow(1, 0, 1).expand([1, 6, 1, 8]);
+            let turned = rotary(same, &table, RotaryLayout::Half);
+            let at = |i| turned.clone().narrow(1, i, 1);
+            (at(i) * at(j)).sum().into_scalar::<f32>()
+        };
+        assert!((score(0, 1, 4) - score(17, 2, 5)).abs() < 1e-4);
+        assert!((score(0, 1, 4) - score(0, 1, 5)).abs() > 1e-3);
+    }
+
+    #[test]
+    fn positions_in_a_tensor_give_the_same_table() {
+        let frequencies = inverse_frequencies(4, 10.0);
+        let positions = Tensor::<2, Int>::from_ints([[2, 3, 4]], &device());
+        let table = RotaryTable::of_tensor(positions, &frequencies);
+        let range = RotaryTable::range(2, 3, &frequencies, &device());
+        assert_close("cos", table.cos.into_data(), range.cos.into_data(), 0.0);
+        assert_close("sin", table.sin.into_data(), range.sin.into_data(), 0.0);
     }
 }

@@ -1,53 +1,9 @@
-//! The last linear layer and its cross-entropy together, without a full matrix of logits.
+//! The last layer and its cross-entropy by plain tensor operations, in chunks of rows.
 
+use super::{CrossEntropy, Head, HeadLayout};
 use burn::tensor::{Int, Tensor, activation::log_softmax};
 
-/// How the last layer's weight lies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum HeadLayout {
-    /// `[width, vocab]`: a linear layer.
-    Linear,
-    /// `[vocab, width]`: the embedding table itself (a tied head).
-    Table,
-}
-
-/// The last layer: hidden states to logits.
-#[derive(Debug, Clone)]
-pub struct Head {
-    /// The weight, see [`HeadLayout`].
-    pub weight: Tensor<2>,
-    /// How it lies.
-    pub layout: HeadLayout,
-    /// Added to the logits, `[vocab]`.
-    pub bias: Option<Tensor<1>>,
-    /// A constant added to the logits, `[vocab]`: minus infinity forbids an id. No gradient.
-    pub mask: Option<Tensor<1>>,
-}
-
-/// What [`linear_cross_entropy`] returns.
-#[derive(Debug, Clone)]
-pub struct CrossEntropy {
-    /// `Σ weight · loss` over all rows, `[1]`; this is what gradients flow through.
-    pub sum: Tensor<1>,
-    /// The loss of every row by itself in nats, unweighted, 0 where the weight is 0; `[rows]`. A constant.
-    pub rows: Tensor<1>,
-}
-
-/// Cross-entropy of `hidden [rows, width]` through `head` against `targets [rows]`, each row counted
-/// `weights [rows]` times (0: left out, its target is not looked at).
-///
-/// Logits exist for a chunk of rows at a time. On the CPU the gradients are formed in the same
-/// pass, so that the backward pass only scales them.
-pub fn linear_cross_entropy(
-    hidden: Tensor<2>,
-    head: Head,
-    targets: Tensor<1, Int>,
-    weights: Tensor<1>,
-) -> CrossEntropy {
-    linear_cross_entropy_reference(hidden, head, targets, weights)
-}
-
-/// Logits of one chunk of the reference, in elements.
+/// Logits of one chunk, in elements.
 const CHUNK: usize = 1 << 22;
 
 /// [`linear_cross_entropy`] by plain tensor operations.

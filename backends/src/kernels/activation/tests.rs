@@ -1,0 +1,66 @@
+//! Activations against their references, values and gradients.
+
+use super::*;
+use crate::kernels::comparison::*;
+use AnyTensor::{Three, Two};
+
+const ALL: [Activation; 4] = [
+    Activation::Relu,
+    Activation::Gelu,
+    Activation::GeluTanh,
+    Activation::Silu,
+];
+
+#[test]
+fn match_the_reference() {
+    for act in ALL {
+        for shape in [[1, 1, 1], [3, 5, 7], [2, 100, 129]] {
+            assert_same(
+                &format!("{act:?}"),
+                vec![Three(random(shape, 1))],
+                |i| activation(i[0].three() * 3.0, act),
+                |i| activation_reference(i[0].three() * 3.0, act),
+                5e-6,
+            );
+        }
+    }
+}
+
+#[test]
+fn gated_match_the_reference() {
+    for act in ALL {
+        assert_same(
+            &format!("gated {act:?}"),
+            vec![Two(random([37, 600], 1)), Two(random([37, 600], 2))],
+            |i| gated(i[0].two(), i[1].two(), act),
+            |i| gated_reference(i[0].two(), i[1].two(), act),
+            5e-6,
+        );
+    }
+}
+
+#[test]
+fn extremes_are_finite_and_nan_is_seen() {
+    for act in ALL {
+        let x = Tensor::<1>::from_floats([-1e30, -90.0, 0.0, 90.0, 1e30], &device()).require_grad();
+        let y = activation(x.clone(), act);
+        let grads = y.clone().sum().backward();
+        let values: Vec<f32> = y.into_data().iter().collect();
+        assert_eq!(
+            [values[2], values[3], values[4]],
+            [0.0, 90.0, 1e30],
+            "{act:?}"
+        );
+        assert!(
+            values[0].abs() < 1e-4 && values[1].abs() < 1e-4,
+            "{act:?}: {values:?}"
+        );
+        let slopes = x.grad(&grads).unwrap().into_data();
+        assert!(
+            slopes.iter::<f32>().all(|s| s.is_finite()),
+            "{act:?}: {slopes:?}"
+        );
+        let nan = activation(Tensor::<1>::from_floats([f32::NAN], &device()), act);
+        assert!(nan.into_data().iter::<f32>().all(|x| x.is_nan()), "{act:?}");
+    }
+}

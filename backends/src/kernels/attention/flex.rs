@@ -1,0 +1,479 @@
+//! Attention on the CPU: blocks of queries against all their keys, forward and backward.
+//!
+//! A block's scores are one matrix product, its softmax runs over whole rows, and the result is
+//! a second product. The forward pass keeps the logarithm of every row's sum of exponentials, so that
+//! the backward pass forms the same weights again instead of storing them.
+
+use crate::kernels::buffer::{Flat, Matrix, Shared, Threads, filled, flat, product};
+use crate::kernels::vector::{self, multiversion};
+use rayon::prelude::*;
+
+/// Queries of one block.
+const BLOCK: usize = 64;
+
+/// Elements of scores that one thread holds at most, where a block of [`MIN_BLOCK`] allows it.
+const SCORES: usize = 1 << 19;
+
+/// The fewest queries of a block.
+const MIN_BLOCK: usize = 8;
+
+/// Work (multiply-adds) below which threads cost more than they bring.
+const SMALL: usize = 1 << 16;
+
+/// The settings of one call, as the kernel takes them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Settings {
+    /// Whether queries see only keys up to their own place.
+    pub(super) causal: bool,
+    /// The factor of the scores.
+    pub(super) scale: f32,
+    /// Keys before the first query's own.
+    pub(super) offset: usize,
+}
+
+/// A `[batch, time, head, key]` tensor as it lies: the last axis contiguous, the others strided.
+struct View {
+    tensor: Flat,
+    dims: [usize; 4],
+    strides: [usize; 3],
+}
+
+impl View {
+    fn of(tensor: &Flat) -> Self {
+        let layout = tensor.layout();
+        let regular = layout.strides().iter().all(|&s| s >= 0)
+            && (layout.strides()[3] == 1 || layout.shape()[3] == 1);
+        let tensor = if regular {
+            tensor.clone()
+        } else {
+            tensor.to_contiguous()
+        };
+        let layout = tensor.layout();
+        let stride = |axis: usize| layout.strides()[axis] as usize;
+        let dims = [0, 1, 2, 3].map(|axis| layout.shape()[axis]);
+        let strides = [stride(0), stride(1), stride(2)];
+        let last = layout.start_offset()
+            + (0..3)
+                .map(|i| dims[i].saturating_sub(1) * strides[i])
+                .sum::<usize>()
+            + dims[3];
+        assert!(
+            dims.contains(&0) || last <= tensor.storage::<f32>().len(),
+            "attention: a view reaches beyond its buffer"
+        );
+        Self {
+            tensor,
+            dims,
+            strides,
+        }
+    }
+
+    /// Times `from ..` of one head: rows are times, columns the key axis.
+    fn matrix(&self, batch: usize, from: usize, head: usize) -> Matrix {
+        let offset = self.tensor.layout().start_offset()
+            + batch * self.strides[0]
+            + from * self.strides[1]
+            + head * self.strides[2];
+        let storage = self.tensor.storage::<f32>();
+        Matrix {
+            start: storage[offset.min(storage.len())..].as_ptr(),
+            row: self.strides[1] as isize,
+            column: 1,
+        }
+    }
+}
+
+/// Sizes of one call.
+#[derive(Clone, Copy)]
+struct Sizes {
+    batch: usize,
+    queries: usize,
+    keys: usize,
+    heads: usize,
+    kv_heads: usize,
+    key: usize,
+    value: usize,
+    block: usize,
+}
+
+impl Sizes {
+    fn of(q: &View, k: &View, v: &View) -> Self {
+        let [batch, queries, heads, key] = q.dims;
+        let [_, keys, kv_heads, _] = k.dims;
+        assert!(
+            k.dims[0] == batch
+                && k.dims[3] == key
+                && v.dims[..3] == k.dims[..3]
+                && kv_heads > 0
+                && heads.is_multiple_of(kv_heads),
+            "attention: q {:?}, k {:?}, v {:?} do not fit",
+            q.dims,
+            k.dims,
+            v.dims
+        );
+        Self {
+            batch,
+            queries,
+            keys,
+            heads,
+            kv_heads,
+            key,
+            value: v.dims[3],
+            block: (SCORES / keys.max(1)).clamp(MIN_BLOCK, BLOCK),
+        }
+    }
+
+    /// Keys that the queries before `end` may see.
+    fn seen(&self, settings: Settings, end: usize) -> usize {
+        if settings.causal {
+            self.keys.min(end + settings.offset)
+        } else {
+            self.keys
+        }
+    }
+
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
+    }
+
+    fn work(&self) -> usize {
+        self.batch * self.queries * self.keys * self.heads * (self.key + self.value)
+    }
+}
+
+/// What the softmax of a block takes: one row is one query.
+struct Rows {
+    /// Row length in the buffer, and the number of keys any row sees.
+    seen: usize,
+    /// Keys that the first row sees; every next row sees `step` more.
+    first: usize,
+    step: usize,
+}
+
+impl Rows {
+    fn of(settings: Settings, from: usize, seen: usize) -> Self {
+        if settings.causal {
+            Self {
+                seen,
+                first: from + settings.offset + 1,
+                step: 1,
+            }
+        } else {
+            Self {
+                seen,
+                first: seen,
+                step: 0,
+            }
+        }
+    }
+
+    fn visible(&self, row: usize) -> usize {
+        (self.first + row * self.step).min(self.seen)
+    }
+}
+
+/// Runs `f` over `0..tasks`, each thread with a buffer of its own, in parallel where it pays.
+fn each(tasks: usize, work: usize, f: impl Fn(&mut Vec<f32>, usize) + Sync + Send) {
+    if work < SMALL {
+        let mut buffer = Vec::new();
+        for task in 0..tasks {
+            f(&mut buffer, task);
+        }
+    } else {
+        (0..tasks).into_par_iter().for_each_init(Vec::new, f);
+    }
+}
+
+/// At least `len` elements of `buffer`, whose contents are arbitrary.
+fn at_least(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+/// The result `[batch, t, heads, value]`, and the logarithm of every row's sum of exponentials,
+/// `[batch, heads, t]` (infinity for a row that sees nothing).
+///
+/// `bias [batch, s]` is added to the scores: 0 or minus infinity.
+pub(super) fn forward(
+    q: &Flat,
+    k: &Flat,
+    v: &Flat,
+    bias: Option<&[f32]>,
+    settings: Settings,
+) -> (Flat, Vec<f32>) {
+    let (q, k, v) = (View::of(q), View::of(k), View::of(v));
+    let sizes = Sizes::of(&q, &k, &v);
+    let Sizes {
+        batch,
+        queries,
+        heads,
+        value,
+        block,
+        ..
+    } = sizes;
+    let blocks = queries.div_ceil(block);
+    let mut sums = vec![0.0; batch * heads * queries];
+    let sums_at = Shared::new(&mut sums);
+    let out = filled(batch * queries * heads * value, |out| {
+        let out_at = Shared::new(out);
+        each(batch * heads * blocks, sizes.work(), |buffer, task| {
+            // The last blocks see most keys: they come first.
+            let from = (blocks - 1 - task % blocks) * block;
+            let (b, h) = (task / blocks / heads, task / blocks % heads);
+            let len = block.min(queries - from);
+            // SAFETY: rows `from .. from + len` of head h of sequence b, this task's alone.
+            let (out, sums) = unsafe {
+                (
+                    out_at.at(((b * queries + from) * heads + h) * value),
+                    std::slice::from_raw_parts_mut(
+                        sums_at.at((b * heads + h) * queries + from),
+                        len,
+                    ),
+                )
+            };
+            let bias = bias.map(|bias| &bias[b * sizes.keys..][..sizes.keys]);
+            let h_kv = h / sizes.group();
+            let seen = sizes.seen(settings, from + len);
+            let rows = Rows::of(settings, from, seen);
+            let scores = at_least(buffer, len * seen + len);
+            let (scores, scales) = scores.split_at_mut(len * seen);
+            // SAFETY: sizes and strides come from the views.
+            unsafe {
+                product(
+                    (len, seen, sizes.key),
+                    scores.as_mut_ptr(),
+                    seen as isize,
+                    false,
+                    q.matrix(b, from, h),
+                    k.matrix(b, 0, h_kv).transposed(),
+                    settings.scale,
+                    Threads::One,
+                );
+                softmax(scores, &rows, bias, sums, scales);
+                product(
+                    (len, value, seen),
+                    out,
+                    (heads * value) as isize,
+                    false,
+                    Matrix::rows(scores, seen),
+                    v.matrix(b, 0, h_kv),
+                    1.0,
+                    Threads::One,
+                );
+                for (row, &scale) in scales.iter().enumerate() {
+                    let out = std::slice::from_raw_parts_mut(out.add(row * heads * value), value);
+                    for x in out {
+                        *x *= scale;
+                    }
+                }
+            }
+        });
+    });
+    (flat(out, [batch, queries, heads, value]), sums)
+}
+
+/// Rows of scores become unnormalised weights; `sums` gets the logarithms of their sums, `scales` what normalises them.
+#[inline(always)]
+fn softmax_body<const FMA: bool>(
+    scores: &mut [f32],
+    rows: &Rows,
+    bias: Option<&[f32]>,
+    sums: &mut [f32],
+    scales: &mut [f32],
+) {
+    for (i, (sum, scale)) in sums.iter_mut().zip(scales).enumerate() {
+        let row = &mut scores[i * rows.seen..][..rows.seen];
+        let (row, rest) = row.split_at_mut(rows.visible(i));
+        rest.fill(0.0);
+        if let Some(bias) = bias {
+            for (x, &bias) in row.iter_mut().zip(bias) {
+                *x += bias;
+            }
+        }
+        let largest = vector::max(row);
+        if largest == f32::NEG_INFINITY {
+            // Sees nothing (or holds nothing but NaN, which stays).
+            let nan = row.iter().any(|x| x.is_nan());
+            row.fill(0.0);
+            *sum = f32::INFINITY;
+            *scale = if nan { f32::NAN } else { 0.0 };
+            continue;
+        }
+        let total = vector::exp_shifted_sum::<FMA>(row, largest);
+        *sum = largest + total.ln();
+        *scale = 1.0 / total;
+    }
+}
+
+multiversion! {
+    fn softmax(
+        scores: &mut [f32],
+        rows: &Rows,
+        bias: Option<&[f32]>,
+        sums: &mut [f32],
+        scales: &mut [f32],
+    ) = softmax_body
+}
+
+/// Gradients of q, k and v, contiguous.
+pub(super) fn backward(
+    (q, k, v): (&Flat, &Flat, &Flat),
+    bias: Option<&[f32]>,
+    (out, sums): (&Flat, &[f32]),
+    grad: &Flat,
+    settings: Settings,
+) -> [Flat; 3] {
+    let (q, k, v) = (View::of(q), View::of(k), View::of(v));
+    let (out, grad) = (View::of(out), View::of(grad));
+    let sizes = Sizes::of(&q, &k, &v);
+    let Sizes {
+        batch,
+        queries,
+        keys,
+        heads,
+        kv_heads,
+        key,
+        value,
+        block,
+        ..
+    } = sizes;
+    let mut q_grad = vec![0.0; batch * queries * heads * key];
+    let mut k_grad = vec![0.0; batch * keys * kv_heads * key];
+    let mut v_grad = vec![0.0; batch * keys * kv_heads * value];
+    let places = [&mut q_grad, &mut k_grad, &mut v_grad].map(|g| Shared::new(g));
+    each(batch * kv_heads, 3 * sizes.work(), |buffer, task| {
+        let (b, h_kv) = (task / kv_heads, task % kv_heads);
+        let bias = bias.map(|bias| &bias[b * keys..][..keys]);
+        // SAFETY: head `h_kv` of sequence b, and the query heads that read it, are this task's alone.
+        let (k_out, v_out) = unsafe {
+            (
+                places[1].at((b * keys * kv_heads + h_kv) * key),
+                places[2].at((b * keys * kv_heads + h_kv) * value),
+            )
+        };
+        for h in h_kv * sizes.group()..(h_kv + 1) * sizes.group() {
+            for from in (0..queries).step_by(block) {
+                let len = block.min(queries - from);
+                let seen = sizes.seen(settings, from + len);
+                let rows = Rows::of(settings, from, seen);
+                let sums = &sums[(b * heads + h) * queries + from..][..len];
+                let buffer = at_least(buffer, 2 * len * seen + len);
+                let (weights, rest) = buffer.split_at_mut(len * seen);
+                let (scores, means) = rest.split_at_mut(len * seen);
+                let (queries_of, grads) = (q.matrix(b, from, h), grad.matrix(b, from, h));
+                let (keys_of, values_of) = (k.matrix(b, 0, h_kv), v.matrix(b, 0, h_kv));
+                // SAFETY: sizes and strides come from the views; outputs as above.
+                unsafe {
+                    row_products(means, grads, out.matrix(b, from, h), value);
+                    let square = |out: &mut [f32], inner, left, right: Matrix, factor| {
+                        product(
+                            (len, seen, inner),
+                            out.as_mut_ptr(),
+                            seen as isize,
+                            false,
+                            left,
+                            right.transposed(),
+                            factor,
+                            Threads::One,
+                        );
+                    };
+                    square(weights, key, queries_of, keys_of, settings.scale);
+                    square(scores, value, grads, values_of, 1.0);
+                    score_gradient(weights, scores, &rows, bias, sums, means);
+                    let weights = Matrix::rows(weights, seen);
+                    let scores = Matrix::rows(scores, seen);
+                    product(
+                        (seen, value, len),
+                        v_out,
+                        (kv_heads * value) as isize,
+                        true,
+                        weights.transposed(),
+                        grads,
+                        1.0,
+                        Threads::One,
+                    );
+                    product(
+                        (seen, key, len),
+                        k_out,
+                        (kv_heads * key) as isize,
+                        true,
+                        scores.transposed(),
+                        queries_of,
+                        settings.scale,
+                        Threads::One,
+                    );
+                    product(
+                        (len, key, seen),
+                        places[0].at(((b * queries + from) * heads + h) * key),
+                        (heads * key) as isize,
+                        false,
+                        scores,
+                        keys_of,
+                        settings.scale,
+                        Threads::One,
+                    );
+                }
+            }
+        }
+    });
+    [
+        flat(q_grad, [batch, queries, heads, key]),
+        flat(k_grad, [batch, keys, kv_heads, key]),
+        flat(v_grad, [batch, keys, kv_heads, value]),
+    ]
+}
+
+/// `Σ left · right` of every row.
+///
+/// # Safety
+/// Both matrices hold `out.len()` rows of `width` contiguous elements.
+unsafe fn row_products(out: &mut [f32], left: Matrix, right: Matrix, width: usize) {
+    for (i, out) in out.iter_mut().enumerate() {
+        // SAFETY: promised by the caller.
+        let row = |m: Matrix| unsafe {
+            std::slice::from_raw_parts(m.start.offset(i as isize * m.row), width)
+        };
+        *out = vector::dot::<false>(row(left), row(right));
+    }
+}
+
+/// From scores to weights (in `weights`), and from the gradient of weights to that of scores (in `scores`).
+#[inline(always)]
+fn score_gradient_body<const FMA: bool>(
+    weights: &mut [f32],
+    scores: &mut [f32],
+    rows: &Rows,
+    bias: Option<&[f32]>,
+    sums: &[f32],
+    means: &[f32],
+) {
+    for (i, (&sum, &mean)) in sums.iter().zip(means).enumerate() {
+        let visible = rows.visible(i);
+        let (weights, rest) = weights[i * rows.seen..][..rows.seen].split_at_mut(visible);
+        rest.fill(0.0);
+        let (scores, rest) = scores[i * rows.seen..][..rows.seen].split_at_mut(visible);
+        rest.fill(0.0);
+        if let Some(bias) = bias {
+            for (x, &bias) in weights.iter_mut().zip(bias) {
+                *x += bias;
+            }
+        }
+        for (weight, score) in weights.iter_mut().zip(scores) {
+            *weight = vector::exp::<FMA>(*weight - sum);
+            *score = *weight * (*score - mean);
+        }
+    }
+}
+
+multiversion! {
+    fn score_gradient(
+        weights: &mut [f32],
+        scores: &mut [f32],
+        rows: &Rows,
+        bias: Option<&[f32]>,
+        sums: &[f32],
+        means: &[f32],
+    ) = score_gradient_body
+}
