@@ -46,3 +46,4 @@ pub use span::Span;
 pub use strategy::{SettingKind, SettingSignature, SettingValue, Settings, StrategySignature};
 pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 pub use types::{DType, ValueType, WeightType};
+pub use verify::verify;

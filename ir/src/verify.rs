@@ -139,6 +139,11 @@ pub fn verify(model: &Model) -> Result<(), Vec<Problem>> {
     }
 }
 
+/// Whether calls end within the bounds, so that the graph may be expanded.
+pub(crate) fn calls_end(model: &Model) -> bool {
+    calls::check_calls(model, &mut Problems::default())
+}
+
 /// Problems as they are found.
 #[derive(Default)]
 struct Problems {
