@@ -1,6 +1,6 @@
 //! PNG and JPEG files and bytes to pictures, and back.
 
-use std::io::{Cursor, Write};
+use std::io::Cursor;
 use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
@@ -8,6 +8,7 @@ use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
 
 use super::{MAX_SIDE, Picture, Rgb, WHITE};
+use crate::checkpoints::atomic::write_file;
 use crate::error::{Error, Result};
 
 /// Memory that decoding one file may take, in bytes.
@@ -125,24 +126,8 @@ impl Picture {
                 "the name of a picture file ends in .png, .jpg or .jpeg",
             )),
         };
-        write_whole(path, &bytes.map_err(|error| error.with_path(path))?)
+        write_file(path, &bytes.map_err(|error| error.with_path(path))?)
     }
-}
-
-/// Writes under a temporary name beside `path`, flushes, renames.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        Ok(file.persist(path)?)
-    });
-    written
-        .map(|_| ())
-        .map_err(|error| Error::io("write", path, error))
 }
 
 #[cfg(test)]

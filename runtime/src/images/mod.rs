@@ -163,7 +163,7 @@ impl Picture {
     /// # Errors
     /// When a side of the result is 0 or above [`MAX_SIDE`].
     pub fn enlarged(&self, times: usize) -> Result<Picture> {
-        let side = |n: usize| n.checked_mul(times).unwrap_or(usize::MAX);
+        let side = |n: usize| n.saturating_mul(times);
         let (width, height) = (side(self.width), side(self.height));
         check_size(width, height)?;
         let mut pixels = Vec::with_capacity(width * height * 3);
