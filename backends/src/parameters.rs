@@ -1,0 +1,152 @@
+//! Parameters: named tensors on a device, and gradients in the same order.
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+
+use crate::error::ExecError;
+use crate::executable::Executable;
+use crate::lower::ParamSpec;
+
+/// A stored weight on a device: a vector, or a matrix `[product of inputs, product of outputs]`.
+#[derive(Debug, Clone)]
+pub(crate) enum ParamTensor {
+    Vector(Tensor<1>),
+    Matrix(Tensor<2>),
+}
+
+impl ParamTensor {
+    /// `values` in storage order, in f32, on a device.
+    pub(crate) fn from_vec(values: Vec<f32>, spec: &ParamSpec, device: &Device) -> ParamTensor {
+        let options = (device, DType::F32);
+        match spec.matrix {
+            None => {
+                let shape = [values.len()];
+                ParamTensor::Vector(Tensor::from_data(TensorData::new(values, shape), options))
+            }
+            Some(shape) => {
+                ParamTensor::Matrix(Tensor::from_data(TensorData::new(values, shape), options))
+            }
+        }
+    }
+
+    /// A leaf of a new tape.
+    pub(crate) fn leaf(&self) -> ParamTensor {
+        match self {
+            ParamTensor::Vector(t) => ParamTensor::Vector(t.clone().autodiff().require_grad()),
+            ParamTensor::Matrix(t) => ParamTensor::Matrix(t.clone().autodiff().require_grad()),
+        }
+    }
+
+    /// All elements in storage order.
+    pub(crate) fn flat(self) -> Tensor<1> {
+        match self {
+            ParamTensor::Vector(t) => t,
+            ParamTensor::Matrix(t) => {
+                let [rows, columns] = t.dims();
+                t.reshape([rows * columns])
+            }
+        }
+    }
+
+    /// The inverse of [`ParamTensor::flat`].
+    pub(crate) fn from_flat(flat: Tensor<1>, spec: &ParamSpec) -> ParamTensor {
+        match spec.matrix {
+            None => ParamTensor::Vector(flat),
+            Some(shape) => ParamTensor::Matrix(flat.reshape(shape)),
+        }
+    }
+
+    /// Element by element sum of two of one shape.
+    pub(crate) fn plus(self, other: ParamTensor) -> ParamTensor {
+        match (self, other) {
+            (ParamTensor::Vector(a), ParamTensor::Vector(b)) => ParamTensor::Vector(a + b),
+            (ParamTensor::Matrix(a), ParamTensor::Matrix(b)) => ParamTensor::Matrix(a + b),
+            (kept, _) => kept,
+        }
+    }
+
+    /// The elements, copied to the host.
+    pub(crate) fn to_vec(&self) -> Result<Vec<f32>, ExecError> {
+        match self {
+            ParamTensor::Vector(t) => read(t.clone()),
+            ParamTensor::Matrix(t) => read(t.clone()),
+        }
+    }
+}
+
+/// The elements of a tensor in order, as f32, on the host.
+pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecError> {
+    tensor
+        .try_into_vec_as::<f32>()
+        .map_err(|error| ExecError::Device(format!("reading a tensor back failed: {error}")))
+}
+
+/// One weight of an executable.
+#[derive(Debug)]
+pub struct Parameter {
+    pub(crate) spec: ParamSpec,
+    pub(crate) tensor: ParamTensor,
+}
+
+impl Parameter {
+    /// Full name: `layers.0.attn.q`.
+    pub fn name(&self) -> &str {
+        &self.spec.name
+    }
+
+    /// Sizes of its axes in storage order: input side, then output side.
+    pub fn shape(&self) -> &[usize] {
+        &self.spec.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.spec.shape.iter().product()
+    }
+
+    /// Whether it has no element.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Its elements in storage order.
+    ///
+    /// # Errors
+    /// When the device fails.
+    pub fn read(&self) -> Result<Vec<f32>, ExecError> {
+        self.tensor.to_vec()
+    }
+}
+
+/// A gradient for every parameter that the loss depends on, in the order of the parameters.
+#[derive(Debug, Clone)]
+pub struct Gradients {
+    pub(crate) tensors: Vec<Option<ParamTensor>>,
+}
+
+impl Gradients {
+    /// The gradient of a parameter in storage order; `None` where the loss does not depend on it.
+    ///
+    /// # Errors
+    /// When there is no such parameter, or the device fails.
+    pub fn read(&self, executable: &Executable, name: &str) -> Result<Option<Vec<f32>>, ExecError> {
+        let index = executable.index(name)?;
+        let tensor = self.tensors.get(index).and_then(Option::as_ref);
+        tensor.map(ParamTensor::to_vec).transpose()
+    }
+
+    /// No gradient yet for `count` parameters.
+    pub(crate) fn none(count: usize) -> Gradients {
+        Gradients {
+            tensors: vec![None; count],
+        }
+    }
+
+    /// Adds to the gradient of one parameter.
+    pub(crate) fn add(&mut self, index: usize, gradient: ParamTensor) {
+        let slot = &mut self.tensors[index];
+        *slot = Some(match slot.take() {
+            None => gradient,
+            Some(sum) => sum.plus(gradient),
+        });
+    }
+}
