@@ -37,6 +37,10 @@ pub(crate) enum ConstantTensor {
 
 /// A value of a block.
 #[derive(Debug, Clone)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "almost every value is a tensor, and a box would cost each operation an allocation"
+)]
 pub(crate) enum Value {
     /// The token ids of the run.
     Tokens,

@@ -40,7 +40,7 @@ impl NextTokens {
     pub fn of(tokens: Tokens<'_>) -> NextTokens {
         let length = tokens.length().max(1);
         let real = |i: usize| tokens.mask.is_none_or(|mask| mask.get(i) == Some(&true));
-        let follows = |i: usize| (i + 1) % length != 0 && i + 1 < tokens.ids.len();
+        let follows = |i: usize| !(i + 1).is_multiple_of(length) && i + 1 < tokens.ids.len();
         let count = 0..tokens.ids.len();
         NextTokens {
             ids: count
