@@ -3,6 +3,7 @@
 pub mod checkpoints;
 pub mod error;
 pub mod images;
+pub mod lessons;
 pub mod tokens;
 
 pub use error::{Error, Result};
