@@ -1,0 +1,63 @@
+//! Data sets: files of the world as documents, one at a time and in a fixed order.
+//!
+//! A [`DataSet`] is an index of records: opening reads where they lie, [`DataSet::document`] reads one. Text
+//! comes from `.jsonl` and `.txt`, captioned pictures from WebDataset `.tar` shards and from folders with a
+//! `captions.jsonl`, articles of texts and pictures and pairs of question and answer from `.jsonl`;
+//! [`choices`] reads multiple choice in its published formats. Pictures stay in their files until they are
+//! asked for.
+//!
+//! A record's place in the order and its id depend on the files alone, so an index, a hash of an id or a
+//! seeded [`order`] means the same in every run.
+
+mod choice;
+mod files;
+mod order;
+mod picture;
+mod records;
+mod set;
+mod shards;
+
+pub use choice::{CHOICE_FORMATS, ChoiceItem, ChoiceOption, choices};
+pub use files::matching_files;
+pub use order::{is_held_out, shuffled};
+pub use picture::PictureRef;
+pub use set::{DataSet, ReadOptions};
+
+/// A run of a document: text, or one picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Segment {
+    /// Text, without the white space at its ends in captions.
+    Text(String),
+    /// A picture in its file.
+    Picture(PictureRef),
+}
+
+/// One record of a data set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// A name that stays: the record's own `id`, or its file (with the folder it lies in) and its number or
+    /// key there.
+    pub id: String,
+    /// The question that the segments answer, where the record has one.
+    pub prompt: Option<String>,
+    /// Texts and pictures in their order.
+    pub segments: Vec<Segment>,
+    /// Everything the record says, as JSON; `null` where it is no JSON.
+    pub meta: serde_json::Value,
+}
+
+impl Document {
+    /// Number of pictures.
+    pub fn pictures(&self) -> usize {
+        let is_picture = |segment: &&Segment| matches!(segment, Segment::Picture(_));
+        self.segments.iter().filter(is_picture).count()
+    }
+
+    /// The texts, without the prompt.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().filter_map(|segment| match segment {
+            Segment::Text(text) => Some(text.as_str()),
+            Segment::Picture(_) => None,
+        })
+    }
+}
