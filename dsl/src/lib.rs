@@ -7,17 +7,26 @@
 //! Bad input is data: everything that could be read is returned, with a list of
 //! [`jam_ir::diagnostic::Diagnostic`]s, which [`report`] renders.
 
+mod calls;
+mod checker;
+mod compile;
+mod evaluate;
 mod format;
-#[allow(dead_code)]
+mod given;
+mod graph;
+mod layers;
+mod model;
 mod number;
 mod parse;
+mod recipe;
 pub mod report;
 mod scan;
-#[allow(dead_code)]
 mod suggest;
 pub mod syntax;
 mod syntax_error;
+mod value;
 
+pub use compile::{CompileOptions, Compiled, World, compile};
 pub use format::format;
 pub use parse::{Parsed, parse, parse_value};
 pub use scan::{MAX_BYTES, MAX_DEPTH, too_long};

@@ -66,10 +66,10 @@ pub fn parse(file: FileId, text: &str) -> Parsed {
 ///
 /// # Errors
 /// The first problem of the text.
-pub fn parse_value(file: FileId, text: &str) -> Result<Expression, Diagnostic> {
+pub fn parse_value(file: FileId, text: &str) -> Result<Expression, Box<Diagnostic>> {
     let scan = scan(file, text);
     if let Some(problem) = scan.problems.into_iter().next() {
-        return Err(problem);
+        return Err(Box::new(problem));
     }
     let builder = Builder { file, offset: 0 };
     match Grammar::parse(Rule::value, &scan.prepared) {
@@ -78,9 +78,12 @@ pub fn parse_value(file: FileId, text: &str) -> Result<Expression, Diagnostic> {
             let end = Span::new(file, 0, 0);
             inner
                 .map(|pair| builder.expression(pair))
-                .ok_or_else(|| Diagnostic::error(end, "a value is missing"))
+                .ok_or_else(|| Box::new(Diagnostic::error(end, "a value is missing")))
         }
-        Err(error) => Err(syntax_error::explain(file, text, &scan.prepared, 0, &error)),
+        Err(error) => {
+            let report = syntax_error::explain(file, text, &scan.prepared, 0, &error);
+            Err(Box::new(report))
+        }
     }
 }
 

@@ -1,0 +1,738 @@
+//! The operations that a model is written with: embeddings, norms, attention, feed-forward parts,
+//! linear maps, the head.
+
+use jam_ir::diagnostic::Diagnostic;
+use jam_ir::span::Span;
+use jam_ir::{Activation, AxisId, Mask, Norm, Op, ParamId, Plan, Role, RotaryLayout};
+
+use crate::checker::{Checker, Kind};
+use crate::given::{Given, as_call, as_number, as_word, wrong_kind};
+use crate::graph::{FreshKind, Graph};
+use crate::suggest;
+use crate::value::{Call, Spanned, Stream, Value};
+
+/// The operations, by name.
+const LAYERS: [&str; 12] = [
+    "embed",
+    "positions",
+    "layer_norm",
+    "rms_norm",
+    "attention",
+    "mlp",
+    "linear",
+    "unembed",
+    "relu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+];
+
+/// What an operation makes; `Err` gives back a call that is a setting and no operation.
+pub(crate) fn layer<'a>(
+    graph: &mut Graph<'a>,
+    checker: &mut Checker<'a>,
+    call: Call,
+) -> Result<Value, Call> {
+    let [name] = call.name.as_slice() else {
+        return Err(call);
+    };
+    let first = call
+        .arguments
+        .iter()
+        .find(|argument| argument.label.is_none());
+    let on_values = first.is_some_and(|first| {
+        matches!(
+            first.value.value,
+            Value::Stream(_) | Value::Tokens(_) | Value::Broken
+        )
+    });
+    let Some(layer) = LAYERS.into_iter().find(|layer| *layer == name.text) else {
+        if !on_values {
+            return Err(call);
+        }
+        let blocks = checker.definitions.iter();
+        let blocks = blocks.filter(|(_, definition)| definition.kind == Kind::Block);
+        let names = blocks.map(|(name, _)| name.as_str()).chain(LAYERS);
+        let help = suggest::help(&name.text, "there are", names);
+        let report = Diagnostic::error(name.span, format!("`{}` is not a layer", name.text))
+            .code("unknown-name")
+            .label(name.span, "neither a layer of the language nor a block")
+            .maybe_help(help);
+        checker.diagnostics.push(report);
+        return Ok(Value::Broken);
+    };
+    // `qk_norm: rms_norm(…)` is a setting of attention.
+    if first.is_none() && matches!(layer, "layer_norm" | "rms_norm") {
+        return Err(call);
+    }
+    let broken = call
+        .arguments
+        .iter()
+        .any(|argument| matches!(argument.value.value, Value::Broken));
+    if broken {
+        return Ok(Value::Broken);
+    }
+    let span = call.span;
+    let before = checker.diagnostics.error_count();
+    let given = Given::call(call, &mut checker.diagnostics);
+    let mut layer_call = LayerCall {
+        graph,
+        checker,
+        given,
+        span,
+    };
+    let stream = match layer {
+        "embed" => layer_call.embed(),
+        "positions" => layer_call.positions(),
+        "layer_norm" | "rms_norm" => layer_call.norm(layer == "layer_norm"),
+        "attention" => layer_call.attention(),
+        "mlp" => layer_call.mlp(),
+        "linear" => layer_call.linear(),
+        "unembed" => layer_call.unembed(),
+        _ => layer_call.activation(layer),
+    };
+    let LayerCall { given, .. } = layer_call;
+    // An operation that stopped has not asked for all that it knows.
+    if stream.is_some() {
+        given.finish(&mut checker.diagnostics);
+    }
+    let sound = checker.diagnostics.error_count() == before;
+    Ok(match stream.filter(|_| sound) {
+        Some(stream) => Value::Stream(stream),
+        None => Value::Broken,
+    })
+}
+
+/// A call of an operation.
+struct LayerCall<'c, 'a> {
+    graph: &'c mut Graph<'a>,
+    checker: &'c mut Checker<'a>,
+    given: Given,
+    span: Span,
+}
+
+/// What a norm is told.
+struct NormSettings {
+    affine: bool,
+    bias: bool,
+    norm: Norm,
+}
+
+impl LayerCall<'_, '_> {
+    fn error(&mut self, report: Diagnostic) {
+        self.checker.diagnostics.push(report);
+    }
+
+    /// The next value, which must be of the model: `[b, t, …]`.
+    fn input(&mut self) -> Option<(Stream, AxisId)> {
+        let value = self
+            .given
+            .require_next("values of the model", &mut self.checker.diagnostics)?;
+        self.stream(value)
+    }
+
+    fn stream(&mut self, value: Spanned) -> Option<(Stream, AxisId)> {
+        match value.value {
+            Value::Stream(stream) => {
+                let last = *stream.axes.last()?;
+                if stream.axes.len() != 3 {
+                    let shape = self.graph.shown(&stream.axes);
+                    self.error(
+                        Diagnostic::error(value.span, format!("values {shape} do not fit here"))
+                            .code("shape")
+                            .label(value.span, "[b, t, features] is expected"),
+                    );
+                    return None;
+                }
+                Some((stream, last))
+            }
+            Value::Tokens(_) => {
+                self.error(
+                    wrong_kind("a layer", &value, "values of the model")
+                        .help("look the tokens up first: `embed(tokens)`"),
+                );
+                None
+            }
+            _ => {
+                let what = self.given.what.clone();
+                let what = what.trim_matches('`').to_owned();
+                self.error(wrong_kind(&what, &value, "values of the model"));
+                None
+            }
+        }
+    }
+
+    /// Operations on token ids stand in the model itself.
+    fn only_in_main(&mut self) -> Option<()> {
+        if self.graph.in_main() {
+            return Some(());
+        }
+        let message = format!("{} stands in a model, not in a block", self.given.what);
+        let span = self.span;
+        self.error(
+            Diagnostic::error(span, message)
+                .code("order")
+                .label(span, "inside of a block"),
+        );
+        None
+    }
+
+    /// The model's width; its absence is reported.
+    fn width(&mut self) -> Option<u64> {
+        if self.graph.width.is_none() {
+            let near = suggest::nearest("width", self.graph.local_names()).map(str::to_owned);
+            let span = self.span;
+            let help = match near {
+                Some(near) => format!("did you mean `width` where `{near}` stands?"),
+                None => "add `width = …` to the model, before its layers".to_owned(),
+            };
+            self.error(
+                Diagnostic::error(span, "the model has no `width`")
+                    .code("missing")
+                    .label(span, "needed here")
+                    .help(help),
+            );
+        }
+        self.graph.width
+    }
+
+    fn embed(&mut self) -> Option<Stream> {
+        self.only_in_main()?;
+        let value = self
+            .given
+            .require_next("`tokens`", &mut self.checker.diagnostics)?;
+        let Value::Tokens(tokens) = value.value else {
+            let near = suggest::nearest("tokens", self.graph.local_names());
+            let report = match (&value.value, self.graph.vocabulary(), near) {
+                (Value::Word { word, .. }, None, _) if word == "tokens" => {
+                    Diagnostic::error(value.span, "the model has no `tokens`")
+                        .code("missing")
+                        .label(value.span, "needed here")
+                        .help("add `tokens = …` before its layers: a vocabulary or its size")
+                }
+                _ => wrong_kind("embed", &value, "the model's `tokens`"),
+            };
+            self.error(report);
+            return None;
+        };
+        let width = self.width()?;
+        let vocabulary = self.graph.vocabulary()?;
+        let size = self
+            .given
+            .count("width", Some(width), 1, &mut self.checker.diagnostics);
+        let span = self.span;
+        if self.graph.table.is_some() {
+            self.error(
+                Diagnostic::error(span, "a model has one token table")
+                    .code("twice")
+                    .label(span, "a second `embed`"),
+            );
+            return None;
+        }
+        let vocab = self.graph.axis(Role::Vocab, vocabulary, "vocab");
+        let features = self.graph.features(size);
+        let table = self.graph.matrix(
+            "embed.table".to_owned(),
+            &[vocab],
+            &[features],
+            FreshKind::Matrix,
+            span,
+        );
+        self.graph.table = Some((table, features));
+        let axes = [self.graph.row[0], self.graph.row[1], features];
+        Some(
+            self.graph
+                .push("embed", &axes, Op::Embed { tokens, table }, span),
+        )
+    }
+
+    fn positions(&mut self) -> Option<Stream> {
+        self.only_in_main()?;
+        let span = self.span;
+        let kind = self
+            .given
+            .require_next("`learned`", &mut self.checker.diagnostics)?;
+        if matches!(&kind.value, Value::Word { word, .. } if word == "rotary") {
+            self.error(
+                Diagnostic::error(kind.span, "rotary positions are a setting of attention")
+                    .code("unknown-word")
+                    .label(kind.span, "not added to the embedding")
+                    .help("write `attention(…, rotary: rotary(base: 10_000))`"),
+            );
+            return None;
+        }
+        as_word(
+            "positions",
+            &kind,
+            &["learned"],
+            &mut self.checker.diagnostics,
+        )?;
+        let offset = self
+            .given
+            .count("offset", Some(0), 0, &mut self.checker.diagnostics);
+        let width = self.width()?;
+        let tokens = match self.graph.token_input() {
+            Some(tokens) => tokens,
+            None => {
+                self.error(
+                    Diagnostic::error(span, "the model has no `tokens`")
+                        .code("missing")
+                        .label(span, "needed here")
+                        .help("add `tokens = …` before its layers: a vocabulary or its size"),
+                );
+                return None;
+            }
+        };
+        let Some(context) = self.graph.context else {
+            self.error(
+                Diagnostic::error(span, "the model has no `context`")
+                    .code("missing")
+                    .label(span, "how many positions are learned?")
+                    .help("add `context = …` to the model, before its layers"),
+            );
+            return None;
+        };
+        let Some(rows) = context.checked_add(offset) else {
+            self.error(Diagnostic::error(span, "too many positions").code("size"));
+            return None;
+        };
+        let rows = self.graph.axis(Role::Positions, rows, "positions");
+        let features = self.graph.features(width);
+        let name = "positions.table".to_owned();
+        let table = self
+            .graph
+            .matrix(name, &[rows], &[features], FreshKind::Positions, span);
+        let axes = [self.graph.row[0], self.graph.row[1], features];
+        Some(self.graph.push(
+            "positions",
+            &axes,
+            Op::Positions {
+                tokens,
+                table,
+                offset,
+            },
+            span,
+        ))
+    }
+
+    /// The settings of a norm; layer norms may have a bias.
+    fn norm_settings(
+        given: &mut Given,
+        layer_norm: bool,
+        checker: &mut Checker<'_>,
+    ) -> NormSettings {
+        let diagnostics = &mut checker.diagnostics;
+        let affine = given.flag("affine", true, diagnostics);
+        let bias = layer_norm && given.flag("bias", affine, diagnostics);
+        let eps = given.number("eps", Some(1e-5), (0.0, 1.0), diagnostics);
+        NormSettings {
+            affine,
+            bias: bias && affine,
+            norm: Norm {
+                eps,
+                parts: Vec::new(),
+            },
+        }
+    }
+
+    /// A norm over the last axis, with a gain of the last axes.
+    fn normed(
+        &mut self,
+        name: &str,
+        x: &Stream,
+        settings: NormSettings,
+        layer_norm: bool,
+        gain_axes: &[AxisId],
+    ) -> Stream {
+        let span = self.span;
+        let NormSettings { affine, bias, norm } = settings;
+        let mut weight = |part: &str, plan: Plan| {
+            self.graph
+                .weight(format!("{name}.{part}"), &[], gain_axes, plan, span)
+        };
+        let gain = affine.then(|| weight("gain", Plan::Ones));
+        let op = if layer_norm {
+            let bias = bias.then(|| weight("bias", Plan::Zeros));
+            Op::LayerNorm {
+                x: x.value,
+                gain,
+                bias,
+                norm,
+            }
+        } else {
+            Op::RmsNorm {
+                x: x.value,
+                gain,
+                norm,
+            }
+        };
+        let short = name.rsplit('.').next().unwrap_or(name).to_owned();
+        self.graph.push(&short, &x.axes.clone(), op, span)
+    }
+
+    fn norm(&mut self, layer_norm: bool) -> Option<Stream> {
+        let (x, last) = self.input()?;
+        let settings = Self::norm_settings(&mut self.given, layer_norm, self.checker);
+        let (kind, numbered) = if self.graph.after_layers() {
+            ("final_norm", false)
+        } else {
+            ("norm", true)
+        };
+        let name = self.graph.weights_name(kind, numbered, self.span);
+        Some(self.normed(&name, &x, settings, layer_norm, &[last]))
+    }
+
+    /// A matrix on values: `[b, t, in…]` → `[b, t, out…]`.
+    fn map(
+        &mut self,
+        name: &str,
+        (x, input): (&Stream, &[AxisId]),
+        output: &[AxisId],
+        bias: Option<String>,
+        kind: FreshKind,
+    ) -> Stream {
+        let span = self.span;
+        let weight = self
+            .graph
+            .matrix(name.to_owned(), input, output, kind, span);
+        let bias = bias.map(|bias| self.graph.weight(bias, &[], output, Plan::Zeros, span));
+        let mut axes = self.graph.row.to_vec();
+        axes.extend(output);
+        let short = name.rsplit('.').next().unwrap_or(name).to_owned();
+        self.graph.push(
+            &short,
+            &axes,
+            Op::Linear {
+                x: x.value,
+                weight,
+                bias,
+            },
+            span,
+        )
+    }
+
+    fn attention(&mut self) -> Option<Stream> {
+        let span = self.span;
+        let (x, input) = self.input()?;
+        let (y, other) = match self.given.next() {
+            Some(value) => self.stream(value)?,
+            None => (x.clone(), input),
+        };
+        let width = self.graph.size(input);
+        let diagnostics = &mut self.checker.diagnostics;
+        let before = diagnostics.error_count();
+        let heads_span = self
+            .given
+            .keyed
+            .get("heads")
+            .map_or(span, |(_, value)| value.span);
+        let heads = self.given.count("heads", None, 1, diagnostics);
+        let kv_span = self
+            .given
+            .keyed
+            .get("kv_heads")
+            .map(|(_, value)| value.span);
+        let kv_heads = self.given.count("kv_heads", Some(heads), 1, diagnostics);
+        let has_key = self.given.keyed.contains_key("key");
+        let key_span = self
+            .given
+            .keyed
+            .get("key")
+            .map_or(heads_span, |(_, value)| value.span);
+        let key = self
+            .given
+            .count("key", Some((width / heads).max(1)), 1, diagnostics);
+        let mask = match self.given.word("mask", &["causal", "none"], diagnostics) {
+            "none" => Mask::Full,
+            _ => Mask::Causal,
+        };
+        let bias = self.given.flag("bias", false, diagnostics);
+        let out_bias = self.given.flag("out_bias", bias, diagnostics);
+        let scale = self.given.take("scale");
+        let scale = scale.and_then(|value| {
+            as_number("scale", &value, (0.0, 1e6), &mut self.checker.diagnostics)
+        });
+        let rotary_span = self.given.keyed.get("rotary").map(|(_, value)| value.span);
+        let rotary = self.rotary();
+        let qk_norm = self.qk_norm();
+        if self.checker.diagnostics.error_count() != before {
+            return None;
+        }
+        if !has_key && !width.is_multiple_of(heads) {
+            self.error(
+                Diagnostic::error(
+                    heads_span,
+                    format!("{width} features cannot be divided among {heads} heads"),
+                )
+                .code("size")
+                .label(heads_span, format!("does not divide {width}"))
+                .help("give another number of heads, or the size of one: `key: 64`"),
+            );
+            return None;
+        }
+        if !heads.is_multiple_of(kv_heads) {
+            let place = kv_span.unwrap_or(span);
+            self.error(
+                Diagnostic::error(
+                    place,
+                    format!("{heads} heads cannot share {kv_heads} key and value heads"),
+                )
+                .code("size")
+                .label(place, format!("does not divide {heads}"))
+                .label(heads_span, "the heads"),
+            );
+            return None;
+        }
+        if let (Some(_), Some(place), true) = (&rotary, rotary_span, key % 2 == 1) {
+            self.error(
+                Diagnostic::error(
+                    place,
+                    format!("heads of {key} features cannot be rotated in pairs"),
+                )
+                .code("size")
+                .label(place, "needs an even head")
+                .label(key_span, format!("makes heads of {key}")),
+            );
+            return None;
+        }
+        let head = self.graph.axis(Role::Heads, heads, "head");
+        let kv = self.graph.axis(Role::KvHeads, kv_heads, "kv");
+        let key_axis = self.graph.axis(Role::HeadDim, key, "key");
+        let name = self.graph.weights_name("attn", false, span);
+        let mut projected = Vec::with_capacity(3);
+        for (part, source, from, heads) in [
+            ("q", &x, input, head),
+            ("k", &y, other, kv),
+            ("v", &y, other, kv),
+        ] {
+            let sides = [heads, key_axis];
+            let bias = bias.then(|| format!("{name}.{part}_bias"));
+            let path = format!("{name}.{part}");
+            let mut value = self.map(&path, (source, &[from]), &sides, bias, FreshKind::Matrix);
+            if part != "v" {
+                if let Some((layer_norm, per_head, settings)) = &qk_norm {
+                    let gain: &[AxisId] = if *per_head { &sides } else { &sides[1..] };
+                    let settings = NormSettings {
+                        norm: settings.norm.clone(),
+                        ..*settings
+                    };
+                    let path = format!("{name}.{part}_norm");
+                    value = self.normed(&path, &value, settings, *layer_norm, gain);
+                }
+                if let Some((base, layout)) = rotary {
+                    let op = Op::Rotary {
+                        x: value.value,
+                        base,
+                        layout,
+                    };
+                    value = self
+                        .graph
+                        .push(&format!("{part}_rotated"), &value.axes, op, span);
+                }
+            }
+            projected.push(value.value);
+        }
+        let op = Op::Attention {
+            q: projected[0],
+            k: projected[1],
+            v: projected[2],
+            mask,
+            scale: scale.unwrap_or((key as f64).powf(-0.5)),
+        };
+        let row = self.graph.row;
+        let attended = self
+            .graph
+            .push("attended", &[row[0], row[1], head, key_axis], op, span);
+        let bias = out_bias.then(|| format!("{name}.out_bias"));
+        let path = format!("{name}.out");
+        let sides = [head, key_axis];
+        Some(self.map(
+            &path,
+            (&attended, &sides),
+            &[input],
+            bias,
+            FreshKind::Residual,
+        ))
+    }
+
+    /// `rotary: rotary(base: 10_000, layout: halves)`, or `rotary: yes`.
+    fn rotary(&mut self) -> Option<(f64, RotaryLayout)> {
+        let value = self.given.take("rotary")?;
+        let diagnostics = &mut self.checker.diagnostics;
+        match value.value {
+            Value::Flag(false) => return None,
+            Value::Flag(true) => return Some((10_000.0, RotaryLayout::Halves)),
+            _ => {}
+        }
+        let (_, mut given) = as_call("rotary", value, &["rotary"], diagnostics)?;
+        let base = given.number("base", Some(10_000.0), (1.0, 1e12), diagnostics);
+        let layout = match given.word("layout", &["halves", "pairs"], diagnostics) {
+            "pairs" => RotaryLayout::Pairs,
+            _ => RotaryLayout::Halves,
+        };
+        given.finish(diagnostics);
+        Some((base, layout))
+    }
+
+    /// `qk_norm: rms_norm(per_head: no)`: kind, whether each head has gains, and the norm.
+    fn qk_norm(&mut self) -> Option<(bool, bool, NormSettings)> {
+        let value = self.given.take("qk_norm")?;
+        if matches!(value.value, Value::Flag(false)) {
+            return None;
+        }
+        let names = ["layer_norm", "rms_norm"];
+        let (name, mut given) = as_call("qk_norm", value, &names, &mut self.checker.diagnostics)?;
+        let layer_norm = name == "layer_norm";
+        let per_head = given.flag("per_head", false, &mut self.checker.diagnostics);
+        let settings = Self::norm_settings(&mut given, layer_norm, self.checker);
+        given.finish(&mut self.checker.diagnostics);
+        Some((layer_norm, per_head, settings))
+    }
+
+    fn mlp(&mut self) -> Option<Stream> {
+        let span = self.span;
+        let (x, input) = self.input()?;
+        let diagnostics = &mut self.checker.diagnostics;
+        let before = diagnostics.error_count();
+        let hidden = self.given.count("hidden", None, 1, diagnostics);
+        let words = Activation::ALL.map(Activation::word);
+        let act = self.given.word("act", &words, diagnostics);
+        let gated = self.given.flag("gated", false, diagnostics);
+        let bias = self.given.flag("bias", false, diagnostics);
+        let out_bias = self.given.flag("out_bias", bias, diagnostics);
+        if diagnostics.error_count() != before {
+            return None;
+        }
+        let kind = Activation::from_word(act).unwrap_or(Activation::Relu);
+        let hidden = self.graph.axis(Role::Hidden, hidden, "hidden");
+        let name = self.graph.weights_name("mlp", false, span);
+        let mut project = |part: &str| {
+            let bias = bias.then(|| format!("{name}.{part}_bias"));
+            let path = format!("{name}.{part}");
+            self.map(&path, (&x, &[input]), &[hidden], bias, FreshKind::Matrix)
+        };
+        let active = if gated {
+            let gate = project("gate");
+            let up = project("up");
+            let op = Op::Activation {
+                x: gate.value,
+                kind,
+            };
+            let gate = self.graph.push("active", &gate.axes, op, span);
+            let op = Op::Mul {
+                a: gate.value,
+                b: up.value,
+            };
+            self.graph.push("gated", &gate.axes, op, span)
+        } else {
+            let up = project("up");
+            let op = Op::Activation { x: up.value, kind };
+            self.graph.push("active", &up.axes, op, span)
+        };
+        let bias = out_bias.then(|| format!("{name}.down_bias"));
+        let path = format!("{name}.down");
+        Some(self.map(
+            &path,
+            (&active, &[hidden]),
+            &[input],
+            bias,
+            FreshKind::Residual,
+        ))
+    }
+
+    fn linear(&mut self) -> Option<Stream> {
+        let (x, input) = self.input()?;
+        let diagnostics = &mut self.checker.diagnostics;
+        let before = diagnostics.error_count();
+        let width = self.given.count("width", None, 1, diagnostics);
+        let bias = self.given.flag("bias", false, diagnostics);
+        if diagnostics.error_count() != before {
+            return None;
+        }
+        let output = self.graph.features(width);
+        if output == input && self.graph.width != Some(width) {
+            let span = self.span;
+            self.error(
+                Diagnostic::error(
+                    span,
+                    format!("{width} features are {width} features already"),
+                )
+                .code("size")
+                .label(span, "a map of an inner size onto itself"),
+            );
+            return None;
+        }
+        let name = self.graph.weights_name("linear", false, self.span);
+        let bias = bias.then(|| format!("{name}.bias"));
+        let path = format!("{name}.weight");
+        Some(self.map(&path, (&x, &[input]), &[output], bias, FreshKind::Matrix))
+    }
+
+    fn unembed(&mut self) -> Option<Stream> {
+        self.only_in_main()?;
+        let span = self.span;
+        let (x, input) = self.input()?;
+        let diagnostics = &mut self.checker.diagnostics;
+        let tied = self.given.flag("tied", true, diagnostics);
+        let bias_span = self
+            .given
+            .keyed
+            .get("bias")
+            .map_or(span, |(_, value)| value.span);
+        let bias = self.given.flag("bias", false, diagnostics);
+        let vocabulary = self.graph.vocabulary()?;
+        let vocab = self.graph.axis(Role::Vocab, vocabulary, "vocab");
+        if !tied {
+            let bias = bias.then(|| "unembed.bias".to_owned());
+            let name = "unembed.weight";
+            return Some(self.map(name, (&x, &[input]), &[vocab], bias, FreshKind::Matrix));
+        }
+        if bias {
+            self.error(
+                Diagnostic::error(bias_span, "a tied head has no bias")
+                    .code("not-supported")
+                    .label(bias_span, "the token table has none")
+                    .help("write `tied: no`, or `bias: no`"),
+            );
+            return None;
+        }
+        let table: Option<(ParamId, AxisId)> = self.graph.table;
+        let Some((table, features)) = table else {
+            self.error(
+                Diagnostic::error(span, "a tied head needs a token table")
+                    .code("missing")
+                    .label(span, "tied to what?")
+                    .help("begin with `embed(tokens)`, or write `tied: no`"),
+            );
+            return None;
+        };
+        if features != input {
+            let shown = self.graph.shown(&[input]);
+            let table_shown = self.graph.shown(&[features]);
+            self.error(
+                Diagnostic::error(span, "the states do not fit the token table")
+                    .code("shape")
+                    .label(span, format!("states {shown}, table {table_shown}"))
+                    .help("map them first: `linear(x, width: …)`, or write `tied: no`"),
+            );
+            return None;
+        }
+        let row = self.graph.row;
+        let op = Op::Unembed { x: x.value, table };
+        Some(
+            self.graph
+                .push("logits", &[row[0], row[1], vocab], op, span),
+        )
+    }
+
+    fn activation(&mut self, word: &str) -> Option<Stream> {
+        let (x, _) = self.input()?;
+        let kind = Activation::from_word(word)?;
+        Some(self.graph.push(
+            word,
+            &x.axes.clone(),
+            Op::Activation { x: x.value, kind },
+            self.span,
+        ))
+    }
+}

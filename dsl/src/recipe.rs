@@ -1,0 +1,7 @@
+//! Recipes: what the records and variants of a program ask for, checked key by key.
+
+mod data;
+mod fuse;
+mod report;
+mod tokens;
+mod train;

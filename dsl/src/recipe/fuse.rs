@@ -1,0 +1,271 @@
+//! Fusions: strategies come as data, with their settings.
+
+use jam_ir::diagnostic::Diagnostic;
+use jam_ir::recipe::{Checkpoint, FusionRecipe};
+use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue};
+
+use crate::checker::{Checker, Kind};
+use crate::given::{Given, wrong_kind};
+use crate::suggest;
+use crate::syntax::{Name, Statement, dotted};
+use crate::value::{Spanned, Value};
+
+impl<'a> Checker<'a> {
+    pub(crate) fn fuse(&mut self, name: &'a Name, statement: &'a Statement) {
+        let Some(value) = self.value(statement) else {
+            return;
+        };
+        let place = value.span;
+        let strategies = self.options.strategies;
+        let names = || strategies.iter().map(|strategy| strategy.name.as_str());
+        let call = match value.value {
+            Value::Call(call) => call,
+            Value::Broken => return,
+            _ => {
+                let example = names().next().unwrap_or("uniform");
+                self.diagnostics.push(
+                    wrong_kind("fuse", &value, "a strategy with parents")
+                        .help(format!("write `fuse {} = {example}(a, b)`", name.text)),
+                );
+                return;
+            }
+        };
+        let written = dotted(&call.name);
+        let called = call.name.first().map_or(place, |name| name.span);
+        let Some(strategy) = strategies.iter().find(|strategy| strategy.name == written) else {
+            self.diagnostics.push(
+                Diagnostic::error(called, format!("`{written}` is not a strategy"))
+                    .code("unknown-word")
+                    .label(called, "not known here")
+                    .maybe_help(suggest::help(&written, "the strategies are", names())),
+            );
+            return;
+        };
+        let mut given = Given::call(call, &mut self.diagnostics);
+        self.set(name, &mut given);
+        let count = given.positional.len();
+        if count < strategy.min_parents || count > strategy.max_parents {
+            let wanted = if strategy.min_parents == strategy.max_parents {
+                format!("{} parents", strategy.min_parents)
+            } else {
+                format!(
+                    "{} to {} parents",
+                    strategy.min_parents, strategy.max_parents
+                )
+            };
+            self.diagnostics.push(
+                Diagnostic::error(place, format!("`{written}` takes {wanted}, not {count}"))
+                    .code("parents")
+                    .label(place, format!("{count} given"))
+                    .help("parents are given without a label, the text model first"),
+            );
+        }
+        let mut parents = Vec::new();
+        let mut parent_spans = Vec::new();
+        for parent in std::mem::take(&mut given.positional) {
+            if let Some(reference) = self.model_ref("a parent", &parent) {
+                parents.push(reference);
+                parent_spans.push(Some(parent.span));
+            }
+        }
+        let mut settings = strategy.defaults();
+        for signature in &strategy.settings {
+            let Some((_, value)) = given.keyed.shift_remove(&signature.name) else {
+                continue;
+            };
+            if let Some(value) = self.strategy_setting(signature, &value) {
+                settings.insert(signature.name.clone(), value);
+            }
+        }
+        for (key, _) in given.keyed.values() {
+            let keys = strategy
+                .settings
+                .iter()
+                .map(|setting| setting.name.as_str());
+            self.diagnostics.push(
+                Diagnostic::error(
+                    key.span,
+                    format!("`{written}` has no setting `{}`", key.text),
+                )
+                .code("unknown-name")
+                .label(key.span, "not known here")
+                .maybe_help(suggest::help(&key.text, "its settings are", keys)),
+            );
+        }
+        let strategy = written;
+        let span = Some(name.span);
+        let recipe = FusionRecipe {
+            strategy,
+            parents,
+            parent_spans,
+            settings,
+            span,
+        };
+        self.program.fusions.insert(name.text.clone(), recipe);
+    }
+
+    /// The value of a strategy's setting.
+    fn strategy_setting(
+        &mut self,
+        signature: &SettingSignature,
+        value: &Spanned,
+    ) -> Option<SettingValue> {
+        let name = signature.name.as_str();
+        let word = match &value.value {
+            Value::Word { word, .. } | Value::Choice { word, .. } => Some(word.as_str()),
+            Value::Named(path) if path.len() == 1 => Some(path[0].text.as_str()),
+            Value::Flag(true) => Some("yes"),
+            Value::Flag(false) => Some("no"),
+            Value::Broken => return None,
+            _ => None,
+        };
+        let diagnostics = &mut self.diagnostics;
+        let unknown = |word: &str, words: &[String], also: &str| {
+            let help = suggest::nearest(word, words.iter().map(String::as_str));
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            let help = match help {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("it is {also}one of {}", suggest::listed(&words)),
+            };
+            Diagnostic::error(value.span, format!("`{name}` cannot be `{word}`"))
+                .code("unknown-word")
+                .label(value.span, "not known here")
+                .note(signature.help.clone())
+                .help(help)
+        };
+        match &signature.kind {
+            SettingKind::Number { min, max } => {
+                crate::given::as_number(name, value, (*min, *max), diagnostics)
+                    .map(SettingValue::Number)
+            }
+            SettingKind::Count { min, words } => match word {
+                Some(word) if words.iter().any(|known| known == word) => {
+                    Some(SettingValue::Word(word.to_owned()))
+                }
+                Some(word) if !words.is_empty() => {
+                    diagnostics.push(unknown(word, words, "a whole number or "));
+                    None
+                }
+                _ => {
+                    crate::given::as_count(name, value, *min, diagnostics).map(SettingValue::Count)
+                }
+            },
+            SettingKind::Word(words) => match word {
+                Some(word) if words.iter().any(|known| known == word) => {
+                    Some(SettingValue::Word(word.to_owned()))
+                }
+                Some(word) => {
+                    diagnostics.push(unknown(word, words, ""));
+                    None
+                }
+                None => {
+                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+                    let wanted = format!("one of {}", suggest::listed(&words));
+                    diagnostics.push(wrong_kind(name, value, &wanted));
+                    None
+                }
+            },
+            SettingKind::Flag => {
+                crate::given::as_flag(name, value, diagnostics).map(SettingValue::Flag)
+            }
+        }
+    }
+
+    /// A model, a fusion, or a state of a training: `llm`, `align.last`, `tune.best`.
+    pub(crate) fn model_ref(&mut self, what: &str, value: &Spanned) -> Option<ModelRef> {
+        let kinds = [Kind::Model, Kind::Fuse, Kind::Train];
+        let path = match &value.value {
+            Value::Named(path) => path.clone(),
+            Value::Broken => return None,
+            Value::Word { word, .. } => {
+                let name = Name {
+                    text: word.clone(),
+                    span: value.span,
+                };
+                self.defined(&name, &kinds);
+                return None;
+            }
+            _ => {
+                self.diagnostics.push(wrong_kind(what, value, "a model"));
+                return None;
+            }
+        };
+        let head = path.first()?;
+        let kind = self.defined(head, &kinds)?;
+        let state = dotted(&path[1..]);
+        let checkpoint = match (kind, state.as_str()) {
+            (_, "") | (Kind::Train, "last") => Checkpoint::Last,
+            (Kind::Train, "best") => Checkpoint::Best,
+            _ => {
+                let place = path.get(1).map_or(value.span, |name| name.span);
+                let report =
+                    Diagnostic::error(place, format!("`{}` has no state `{state}`", head.text))
+                        .code("unknown-name")
+                        .label(place, "not known here");
+                let states = ["last", "best"];
+                self.diagnostics.push(if kind == Kind::Train {
+                    report.maybe_help(suggest::help(&state, "the states are", states))
+                } else {
+                    report.help(format!("only trainings have states; write `{}`", head.text))
+                });
+                return None;
+            }
+        };
+        if checkpoint == Checkpoint::Best {
+            let validated = self
+                .program
+                .trainings
+                .get(&head.text)
+                .is_some_and(|train| !train.validate.is_empty());
+            if !validated {
+                let defined = self
+                    .definitions
+                    .get(&head.text)
+                    .map(|found| found.name_span);
+                let place = path.get(1).map_or(value.span, |name| name.span);
+                let mut report = Diagnostic::error(
+                    place,
+                    format!("`{}` is not validated and has no best state", head.text),
+                )
+                .code("missing")
+                .label(place, "best by which data?");
+                if let Some(defined) = defined {
+                    report = report.label(defined, "has no `validate`");
+                }
+                let help = format!(
+                    "add `validate = data.val` to it, or write `{}.last`",
+                    head.text
+                );
+                self.diagnostics.push(report.help(help));
+                return None;
+            }
+        }
+        Some(ModelRef {
+            name: head.text.clone(),
+            checkpoint,
+        })
+    }
+
+    /// The longest sequence of a model, as far as it is known here.
+    pub(crate) fn context_of(&self, reference: &ModelRef) -> Option<u64> {
+        let mut name = reference.name.as_str();
+        // Definitions refer to earlier ones only: the walk ends.
+        loop {
+            if let Some(model) = self.program.models.get(name) {
+                return model.model.context;
+            }
+            if let Some(train) = self.program.trainings.get(name) {
+                name = train.model.name.as_str();
+            } else {
+                name = self
+                    .program
+                    .fusions
+                    .get(name)?
+                    .parents
+                    .first()?
+                    .name
+                    .as_str();
+            }
+        }
+    }
+}

@@ -1,0 +1,393 @@
+//! Tokenizers that a program trains, and joint vocabularies.
+
+use indexmap::IndexMap;
+use jam_ir::diagnostic::Diagnostic;
+use jam_ir::recipe::{DataKind, TokenizerRecipe, VqRecipe};
+use jam_ir::span::Span;
+use jam_ir::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
+
+use crate::checker::{Checker, Kind};
+use crate::compile::{World, folder_of, join};
+use crate::given::{as_call, as_count, as_list, as_text, twice};
+use crate::suggest;
+use crate::syntax::{Name, Statement, dotted};
+use crate::value::{Spanned, Value};
+
+/// Marks that stand before all other tokens.
+const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
+/// Marks that stand after all other tokens.
+const LAST_MARKS: [&str; 3] = ["break", "eoss", "mask"];
+/// Token ids fit 32 bits.
+const MOST_TOKENS: u64 = u32::MAX as u64;
+
+impl<'a> Checker<'a> {
+    pub(crate) fn tokenizer(&mut self, name: &'a Name, statement: &'a Statement) {
+        let Some(value) = self.value(statement) else {
+            return;
+        };
+        let Some((variant, mut given)) =
+            as_call("tokenizer", value, &["bpe", "vq"], &mut self.diagnostics)
+        else {
+            return;
+        };
+        self.set(name, &mut given);
+        let train = match given.require("train", &mut self.diagnostics) {
+            Some(value) => {
+                let mut train = Vec::new();
+                for item in as_list(value) {
+                    let Some(data) = self.data_ref("train", &item) else {
+                        continue;
+                    };
+                    if variant == "vq" {
+                        let pictures = |kind: &DataKind| {
+                            matches!(kind, DataKind::ImageText | DataKind::Interleaved)
+                        };
+                        self.data_kind("vq", &data, &item, pictures, "data with pictures");
+                    } else {
+                        let texts = |kind: &DataKind| !matches!(kind, DataKind::Choice { .. });
+                        self.data_kind("bpe", &data, &item, texts, "data with texts");
+                    }
+                    train.push(data);
+                }
+                train
+            }
+            None => Vec::new(),
+        };
+        let seed = self.program.seed;
+        let diagnostics = &mut self.diagnostics;
+        let recipe = if variant == "bpe" {
+            TokenizerRecipe::Bpe {
+                train,
+                size: given.count("size", None, 257, diagnostics),
+            }
+        } else {
+            let recipe = VqRecipe {
+                train,
+                picture: given.count("picture", Some(32), 1, diagnostics),
+                grid: given.count("grid", Some(4), 1, diagnostics),
+                codes: given.count("codes", Some(256), 2, diagnostics),
+                width: given.count("width", Some(64), 1, diagnostics),
+                latent: given.count("latent", Some(32), 1, diagnostics),
+                depth: given.count("depth", Some(2), 0, diagnostics),
+                kernel: given.count("kernel", Some(1), 1, diagnostics),
+                steps: given.count("steps", None, 1, diagnostics),
+                batch: given.count("batch", Some(64), 1, diagnostics),
+                lr: given.number("lr", Some(1e-3), (0.0, 1.0), diagnostics),
+                seed: given.count("seed", Some(seed), 0, diagnostics),
+            };
+            let place = given.place;
+            if !recipe.picture.is_multiple_of(recipe.grid) {
+                diagnostics.push(
+                    Diagnostic::error(
+                        place,
+                        format!(
+                            "a picture of {0} × {0} cannot be cut into {1} × {1} tokens",
+                            recipe.picture, recipe.grid
+                        ),
+                    )
+                    .code("size")
+                    .label(
+                        place,
+                        format!("{} is no multiple of {}", recipe.picture, recipe.grid),
+                    )
+                    .help("give a `grid` that divides `picture`"),
+                );
+            }
+            if !matches!(recipe.kernel, 1 | 3) {
+                let message = format!("`kernel` is {}, but must be 1 or 3", recipe.kernel);
+                diagnostics.push(
+                    Diagnostic::error(place, message)
+                        .code("range")
+                        .label(place, ""),
+                );
+            }
+            TokenizerRecipe::Vq(recipe)
+        };
+        given.finish(diagnostics);
+        self.program.tokenizers.insert(name.text.clone(), recipe);
+    }
+
+    pub(crate) fn tokens(&mut self, name: &'a Name, world: &dyn World) {
+        let mut given = self.given(Kind::Tokens, name);
+        let text = given
+            .take("text")
+            .and_then(|value| self.text_tokens(value, world));
+        let image = given
+            .take("image")
+            .and_then(|value| self.image_tokens(value, world));
+        let diagnostics = &mut self.diagnostics;
+        let reserved = given.count("reserved", Some(0), 0, diagnostics);
+        let pad_to = given.count("pad_to", Some(1), 1, diagnostics);
+        let marks = given.take("marks").map(as_list).unwrap_or_default();
+        given.finish(diagnostics);
+
+        let mut layout = LayoutBuilder::new(&name.text);
+        let marks = self.marks(marks);
+        for mark in FIRST_MARKS {
+            if marks.contains_key(mark) {
+                layout.mark(mark.to_owned());
+            }
+        }
+        if let Some((source, size)) = text {
+            layout.range(TokenKind::Text, size);
+            layout.layout.text = source;
+        }
+        if let Some((source, size, grid)) = image {
+            layout.range(TokenKind::Image, size);
+            layout.layout.image = source;
+            layout.layout.grid = grid;
+        }
+        layout.range(TokenKind::Reserved, reserved);
+        for mark in LAST_MARKS {
+            match marks.get(mark) {
+                Some(Some(count)) => {
+                    (0..*count).for_each(|number| layout.mark(format!("{mark}:{number}")));
+                }
+                Some(None) => layout.mark(mark.to_owned()),
+                None => {}
+            }
+        }
+        match layout.finish(pad_to) {
+            Some(layout) if layout.size > 0 => {
+                self.program.tokens.insert(name.text.clone(), layout);
+            }
+            Some(_) => self.diagnostics.push(
+                Diagnostic::error(
+                    name.span,
+                    format!("the vocabulary `{}` is empty", name.text),
+                )
+                .code("missing")
+                .label(name.span, "neither text nor pictures nor marks")
+                .help("add `text = bpe(\"tokenizers/…\", size: …)`"),
+            ),
+            None => self.diagnostics.push(
+                Diagnostic::error(
+                    name.span,
+                    format!("the vocabulary `{}` is too large", name.text),
+                )
+                .code("size")
+                .label(name.span, format!("more than {MOST_TOKENS} tokens")),
+            ),
+        }
+    }
+
+    /// Marks by name, those with a number of copies with it.
+    fn marks(&mut self, values: Vec<Spanned>) -> IndexMap<&'static str, Option<u64>> {
+        let mut marks: IndexMap<&'static str, Option<u64>> = IndexMap::new();
+        let mut places: Vec<(&str, Span)> = Vec::new();
+        let all = || FIRST_MARKS.into_iter().chain(LAST_MARKS);
+        for value in values {
+            let (written, count) = match &value.value {
+                Value::Word { word, .. } => (word.clone(), None),
+                Value::Named(path) => (dotted(path), None),
+                Value::Call(call) => {
+                    let count = call
+                        .arguments
+                        .first()
+                        .map(|argument| argument.value.clone());
+                    (dotted(&call.name), count)
+                }
+                Value::Broken => continue,
+                _ => {
+                    let wanted = "names of marks";
+                    self.diagnostics
+                        .push(crate::given::wrong_kind("marks", &value, wanted));
+                    continue;
+                }
+            };
+            let Some(mark) = all().find(|mark| *mark == written) else {
+                self.diagnostics.push(
+                    Diagnostic::error(value.span, format!("`{written}` is not a mark"))
+                        .code("unknown-word")
+                        .label(value.span, "not known here")
+                        .maybe_help(suggest::help(&written, "the marks are", all())),
+                );
+                continue;
+            };
+            let name = Name {
+                text: written,
+                span: value.span,
+            };
+            if let Some((_, first)) = places.iter().find(|(before, _)| *before == mark) {
+                self.diagnostics.push(twice(&name, *first));
+                continue;
+            }
+            places.push((mark, value.span));
+            let count = match (mark, count) {
+                ("mask", None) => Some(1),
+                ("mask", Some(count)) => {
+                    as_count("mask", &count, 1, &mut self.diagnostics).filter(|count| {
+                        let small = *count <= 1 << 16;
+                        if !small {
+                            self.diagnostics.push(
+                                Diagnostic::error(value.span, "more than 65536 masks")
+                                    .code("size")
+                                    .label(value.span, "too many"),
+                            );
+                        }
+                        small
+                    })
+                }
+                (_, Some(_)) => {
+                    self.diagnostics.push(
+                        Diagnostic::error(value.span, format!("there is one `{mark}` only"))
+                            .code("surplus")
+                            .label(value.span, "takes no number")
+                            .help(format!("write `{mark}`")),
+                    );
+                    None
+                }
+                (_, None) => None,
+            };
+            marks.insert(mark, count);
+        }
+        marks
+    }
+
+    /// A tokenizer of the program, or `bpe("folder", size: …)`.
+    fn text_tokens(&mut self, value: Spanned, world: &dyn World) -> Option<(TextTokens, u64)> {
+        if let Value::Named(path) = &value.value {
+            let head = path.first()?;
+            self.defined(head, &[Kind::Tokenizer])?;
+            let size = match self.program.tokenizers.get(&head.text)? {
+                TokenizerRecipe::Bpe { size, .. } => *size,
+                TokenizerRecipe::Vq(_) => {
+                    self.wrong_tokenizer(&value, head, "texts", "pictures");
+                    return None;
+                }
+            };
+            return Some((TextTokens::Tokenizer(head.text.clone()), size));
+        }
+        if let Value::Number(_) = &value.value {
+            let size = as_count("text", &value, 1, &mut self.diagnostics)?;
+            return Some((TextTokens::Ids, size));
+        }
+        let (_, mut given) = as_call("text", value, &["bpe"], &mut self.diagnostics)?;
+        let path = self.outside("bpe", &mut given, world);
+        let size = given.count("size", None, 1, &mut self.diagnostics);
+        given.finish(&mut self.diagnostics);
+        Some((TextTokens::Files(path?), size))
+    }
+
+    /// A tokenizer of the program, or `vq("weights", codes: …, grid: …)`.
+    fn image_tokens(
+        &mut self,
+        value: Spanned,
+        world: &dyn World,
+    ) -> Option<(ImageTokens, u64, u64)> {
+        if let Value::Named(path) = &value.value {
+            let head = path.first()?;
+            self.defined(head, &[Kind::Tokenizer])?;
+            return match self.program.tokenizers.get(&head.text)? {
+                TokenizerRecipe::Vq(recipe) => {
+                    let source = ImageTokens::Tokenizer(head.text.clone());
+                    Some((source, recipe.codes, recipe.grid))
+                }
+                TokenizerRecipe::Bpe { .. } => {
+                    self.wrong_tokenizer(&value, head, "pictures", "texts");
+                    None
+                }
+            };
+        }
+        let (_, mut given) = as_call("image", value, &["vq"], &mut self.diagnostics)?;
+        let path = self.outside("vq", &mut given, world);
+        let codes = given.count("codes", None, 1, &mut self.diagnostics);
+        let grid = given.count("grid", None, 1, &mut self.diagnostics);
+        given.finish(&mut self.diagnostics);
+        Some((ImageTokens::Files(path?), codes, grid))
+    }
+
+    fn wrong_tokenizer(&mut self, value: &Spanned, name: &Name, wanted: &str, found: &str) {
+        let mut report = Diagnostic::error(
+            value.span,
+            format!("`{}` makes tokens of {found}", name.text),
+        )
+        .code("wrong-kind")
+        .label(value.span, format!("expected a tokenizer of {wanted}"));
+        if let Some(definition) = self.definitions.get(&name.text) {
+            report = report.label(definition.name_span, "defined here");
+        }
+        self.diagnostics.push(report);
+    }
+
+    /// A path of the world; that nothing is there is noted.
+    fn outside(
+        &mut self,
+        what: &str,
+        given: &mut crate::given::Given,
+        world: &dyn World,
+    ) -> Option<String> {
+        let value = given.require_next("a path", &mut self.diagnostics)?;
+        let text = as_text(what, &value, &mut self.diagnostics)?;
+        let path = join(folder_of(&self.folders, value.span.file), &text);
+        self.note_absent(&path, value.span, world);
+        Some(path)
+    }
+
+    /// Notes that a file is absent; `path` starts in the folder of the main file.
+    pub(crate) fn note_absent(&mut self, path: &str, span: Span, world: &dyn World) {
+        let main = self.folders.first().map_or("", String::as_str);
+        if !world.exists(&join(main, path)) {
+            self.diagnostics.push(
+                Diagnostic::note_at(span, format!("`{path}` is not there"))
+                    .code("absent")
+                    .label(span, "needed to build and run, not to check"),
+            );
+        }
+    }
+}
+
+/// A vocabulary, range by range.
+struct LayoutBuilder {
+    layout: TokenLayout,
+    /// Whether it is too large.
+    overflow: bool,
+}
+
+impl LayoutBuilder {
+    fn new(name: &str) -> Self {
+        let mut layout = TokenLayout::bare(0);
+        layout.name = name.to_owned();
+        layout.ranges.clear();
+        Self {
+            layout,
+            overflow: false,
+        }
+    }
+
+    fn range(&mut self, kind: TokenKind, len: u64) {
+        if len == 0 {
+            return;
+        }
+        let start = self.layout.size;
+        match start.checked_add(len).filter(|size| *size <= MOST_TOKENS) {
+            Some(size) => self.layout.size = size,
+            None => {
+                self.overflow = true;
+                return;
+            }
+        }
+        match self
+            .layout
+            .ranges
+            .last_mut()
+            .filter(|last| last.kind == kind)
+        {
+            Some(last) => last.len += len,
+            None => self.layout.ranges.push(TokenRange { kind, start, len }),
+        }
+    }
+
+    fn mark(&mut self, name: String) {
+        let id = self.layout.size;
+        self.range(TokenKind::Mark, 1);
+        self.layout.marks.insert(name, id);
+    }
+
+    fn finish(mut self, pad_to: u64) -> Option<TokenLayout> {
+        let size = self.layout.size.checked_next_multiple_of(pad_to)?;
+        let filler = size - self.layout.size;
+        self.range(TokenKind::Filler, filler);
+        (!self.overflow).then_some(self.layout)
+    }
+}

@@ -1,0 +1,296 @@
+//! Training runs, and memories for retrieval.
+
+use jam_ir::diagnostic::Diagnostic;
+use jam_ir::recipe::{
+    AdamW, BatchForm, BatchSize, DataKind, DataRef, Objective, Schedule, ScheduleKind, TrainRecipe,
+};
+
+use crate::checker::{Checker, Kind};
+use crate::given::{Given, as_call, as_count, as_list, as_number};
+use crate::number;
+use crate::syntax::{Name, dotted};
+use crate::value::{Spanned, Value};
+
+impl<'a> Checker<'a> {
+    pub(crate) fn train(&mut self, name: &'a Name) {
+        let mut given = self.given(Kind::Train, name);
+        let model = given.require("model", &mut self.diagnostics);
+        let model_span = model.as_ref().map(|value| value.span);
+        let model = model.and_then(|value| self.model_ref("model", &value));
+        let data = given.require("data", &mut self.diagnostics);
+        let data = data.map(|value| self.mixture(value)).unwrap_or_default();
+        let validate = given.take("validate");
+        let validate = validate
+            .map(|value| self.data_refs("validate", value))
+            .unwrap_or_default();
+        let objective = given.take("objective");
+        let objective = objective.and_then(|value| self.objective(value));
+        if let Some(value) = given.take("retrieve") {
+            self.not_supported("retrieve", &value, "training with retrieved documents");
+        }
+        let optimizer = given.require("optimizer", &mut self.diagnostics);
+        let optimizer = optimizer.and_then(|value| self.optimizer(value));
+        let schedule = given.take("schedule");
+        let schedule = schedule.and_then(|value| self.schedule(value));
+        let batch = given.require("batch", &mut self.diagnostics);
+        let batch = batch.and_then(|value| self.batch(value));
+
+        let context = model.as_ref().and_then(|model| self.context_of(model));
+        let seed = self.program.seed;
+        let diagnostics = &mut self.diagnostics;
+        let form = match given.word("form", &["packed", "rows"], diagnostics) {
+            "rows" => BatchForm::Rows,
+            _ => BatchForm::Packed,
+        };
+        let length_span = given.keyed.get("length").map(|(_, value)| value.span);
+        // Without a context the length must be said.
+        let needs_length = context.is_none() && model.is_some();
+        let default = if needs_length {
+            None
+        } else {
+            Some(context.unwrap_or(1))
+        };
+        let length = given.count("length", default, 1, diagnostics);
+        if let (Some(context), Some(place)) = (context, length_span)
+            && length > context
+        {
+            let message = format!("rows of {length} tokens do not fit the model");
+            let mut report = Diagnostic::error(place, message)
+                .code("size")
+                .label(place, "longer than the context");
+            if let Some(model) = model_span {
+                report = report.label(model, format!("this model has a context of {context}"));
+            }
+            diagnostics.push(report);
+        }
+        let steps = given.count("steps", None, 1, diagnostics);
+        let recipe = TrainRecipe {
+            model: model.unwrap_or_else(|| jam_ir::ModelRef::last("")),
+            data,
+            validate,
+            objective: objective.unwrap_or(Objective::NextToken),
+            optimizer: optimizer.unwrap_or(AdamW {
+                lr: 0.0,
+                betas: (0.9, 0.999),
+                eps: 1e-8,
+                decay: 0.0,
+                clip: 0.0,
+            }),
+            schedule: schedule.unwrap_or(Schedule {
+                kind: ScheduleKind::Constant,
+                warmup: 0,
+                floor: 1.0,
+            }),
+            batch: batch.unwrap_or(BatchSize::Rows(1)),
+            form,
+            length,
+            steps,
+            precision: given.precision(diagnostics),
+            recompute: given.flag("recompute", false, diagnostics),
+            validate_every: given.count(
+                "validate_every",
+                Some((steps / 10).max(1)),
+                1,
+                diagnostics,
+            ),
+            save_every: given.count("save_every", Some((steps / 10).max(50)), 1, diagnostics),
+            seed: given.count("seed", Some(seed), 0, diagnostics),
+            span: Some(name.span),
+        };
+        if recipe.schedule.warmup > recipe.steps {
+            diagnostics.push(
+                Diagnostic::warning(
+                    name.span,
+                    format!(
+                        "the warm-up of {} steps is longer than the training of {}",
+                        recipe.schedule.warmup, recipe.steps
+                    ),
+                )
+                .code("range")
+                .label(name.span, "the peak rate is never reached"),
+            );
+        }
+        given.finish(diagnostics);
+        self.program.trainings.insert(name.text.clone(), recipe);
+    }
+
+    /// A data set, or `mix(0.5 * pairs, 0.5 * corpus)`.
+    fn mixture(&mut self, value: Spanned) -> Vec<(f64, DataRef)> {
+        let parts = match value.value {
+            Value::Call(call) if dotted(&call.name) == "mix" => {
+                let mut given = Given::call(call, &mut self.diagnostics);
+                if given.positional.is_empty() {
+                    given.require_next("data sets to mix", &mut self.diagnostics);
+                }
+                let parts = std::mem::take(&mut given.positional);
+                given.finish(&mut self.diagnostics);
+                parts
+            }
+            Value::Call(call) => {
+                let place = call.name.first().map_or(call.span, |name| name.span);
+                let message = format!("`{}` is neither a data set nor `mix`", dotted(&call.name));
+                self.diagnostics.push(
+                    Diagnostic::error(place, message)
+                        .code("unknown-word")
+                        .label(place, "not known here")
+                        .help("write `mix(0.5 * pairs, 0.5 * corpus)`"),
+                );
+                return Vec::new();
+            }
+            _ => vec![value],
+        };
+        let mut mixture = Vec::new();
+        for part in parts {
+            let (weight, data) = match part.value {
+                Value::Weighted(weight, data) => (number::float(&weight).unwrap_or(-1.0), *data),
+                _ => (1.0, part.clone()),
+            };
+            if weight <= 0.0 {
+                self.diagnostics.push(
+                    Diagnostic::error(part.span, "the weight of a data set must be above zero")
+                        .code("range")
+                        .label(part.span, "this share is not"),
+                );
+                continue;
+            }
+            if let Some(reference) = self.data_ref("data", &data) {
+                let documents = |kind: &DataKind| !matches!(kind, DataKind::Choice { .. });
+                self.data_kind("data", &reference, &data, documents, "documents to learn");
+                mixture.push((weight, reference));
+            }
+        }
+        mixture
+    }
+
+    fn objective(&mut self, value: Spanned) -> Option<Objective> {
+        let names = ["next_token", "answers", "cm3"];
+        let place = value.clone();
+        let (name, given) = as_call("objective", value, &names, &mut self.diagnostics)?;
+        match name {
+            "cm3" => {
+                self.not_supported("cm3", &place, "the CM3 objective");
+                None
+            }
+            _ => {
+                given.finish(&mut self.diagnostics);
+                let answers = name == "answers";
+                Some(if answers {
+                    Objective::Answers
+                } else {
+                    Objective::NextToken
+                })
+            }
+        }
+    }
+
+    fn optimizer(&mut self, value: Spanned) -> Option<AdamW> {
+        let diagnostics = &mut self.diagnostics;
+        let (_, mut given) = as_call("optimizer", value, &["adamw"], diagnostics)?;
+        let lr = given.number("lr", None, (0.0, 10.0), diagnostics);
+        let mut betas = (0.9, 0.999);
+        if let Some(value) = given.take("betas") {
+            let place = value.span;
+            let list = as_list(value);
+            if let [first, second] = list.as_slice() {
+                let bounds = (0.0, 0.999_999_999);
+                betas.0 = as_number("betas", first, bounds, diagnostics).unwrap_or(0.9);
+                betas.1 = as_number("betas", second, bounds, diagnostics).unwrap_or(0.999);
+            } else {
+                diagnostics.push(
+                    Diagnostic::error(
+                        place,
+                        format!("`betas` are two numbers, not {}", list.len()),
+                    )
+                    .code("wrong-kind")
+                    .label(place, "")
+                    .help("write `betas: [0.9, 0.95]`"),
+                );
+            }
+        }
+        let optimizer = AdamW {
+            lr,
+            betas,
+            eps: given.number("eps", Some(1e-8), (0.0, 1.0), diagnostics),
+            decay: given.number("decay", Some(0.0), (0.0, 10.0), diagnostics),
+            clip: given.number("clip", Some(0.0), (0.0, f64::MAX), diagnostics),
+        };
+        given.finish(diagnostics);
+        Some(optimizer)
+    }
+
+    fn schedule(&mut self, value: Spanned) -> Option<Schedule> {
+        let diagnostics = &mut self.diagnostics;
+        let names = ["constant", "linear", "cosine"];
+        let (name, mut given) = as_call("schedule", value, &names, diagnostics)?;
+        let warmup = given.count("warmup", Some(0), 0, diagnostics);
+        let (kind, floor) = match name {
+            "constant" => (ScheduleKind::Constant, 1.0),
+            "linear" => (
+                ScheduleKind::Linear,
+                given.number("floor", Some(0.0), (0.0, 1.0), diagnostics),
+            ),
+            _ => (
+                ScheduleKind::Cosine,
+                given.number("floor", Some(0.0), (0.0, 1.0), diagnostics),
+            ),
+        };
+        given.finish(diagnostics);
+        Some(Schedule {
+            kind,
+            warmup,
+            floor,
+        })
+    }
+
+    /// `tokens(8Mi)` or `rows(32)`.
+    fn batch(&mut self, value: Spanned) -> Option<BatchSize> {
+        let diagnostics = &mut self.diagnostics;
+        if let Value::Number(exact) = &value.value {
+            let shown = number::shown(exact);
+            diagnostics.push(
+                Diagnostic::error(value.span, format!("a batch of {shown} what?"))
+                    .code("wrong-kind")
+                    .label(value.span, "tokens or rows")
+                    .help(format!("write `tokens({shown})` or `rows({shown})`")),
+            );
+            return None;
+        }
+        let (name, mut given) = as_call("batch", value, &["tokens", "rows"], diagnostics)?;
+        let count = given.require_next("a number", diagnostics)?;
+        let count = as_count(name, &count, 1, diagnostics)?;
+        given.finish(diagnostics);
+        Some(if name == "rows" {
+            BatchSize::Rows(count)
+        } else {
+            BatchSize::Tokens(count)
+        })
+    }
+
+    pub(crate) fn memory(&mut self, name: &'a Name) {
+        let mut given = self.given(Kind::Memory, name);
+        if let Some(value) = given.require("encode", &mut self.diagnostics) {
+            let encode = as_call("encode", value, &["clip"], &mut self.diagnostics);
+            if let Some((_, mut clip)) = encode {
+                let path = clip.require_next("a path", &mut self.diagnostics);
+                if let Some(path) = path {
+                    crate::given::as_text("clip", &path, &mut self.diagnostics);
+                }
+                clip.finish(&mut self.diagnostics);
+            }
+        }
+        if let Some(value) = given.require("source", &mut self.diagnostics) {
+            self.data_refs("source", value);
+        }
+        given.finish(&mut self.diagnostics);
+    }
+
+    /// What the language has and this version does not do.
+    pub(crate) fn not_supported(&mut self, what: &str, value: &Spanned, long: &str) {
+        self.diagnostics.push(
+            Diagnostic::error(value.span, format!("`{what}` is not supported yet"))
+                .code("not-supported")
+                .label(value.span, format!("{long} comes later"))
+                .help("remove it for now"),
+        );
+    }
+}

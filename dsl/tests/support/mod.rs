@@ -1,0 +1,105 @@
+//! What the tests of the language give a program from outside: files, and strategies of fusion.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jam_dsl::World;
+use jam_ir::{SettingKind, SettingSignature, SettingValue, StrategySignature};
+
+/// The folder of the repository.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// Files of the repository; nothing else is there.
+pub(crate) struct Repository;
+
+impl World for Repository {
+    fn read(&self, path: &str) -> Result<String, String> {
+        fs::read_to_string(repository().join(path)).map_err(|error| error.to_string())
+    }
+
+    fn exists(&self, _: &str) -> bool {
+        false
+    }
+}
+
+/// Signatures like those of the strategies, as data.
+pub(crate) fn strategies() -> Vec<StrategySignature> {
+    let words = |words: &[&str]| {
+        words
+            .iter()
+            .map(|word| (*word).to_owned())
+            .collect::<Vec<_>>()
+    };
+    let setting =
+        |name: &str, kind: SettingKind, default: SettingValue, help: &str| SettingSignature {
+            name: name.to_owned(),
+            kind,
+            default,
+            help: help.to_owned(),
+        };
+    let word = |name: &str, list: &[&str], help: &str| {
+        let default = SettingValue::Word(list[0].to_owned());
+        setting(name, SettingKind::Word(words(list)), default, help)
+    };
+    let strategy = |name: &str, help: &str, settings: Vec<SettingSignature>| StrategySignature {
+        name: name.to_owned(),
+        help: help.to_owned(),
+        min_parents: 2,
+        max_parents: 2,
+        settings,
+    };
+    let share = SettingKind::Number { min: 0.0, max: 1.0 };
+    let every = SettingKind::Count {
+        min: 1,
+        words: words(&["never"]),
+    };
+    vec![
+        strategy(
+            "uniform",
+            "every weight is the mean",
+            vec![setting(
+                "share",
+                share,
+                SettingValue::Number(0.5),
+                "share of the first parent",
+            )],
+        ),
+        strategy(
+            "width",
+            "both parents side by side",
+            vec![
+                word(
+                    "off_diagonal",
+                    &["copy", "average", "zero"],
+                    "what joins the two halves",
+                ),
+                word("norm", &["joint", "halves"], "what a norm sees"),
+            ],
+        ),
+        strategy(
+            "cross",
+            "two towers that read each other",
+            vec![
+                setting(
+                    "every",
+                    every,
+                    SettingValue::Count(2),
+                    "layers between two exchanges",
+                ),
+                word(
+                    "at",
+                    &["first", "last"],
+                    "which layer of each group exchanges",
+                ),
+                setting(
+                    "kv_norm",
+                    SettingKind::Flag,
+                    SettingValue::Flag(false),
+                    "norm on the other's states",
+                ),
+            ],
+        ),
+    ]
+}
