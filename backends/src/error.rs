@@ -7,7 +7,7 @@ use std::fmt;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// The graph has a form that this crate does not run (the verifier lets none of them through).
+    /// The graph is broken, or has a form that this crate does not run.
     Graph {
         /// Block and value, as the text form prints them.
         place: String,

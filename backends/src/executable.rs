@@ -2,6 +2,7 @@
 
 use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
 use jam_ir::Model;
+use jam_ir::verify::verify;
 
 use crate::error::ExecError;
 use crate::interpreter::{ConstantTensor, Precision, Run, Value};
@@ -85,10 +86,10 @@ pub(crate) struct Placed {
 }
 
 impl Executable {
-    /// Lowers a model and asks `weights` for the numbers of every parameter.
+    /// Verifies and lowers a model, and asks `weights` for the numbers of every parameter.
     ///
     /// # Errors
-    /// When the graph has a form that cannot run, when `weights` fails, or when it gives a wrong
+    /// When the model is broken or has a form that cannot run, when `weights` fails, or when it gives a wrong
     /// number of elements.
     pub fn new(
         model: &Model,
@@ -96,6 +97,14 @@ impl Executable {
         device: &Device,
         options: ExecOptions,
     ) -> Result<Executable, ExecError> {
+        if let Err(problems) = verify(model)
+            && let Some(problem) = problems.into_iter().next()
+        {
+            return Err(ExecError::Graph {
+                place: problem.place.to_string(),
+                reason: problem.message,
+            });
+        }
         let program = lower(model)?;
         let device = device.clone().without_autodiff();
         let mut parameters = Vec::with_capacity(program.params.len());

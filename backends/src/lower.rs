@@ -217,3 +217,64 @@ impl Body {
 pub(crate) fn lower(model: &Model) -> Result<Program, ExecError> {
     blocks::Lowering::new(model)?.program()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jam_ir::TokenLayout;
+    use jam_ir::decoder::{DecoderConfig, decoder_only};
+
+    #[test]
+    fn a_gated_part_is_one_step_and_the_head_is_cut_off() {
+        let config = DecoderConfig::llama(TokenLayout::bare(50), 16, 8, 2, 2, 24);
+        let program = lower(&decoder_only(&config)).expect("a program");
+        let head = program.head.as_ref().expect("a head");
+        assert_eq!((head.outputs.len(), head.outputs[0].table), (1, false));
+        assert_eq!((program.classes, program.vocab), (50, 50));
+        assert_eq!((program.sites.len(), program.positions), (2, None));
+        assert_eq!(program.rotaries, [(4, 10_000.0)]);
+
+        let layers: Vec<&Body> = program.trunk.steps.iter().filter_map(layer).collect();
+        assert_eq!(layers.len(), 2);
+        for body in layers {
+            let count = |wanted: fn(&Action) -> bool| {
+                body.steps
+                    .iter()
+                    .filter(|step| wanted(&step.action))
+                    .count()
+            };
+            assert_eq!(count(|action| matches!(action, Action::Gated(_))), 1);
+            assert_eq!(
+                count(|action| matches!(action, Action::Activation(_) | Action::Mul)),
+                0
+            );
+        }
+    }
+
+    #[test]
+    fn every_value_is_dropped_once_and_after_its_last_reader() {
+        let config = DecoderConfig::opt(TokenLayout::bare(50), 16, 8, 2, 2, 24);
+        let program = lower(&decoder_only(&config)).expect("a program");
+        assert_eq!(program.positions, Some(16));
+        for body in program.trunk.steps.iter().filter_map(layer) {
+            let mut dropped = vec![false; body.values];
+            for step in &body.steps {
+                assert!(step.operands.iter().all(|&operand| !dropped[operand]));
+                for &value in &step.last {
+                    assert!(!std::mem::replace(&mut dropped[value], true));
+                }
+            }
+            assert!(body.results.iter().all(|&result| !dropped[result]));
+            // Everything but the result is gone at the end.
+            let kept = dropped.iter().filter(|&&gone| !gone).count();
+            assert_eq!(kept, 1);
+        }
+    }
+
+    fn layer(step: &Step) -> Option<&Body> {
+        match &step.action {
+            Action::Call(body) => Some(body),
+            _ => None,
+        }
+    }
+}

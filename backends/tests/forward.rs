@@ -2,7 +2,7 @@
 
 mod support;
 
-use jam_backends::{ExecError, Tokens};
+use jam_backends::{ExecError, ExecOptions, Executable, Tokens};
 use support::{Golden, PARENTS, distance};
 
 #[test]
@@ -50,4 +50,29 @@ fn bad_input_is_an_error() {
     assert!(told(Tokens::new(&[1; 97], 1)).contains("96 positions"));
     assert!(told(Tokens::masked(&[1, 2], 1, &[true])).contains("mask"));
     assert!(executable.read("no.such").is_err());
+}
+
+#[test]
+fn a_model_or_weights_that_do_not_fit_are_errors() {
+    let golden = Golden::open("opt_tiny");
+    let build = |model: &jam_ir::Model, given: usize| {
+        let mut weights = |_: &str, _: &[usize]| Ok(vec![0.0; given]);
+        let device = jam_backends::Device::flex();
+        Executable::new(model, &mut weights, &device, ExecOptions::default()).err()
+    };
+    let error = build(&golden.model, 3).expect("an error").to_string();
+    assert!(
+        error.contains("embed.table") && error.contains("[512, 64]"),
+        "{error}"
+    );
+
+    let mut broken = golden.model.clone();
+    broken.main.result = jam_ir::ValueId(999);
+    assert!(matches!(build(&broken, 3), Some(ExecError::Graph { .. })));
+
+    let mut failing = |name: &str, _: &[usize]| Err(format!("no {name} here").into());
+    let device = jam_backends::Device::flex();
+    let made = Executable::new(&golden.model, &mut failing, &device, ExecOptions::default());
+    let error = made.expect_err("no weights").to_string();
+    assert!(error.contains("no embed.table here"), "{error}");
 }

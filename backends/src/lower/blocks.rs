@@ -65,6 +65,7 @@ impl<'m> Lowering<'m> {
             positions: self.positions,
         })
     }
+
     fn wrong(&self, block: &Block, value: ValueId, reason: impl Into<String>) -> ExecError {
         let name = block.values.get(value.0 as usize);
         ExecError::Graph {
