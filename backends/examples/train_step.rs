@@ -1,6 +1,6 @@
 //! Times whole training steps of a small decoder on the CPU, plain operations and kernels side by side.
 //!
-//! `cargo run --release -p jam-backends --example train_step [WIDTH LAYERS HEADS HIDDEN VOCAB TIME BATCH STEPS]`
+//! `cargo run --release -p jam-backends --example train_step [WIDTH LAYERS HEADS HIDDEN VOCAB TIME BATCH STEPS] [plain|kernels]`
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
 use jam_backends::kernels::activation::{Activation, activation, activation_reference};
@@ -201,8 +201,13 @@ fn main() -> std::io::Result<()> {
         batch: number(6, 8),
     };
     let steps = number(7, 8) as u64;
+    jam_backends::kernels::memory::keep_freed_memory();
+    let only = std::env::args().find(|a| a == "plain" || a == "kernels");
     let mut out = std::io::stdout();
     for (name, fast) in [("plain", false), ("kernels", true)] {
+        if only.as_ref().is_some_and(|only| only != name) {
+            continue;
+        }
         Device::flex().seed(1);
         let mut weights = weights(&sizes);
         let mut best = [Duration::MAX; 3];

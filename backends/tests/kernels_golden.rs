@@ -22,6 +22,9 @@ fn golden(folder: &str) -> PathBuf {
     root.join(folder)
 }
 
+/// Changes logits, given the ids so far.
+type Filter = Box<dyn Fn(&mut [f32], &[usize])>;
+
 struct File(Vec<u8>);
 
 impl File {
@@ -131,7 +134,7 @@ fn filters_are_those_of_transformers() {
             continue;
         }
         let number = |prefix: &str| -> Option<f64> { processor.strip_prefix(prefix)?.parse().ok() };
-        let apply: Box<dyn Fn(&mut [f32], &[usize])> = if let Some(t) = number("temperature_") {
+        let apply: Filter = if let Some(t) = number("temperature_") {
             Box::new(move |x, _| temper(x, t))
         } else if let Some(k) = number("top_k_") {
             Box::new(move |x, _| keep_top_k(x, k as usize))

@@ -1,6 +1,6 @@
 //! Activations, plain (`act(x)`) and gated (`act(a) · b`).
 
-use super::buffer::{Flat, filled, flat, floats, on_flex, zip1, zip2};
+use super::buffer::{Flat, filled, flat, floats, on_flex, owned, zip1, zip2};
 use super::vector::{self, fma, multiversion};
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
@@ -109,9 +109,9 @@ impl<C: CheckpointStrategy> ActivationOps for Autodiff<Flex, C> {
                 let grad = grads.consume::<Flex>(&ops.node);
                 let (x, act) = ops.state;
                 if let [Some(node)] = ops.parents {
-                    let grad = map2(&x, &grad, |out, x, grad| {
-                        slope(out, x, act);
-                        multiply(out, grad);
+                    let mut grad = owned(grad);
+                    zip1(grad.storage_mut(), &floats(&x), |grad, x| {
+                        times_slope(grad, x, act)
                     });
                     grads.register::<Flex>(node.id, grad);
                 }
@@ -147,23 +147,24 @@ impl<C: CheckpointStrategy> ActivationOps for Autodiff<Flex, C> {
                 let grad = grads.consume::<Flex>(&ops.node);
                 let (gate, value, act) = ops.state;
                 let [of_gate, of_value] = ops.parents;
-                if let Some(node) = of_gate {
-                    // act'(gate) · value · grad
-                    let by_value = map2(&value, &grad, |out, value, grad| {
-                        out.copy_from_slice(value);
-                        multiply(out, grad);
-                    });
-                    let grad = map2(&gate, &by_value, |out, gate, by_value| {
-                        slope(out, gate, act);
-                        multiply(out, by_value);
-                    });
-                    grads.register::<Flex>(node.id, grad);
-                }
                 if let Some(node) = of_value {
                     let grad = map2(&gate, &grad, |out, gate, grad| {
                         apply(out, gate, act);
                         multiply(out, grad);
                     });
+                    grads.register::<Flex>(node.id, grad);
+                }
+                if let Some(node) = of_gate {
+                    let mut grad = owned(grad);
+                    zip2(
+                        grad.storage_mut(),
+                        &floats(&gate),
+                        &floats(&value),
+                        |grad, gate, value| {
+                            multiply(grad, value);
+                            times_slope(grad, gate, act);
+                        },
+                    );
                     grads.register::<Flex>(node.id, grad);
                 }
             }
@@ -227,11 +228,11 @@ multiversion! {
 }
 
 #[inline(always)]
-fn slope_body<const FMA: bool>(out: &mut [f32], x: &[f32], act: Activation) {
+fn times_slope_body<const FMA: bool>(out: &mut [f32], x: &[f32], act: Activation) {
     #[inline(always)]
     fn each(out: &mut [f32], x: &[f32], f: impl Fn(f32) -> f32) {
         for (y, &x) in out.iter_mut().zip(x) {
-            *y = f(x);
+            *y *= f(x);
         }
     }
     /// `1 / √(2 π)`.
@@ -258,8 +259,8 @@ fn slope_body<const FMA: bool>(out: &mut [f32], x: &[f32], act: Activation) {
 }
 
 multiversion! {
-    /// The derivative of `act` at x.
-    fn slope(out: &mut [f32], x: &[f32], act: Activation) = slope_body
+    /// Multiplies by the derivative of `act` at x.
+    fn times_slope(out: &mut [f32], x: &[f32], act: Activation) = times_slope_body
 }
 
 /// `out *= by`.

@@ -40,6 +40,23 @@ pub(super) fn integers(tensor: &Flat) -> Vec<i64> {
     tensor.clone().into_data().iter::<i64>().collect()
 }
 
+/// The tensor itself where nobody else holds it, else a copy: contiguous, its buffer exactly as long
+/// as it, ready for [`Flat::storage_mut`] to write in place.
+pub(super) fn owned(tensor: Flat) -> Flat {
+    let whole = tensor
+        .as_slice::<f32>()
+        .is_some_and(|slice| slice.len() == tensor.storage::<f32>().len());
+    if whole && tensor.is_unique() {
+        return tensor;
+    }
+    let shape = tensor.layout().shape().clone();
+    let values = floats(&tensor);
+    let copy = filled(values.len(), |out| {
+        zip1(out, &values, <[f32]>::copy_from_slice)
+    });
+    flat(copy, shape)
+}
+
 /// A tensor of `values` with a shape.
 pub(super) fn flat(values: Vec<f32>, shape: impl Into<Shape>) -> Flat {
     Flat::from_data(TensorData::new(values, shape.into()))

@@ -15,6 +15,7 @@ mod buffer;
 pub mod cross_entropy;
 pub mod embedding;
 pub mod linear;
+pub mod memory;
 pub mod norm;
 pub mod optimizer;
 pub mod rotary;

@@ -1,6 +1,6 @@
 //! Layer and RMS normalisation over the last axis, whole or in parts.
 
-use super::buffer::{Flat, filled, flat, floats, on_flex, piece_rows};
+use super::buffer::{Flat, filled, flat, floats, on_flex, owned, piece_rows};
 use super::linear::add_pieces;
 use super::vector::{self, fma, multiversion};
 use burn::backend::autodiff::Autodiff;
@@ -117,7 +117,7 @@ impl<C: CheckpointStrategy> NormOps for Autodiff<Flex, C> {
                 let [of_x, of_gain, of_bias] = ops.parents;
                 let affine = of_gain.is_some() || of_bias.is_some();
                 let (x_grad, gain_grad, bias_grad) =
-                    backward(&x, gain.as_ref(), &grad, &shape, affine);
+                    backward(&x, gain.as_ref(), grad, &shape, affine);
                 let pairs = [(of_x, x_grad), (of_gain, gain_grad), (of_bias, bias_grad)];
                 for (node, grad) in pairs {
                     if let Some(node) = node {
@@ -225,44 +225,38 @@ multiversion! {
 fn backward(
     x: &Flat,
     gain: Option<&Flat>,
-    grad: &Flat,
+    grad: Flat,
     shape: &Shape,
     affine: bool,
 ) -> (Flat, Flat, Flat) {
     let width: usize = shape.parts.iter().sum();
-    let dims = x.layout().shape().clone();
-    let (x, grad, gain) = (floats(x), floats(grad), gain.map(floats));
+    let (x, gain) = (floats(x), gain.map(floats));
+    let mut grad = owned(grad);
     // Many rows a piece: each has sums of its own for gain and bias.
     let piece = 4 * piece_rows(width) * width;
     let pieces = x.len().div_ceil(piece);
-    let mut sums = vec![0.0; if affine { pieces * 2 * width } else { pieces }];
-    let sums_len = sums.len() / pieces.max(1);
-    let x_grad = filled(x.len(), |out| {
-        out.par_chunks_mut(piece)
-            .zip(x.par_chunks(piece).zip(grad.par_chunks(piece)))
-            .zip(sums.par_chunks_mut(sums_len.max(1)))
-            .for_each(|((out, (x, grad)), sums)| {
-                let sums = affine.then(|| sums.split_at_mut(width));
-                rows_backward(out, x, grad, gain.as_deref(), shape, sums);
-            });
-    });
+    let sums_len = if affine { 2 * width } else { 1 };
+    let mut sums = vec![0.0; pieces * sums_len];
+    grad.storage_mut::<f32>()
+        .par_chunks_mut(piece)
+        .zip(x.par_chunks(piece))
+        .zip(sums.par_chunks_mut(sums_len))
+        .for_each(|((grad, x), sums)| {
+            let sums = affine.then(|| sums.split_at_mut(width));
+            rows_backward(grad, x, gain.as_deref(), shape, sums);
+        });
     let mut total = vec![0.0; 2 * width];
     if affine {
         add_pieces(&mut total, &sums);
     }
     let bias_grad = total.split_off(width);
-    (
-        flat(x_grad, dims),
-        flat(total, [width]),
-        flat(bias_grad, [width]),
-    )
+    (grad, flat(total, [width]), flat(bias_grad, [width]))
 }
 
 #[inline(always)]
 fn rows_backward_body<const FMA: bool>(
-    out: &mut [f32],
+    grad: &mut [f32],
     x: &[f32],
-    grad: &[f32],
     gain: Option<&[f32]>,
     shape: &Shape,
     mut sums: Option<(&mut [f32], &mut [f32])>,
@@ -271,37 +265,32 @@ fn rows_backward_body<const FMA: bool>(
     while at < x.len() {
         let mut column = 0;
         for &len in &shape.parts {
-            let (x, grad) = (&x[at..at + len], &grad[at..at + len]);
-            let out = &mut out[at..at + len];
+            let (x, grad) = (&x[at..at + len], &mut grad[at..at + len]);
             let (mean, factor) = statistics(x, shape.kind, shape.eps);
             if let Some((gains, biases)) = &mut sums {
                 let gains = &mut gains[column..column + len];
-                for ((sum, &x), &g) in gains.iter_mut().zip(x).zip(grad) {
+                for ((sum, &x), &g) in gains.iter_mut().zip(x).zip(&*grad) {
                     *sum = fma::<FMA>((x - mean) * factor, g, *sum);
                 }
-                for (sum, &g) in biases[column..column + len].iter_mut().zip(grad) {
+                for (sum, &g) in biases[column..column + len].iter_mut().zip(&*grad) {
                     *sum += g;
                 }
             }
-            match gain {
-                Some(gain) => {
-                    let gain = &gain[column..column + len];
-                    for ((y, &g), &gain) in out.iter_mut().zip(grad).zip(gain) {
-                        *y = g * gain;
-                    }
+            // From here on `grad` is the gradient of the normalised values, then of x.
+            if let Some(gain) = gain {
+                for (g, &gain) in grad.iter_mut().zip(&gain[column..column + len]) {
+                    *g *= gain;
                 }
-                None => out.copy_from_slice(grad),
             }
-            // out holds the gradient of the normalised values.
             let scale = 1.0 / len as f32;
             let level = match shape.kind {
-                Norm::Layer => vector::sum_of(out, |g| g) * scale,
+                Norm::Layer => vector::sum_of(grad, |g| g) * scale,
                 Norm::Rms => 0.0,
             };
             // Σ g · (x - mean) · factor / len
-            let along = (vector::dot::<FMA>(out, x) - mean * level / scale) * factor * scale;
-            for (y, &x) in out.iter_mut().zip(x) {
-                *y = (*y - level - (x - mean) * factor * along) * factor;
+            let along = (vector::dot::<FMA>(grad, x) - mean * level / scale) * factor * scale;
+            for (g, &x) in grad.iter_mut().zip(x) {
+                *g = (*g - level - (x - mean) * factor * along) * factor;
             }
             at += len;
             column += len;
@@ -311,9 +300,8 @@ fn rows_backward_body<const FMA: bool>(
 
 multiversion! {
     fn rows_backward(
-        out: &mut [f32],
+        grad: &mut [f32],
         x: &[f32],
-        grad: &[f32],
         gain: Option<&[f32]>,
         shape: &Shape,
         sums: Option<(&mut [f32], &mut [f32])>,

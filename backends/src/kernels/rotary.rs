@@ -1,6 +1,6 @@
 //! Rotary positions: pairs of elements of every head turned by an angle that grows with the position.
 
-use super::buffer::{Flat, PIECE, filled, flat, floats, on_flex};
+use super::buffer::{Flat, PIECE, floats, on_flex, owned};
 use burn::backend::autodiff::Autodiff;
 use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
 use burn::backend::autodiff::grads::Gradients;
@@ -127,7 +127,7 @@ trait RotaryOps: Backend {
 
 impl RotaryOps for Flex {
     fn rotary(x: Flat, cos: Flat, sin: Flat, layout: RotaryLayout) -> Flat {
-        turn(&x, &cos, &sin, layout, 1.0)
+        turn(x, &cos, &sin, layout, 1.0)
     }
 }
 
@@ -154,14 +154,14 @@ impl<C: CheckpointStrategy> RotaryOps for Autodiff<Flex, C> {
                 let (cos, sin, layout) = ops.state;
                 if let [Some(node)] = ops.parents {
                     // The transpose of a rotation turns back.
-                    grads.register::<Flex>(node.id, turn(&grad, &cos, &sin, layout, -1.0));
+                    grads.register::<Flex>(node.id, turn(grad, &cos, &sin, layout, -1.0));
                 }
             }
         }
 
         let nodes = [x.node()];
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
-        let out = turn(x.primitive(), &cos, &sin, layout, 1.0);
+        let out = turn(x.into_primitive(), &cos, &sin, layout, 1.0);
         match Turn.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(prep) => prep.finish((cos, sin, layout), out),
             OpsKind::UnTracked(prep) => prep.finish(out),
@@ -169,13 +169,13 @@ impl<C: CheckpointStrategy> RotaryOps for Autodiff<Flex, C> {
     }
 }
 
-/// Turns every pair by its angle times `sign`.
-fn turn(x: &Flat, cos: &Flat, sin: &Flat, layout: RotaryLayout, sign: f32) -> Flat {
+/// Turns every pair by its angle times `sign`, in place where nobody else holds x.
+fn turn(x: Flat, cos: &Flat, sin: &Flat, layout: RotaryLayout, sign: f32) -> Flat {
     let dims = [0, 1, 2, 3].map(|axis| x.layout().shape()[axis]);
     let [batch, time, heads, key] = dims;
     let half = key / 2;
     let tables = cos.layout().shape()[0];
-    let (x, cos, sin) = (floats(x), floats(cos), floats(sin));
+    let (cos, sin) = (floats(cos), floats(sin));
     assert!(
         key.is_multiple_of(2)
             && (tables == 1 || tables == batch)
@@ -183,54 +183,37 @@ fn turn(x: &Flat, cos: &Flat, sin: &Flat, layout: RotaryLayout, sign: f32) -> Fl
             && sin.len() == cos.len(),
         "rotary: the table does not fit x {dims:?}"
     );
-    let row = heads * key;
-    let out = filled(x.len(), |out| {
-        if row == 0 {
-            return;
+    let mut x = owned(x);
+    let row = (heads * key).max(1);
+    let rows = (PIECE / row).max(1);
+    let pieces = x.storage_mut::<f32>().par_chunks_mut(rows * row);
+    pieces.enumerate().for_each(|(piece, x)| {
+        for (i, x) in x.chunks_exact_mut(row).enumerate() {
+            let step = piece * rows + i;
+            let at = (if tables == 1 { step % time } else { step }) * half;
+            let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
+            for x in x.chunks_exact_mut(key) {
+                turn_head(x, cos, sin, layout, sign);
+            }
         }
-        let rows = (PIECE / row).max(1);
-        out.par_chunks_mut(rows * row)
-            .zip(x.par_chunks(rows * row))
-            .enumerate()
-            .for_each(|(piece, (out, x))| {
-                let steps = out.chunks_exact_mut(row).zip(x.chunks_exact(row));
-                for (i, (out, x)) in steps.enumerate() {
-                    let step = piece * rows + i;
-                    let at = (if tables == 1 { step % time } else { step }) * half;
-                    let (cos, sin) = (&cos[at..at + half], &sin[at..at + half]);
-                    for (out, x) in out.chunks_exact_mut(key).zip(x.chunks_exact(key)) {
-                        turn_head(out, x, cos, sin, layout, sign);
-                    }
-                }
-            });
     });
-    flat(out, dims)
+    x
 }
 
-fn turn_head(
-    out: &mut [f32],
-    x: &[f32],
-    cos: &[f32],
-    sin: &[f32],
-    layout: RotaryLayout,
-    sign: f32,
-) {
-    let half = cos.len();
+fn turn_head(x: &mut [f32], cos: &[f32], sin: &[f32], layout: RotaryLayout, sign: f32) {
     match layout {
         RotaryLayout::Half => {
-            let (a, b) = x.split_at(half);
-            let (left, right) = out.split_at_mut(half);
-            for i in 0..half {
-                let s = sign * sin[i];
-                left[i] = a[i] * cos[i] - b[i] * s;
-                right[i] = b[i] * cos[i] + a[i] * s;
+            let (left, right) = x.split_at_mut(cos.len());
+            let pairs = left.iter_mut().zip(right);
+            for ((a, b), (&c, &s)) in pairs.zip(cos.iter().zip(sin)) {
+                (*a, *b) = (*a * c - *b * (sign * s), *b * c + *a * (sign * s));
             }
         }
         RotaryLayout::Interleaved => {
-            for (i, (y, x)) in out.chunks_exact_mut(2).zip(x.chunks_exact(2)).enumerate() {
-                let s = sign * sin[i];
-                y[0] = x[0] * cos[i] - x[1] * s;
-                y[1] = x[1] * cos[i] + x[0] * s;
+            for (pair, (&c, &s)) in x.chunks_exact_mut(2).zip(cos.iter().zip(sin)) {
+                let (a, b) = (pair[0], pair[1]);
+                pair[0] = a * c - b * (sign * s);
+                pair[1] = b * c + a * (sign * s);
             }
         }
     }
