@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use indexmap::IndexMap;
-use jam_ir::diagnostic::Diagnostic;
+use jam_ir::diagnostic::{Diagnostic, Label};
 use jam_ir::span::Span;
 use jam_ir::{AxisId, Op, ValueType};
 
@@ -32,9 +32,8 @@ pub(crate) struct Instance {
 impl<'a> Graph<'a> {
     /// `repeat 32 { x = decoder(x) }`.
     pub(crate) fn repeat(&mut self, checker: &mut Checker<'a>, statement: &'a Statement) {
-        let Some(count) = self.repeat_count(checker, statement) else {
-            return;
-        };
+        // Where the number is wrong, one layer tells what else is.
+        let count = self.repeat_count(checker, statement).unwrap_or(1);
         let Some(body) = statement
             .body
             .as_ref()
@@ -336,7 +335,16 @@ impl<'a> Graph<'a> {
         let printed: Vec<String> = values.iter().map(|(_, value)| value.printed()).collect();
         let key = format!("{}({})", name.text, printed.join(";"));
         if !self.instances.contains_key(&key) {
+            let before = checker.diagnostics.len();
             let instance = self.instance(checker, name, statement, &values);
+            for report in checker.diagnostics.since(before) {
+                let label = Label {
+                    span,
+                    text: "with what is given here".to_owned(),
+                    primary: false,
+                };
+                report.labels.push(label);
+            }
             self.instances.insert(key.clone(), instance);
         }
         let Some(Some(Instance { name: block, axes })) = self.instances.get(&key).cloned() else {

@@ -9,9 +9,9 @@ use jam_ir::span::Span;
 
 use crate::compile::{CompileOptions, Override, World};
 use crate::evaluate::{Global, too_early};
-use crate::given::{Given, as_count, twice};
+use crate::given::{Given, twice};
 use crate::suggest;
-use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement, Subject, dotted};
+use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement, Subject};
 use crate::value::{Spanned, Value};
 
 /// The kinds of definitions, by their first words.
@@ -136,8 +136,14 @@ pub(crate) struct Definition<'a> {
     pub(crate) state: State,
 }
 
-/// The fields of a record, updates applied.
-pub(crate) type Record<'a> = IndexMap<&'a str, (&'a Name, &'a Expression)>;
+/// A record, updates applied.
+#[derive(Clone, Default)]
+struct Record<'a> {
+    /// Values by key; `None` for one that could not be read.
+    fields: IndexMap<&'a str, (&'a Name, Option<&'a Expression>)>,
+    /// Whether the record that it updates is broken, so that fields are missing here.
+    partial: bool,
+}
 
 /// Checks a program, definition by definition.
 pub(crate) struct Checker<'a> {
@@ -150,7 +156,7 @@ pub(crate) struct Checker<'a> {
     records: IndexMap<&'a str, Record<'a>>,
     /// Statements of models by name, for updates.
     pub(crate) model_texts: IndexMap<&'a str, Vec<crate::model::ModelLine<'a>>>,
-    statements: &'a [&'a Statement],
+    pub(crate) statements: &'a [&'a Statement],
     pub(crate) overrides: &'a [Override],
 }
 
@@ -248,105 +254,6 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Values of the command line must have a definition that takes them.
-    fn check_overrides(&mut self) {
-        for given in self.overrides {
-            let name = &given.target;
-            if name.text == "seed" && given.key.is_none() {
-                continue;
-            }
-            let report = |message: String| {
-                Diagnostic::error(name.span, message)
-                    .code("set")
-                    .label(name.span, "")
-            };
-            let Some(definition) = self.definitions.get(&name.text) else {
-                let names = self.definitions.iter();
-                let names = names.filter(|(_, definition)| match given.key {
-                    None => definition.kind == Kind::Setting,
-                    Some(_) => definition.kind != Kind::Setting,
-                });
-                let names = names.map(|(name, _)| name.as_str());
-                let what = if given.key.is_none() {
-                    "the settings are"
-                } else {
-                    "there are"
-                };
-                self.diagnostics.push(
-                    report(format!("the program defines no `{}`", name.text))
-                        .maybe_help(suggest::help(&name.text, what, names)),
-                );
-                continue;
-            };
-            match (&given.key, definition.kind) {
-                (None, Kind::Setting) => {}
-                (None, kind) => {
-                    let message = format!("`{}` is {}, not a setting", name.text, kind.noun());
-                    let place = definition.name_span;
-                    self.diagnostics
-                        .push(report(message).label(place, "defined here").help(format!(
-                            "give one of its keys: `--set {}.key=value`",
-                            name.text
-                        )));
-                }
-                (Some(_), Kind::Setting | Kind::Let | Kind::Block) => {
-                    let message = format!(
-                        "`{}` is {} and has no keys",
-                        name.text,
-                        definition.kind.noun()
-                    );
-                    self.diagnostics
-                        .push(report(message).label(definition.name_span, "defined here"));
-                }
-                (Some(_), _) => {}
-            }
-        }
-    }
-
-    /// `seed 7`, unless the command line gives one.
-    fn seed(&mut self) {
-        let mut first: Option<Span> = None;
-        for statement in self
-            .statements
-            .iter()
-            .filter(|statement| statement.word.text == "seed")
-        {
-            let place = statement.word.span;
-            if let Some(first) = first {
-                self.diagnostics.push(twice(&statement.word, first));
-                continue;
-            }
-            first = Some(place);
-            match &statement.subject {
-                Some(Subject::Number(number)) => {
-                    let value = self.number(number);
-                    let value = Spanned::new(value, number.span);
-                    let seed = as_count("seed", &value, 0, &mut self.diagnostics);
-                    self.program.seed = seed.unwrap_or(0);
-                }
-                _ if statement.broken => {}
-                _ => self.diagnostics.push(
-                    Diagnostic::error(place, "`seed` needs a whole number")
-                        .code("missing")
-                        .label(place, "no number is given")
-                        .help("write `seed 7`"),
-                ),
-            }
-        }
-        if let Some(seed) = self
-            .overrides
-            .iter()
-            .find(|given| given.target.text == "seed")
-        {
-            let value = self.evaluate(&seed.value, &mut Global);
-            let seed = as_count("seed", &value, 0, &mut self.diagnostics);
-            self.program.seed = seed.unwrap_or(0);
-        }
-        if let Some(seed) = self.options.seed {
-            self.program.seed = seed;
-        }
-    }
-
     fn definition(&mut self, kind: Kind, statement: &'a Statement, world: &dyn World) {
         let Some(Subject::Name(name)) = &statement.subject else {
             return;
@@ -384,7 +291,7 @@ impl<'a> Checker<'a> {
                 None
             }
         };
-        let sound = self.diagnostics.error_count() == before;
+        let sound = self.diagnostics.error_count() == before && !has_broken(statement);
         let state = match (sound, value) {
             (true, Some(value)) => State::Value(value),
             (true, None) => State::Done,
@@ -439,142 +346,18 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// `setting size = one_of(quick, full)` or `setting data = "data"`.
-    fn setting(&mut self, name: &Name, statement: &'a Statement) -> Option<Value> {
-        let default = self.value(statement)?;
-        let given = self.overrides.iter().rev();
-        let given = given
-            .clone()
-            .find(|given| given.key.is_none() && given.target.text == name.text);
-        let given = given.map(|given| self.evaluate(&given.value, &mut Global));
-        let value = match &default.value {
-            Value::Call(call) if dotted(&call.name) == "one_of" => {
-                let mut words: Vec<String> = Vec::new();
-                for argument in &call.arguments {
-                    match (&argument.label, &argument.value.value) {
-                        (None, Value::Word { word, .. }) if !words.contains(word) => {
-                            words.push(word.clone());
-                        }
-                        (None, Value::Broken) => return None,
-                        _ => {
-                            let place = argument.value.span;
-                            self.diagnostics.push(
-                                Diagnostic::error(place, "`one_of` takes different plain words")
-                                    .code("wrong-kind")
-                                    .label(place, "not a word that is free")
-                                    .help("write `one_of(quick, full)`; the first is the default"),
-                            );
-                            return None;
-                        }
-                    }
-                }
-                let Some(first) = words.first() else {
-                    self.diagnostics.push(
-                        Diagnostic::error(call.span, "`one_of` needs words to choose from")
-                            .code("missing")
-                            .help("write `one_of(quick, full)`; the first is the default"),
-                    );
-                    return None;
-                };
-                let mut word = first.clone();
-                if let Some(given) = given {
-                    let wanted = match &given.value {
-                        Value::Word { word, .. } | Value::Text(word) => word.clone(),
-                        Value::Broken => return None,
-                        _ => given.described(),
-                    };
-                    if !words.contains(&wanted) {
-                        let names = words.iter().map(String::as_str);
-                        let help = suggest::help(&wanted, "it is one of", names);
-                        self.diagnostics.push(
-                            Diagnostic::error(
-                                given.span,
-                                format!("the setting `{}` cannot be `{wanted}`", name.text),
-                            )
-                            .code("set")
-                            .label(given.span, "not one of its words")
-                            .label(default.span, "these are its words")
-                            .maybe_help(help),
-                        );
-                        return None;
-                    }
-                    word = wanted;
-                }
-                Value::Choice {
-                    word,
-                    words,
-                    setting: name.text.clone(),
-                }
-            }
-            Value::Number(_) | Value::Text(_) | Value::Flag(_) => {
-                let value = match given {
-                    None => default.clone(),
-                    Some(Spanned {
-                        value: Value::Broken,
-                        ..
-                    }) => return None,
-                    Some(given) => match (&default.value, &given.value) {
-                        (Value::Number(_), Value::Number(_))
-                        | (Value::Text(_), Value::Text(_))
-                        | (Value::Flag(_), Value::Flag(_)) => given,
-                        // A shell eats quotation marks: a bare word is meant as a text.
-                        (Value::Text(_), Value::Word { word, .. }) => {
-                            Spanned::new(Value::Text(word.clone()), given.span)
-                        }
-                        _ => {
-                            let wanted = default.described();
-                            self.diagnostics.push(
-                                Diagnostic::error(
-                                    given.span,
-                                    format!(
-                                        "the setting `{}` takes {wanted}, not {}",
-                                        name.text,
-                                        given.described()
-                                    ),
-                                )
-                                .code("set")
-                                .label(given.span, "of another kind")
-                                .label(default.span, "its default"),
-                            );
-                            return None;
-                        }
-                    },
-                };
-                value.value
-            }
-            Value::Broken => return None,
-            _ => {
-                self.diagnostics.push(
-                    crate::given::wrong_kind(
-                        &name.text,
-                        &default,
-                        "a number, a text, `yes` or `no`, or `one_of(…)`",
-                    )
-                    .help("write `setting name = one_of(quick, full)`; the first is the default"),
-                );
-                return None;
-            }
-        };
-        let shown = match &value {
-            Value::Text(text) => text.clone(),
-            Value::Number(exact) => crate::number::shown(exact),
-            other => Spanned::new(other.clone(), default.span).printed(),
-        };
-        self.program.settings.insert(name.text.clone(), shown);
-        Some(value)
-    }
-
     /// Reads the fields of a record, after those it updates.
     fn record(&mut self, kind: Kind, name: &'a Name, statement: &'a Statement) {
-        let mut record = Record::new();
+        let mut record = Record::default();
         match (&statement.value, &statement.body) {
             (Some(value), _) => {
                 let (base, bodies): (&Expression, &[Body]) = match &value.kind {
                     ExpressionKind::Update(base, bodies) => (base, bodies),
                     _ => (value, &[]),
                 };
-                if let Some(fields) = self.base(kind, base) {
-                    record = fields;
+                match self.base(kind, base) {
+                    Some(base) => record = base,
+                    None => record.partial = true,
                 }
                 for body in bodies {
                     self.fields(&mut record, body);
@@ -620,6 +403,9 @@ impl<'a> Checker<'a> {
         let mut seen: Vec<&Name> = Vec::new();
         for statement in &body.statements {
             if statement.broken {
+                record
+                    .fields
+                    .insert(&statement.word.text, (&statement.word, None));
                 continue;
             }
             let key = &statement.word;
@@ -641,7 +427,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             seen.push(key);
-            record.insert(&key.text, (key, value));
+            record.fields.insert(&key.text, (key, Some(value)));
         }
     }
 
@@ -654,8 +440,12 @@ impl<'a> Checker<'a> {
             .get(name.text.as_str())
             .cloned()
             .unwrap_or_default();
-        for (key, expression) in record.into_values() {
-            let value = self.evaluate(expression, &mut Global);
+        given.partial = record.partial;
+        for (key, expression) in record.fields.into_values() {
+            let value = match expression {
+                Some(expression) => self.evaluate(expression, &mut Global),
+                None => Spanned::new(Value::Broken, key.span),
+            };
             given.insert(key.clone(), value, &mut self.diagnostics);
         }
         self.set(name, &mut given);
@@ -684,12 +474,14 @@ impl<'a> Checker<'a> {
             let names = self.definitions.iter();
             let names = names.filter(|(_, definition)| kinds.contains(&definition.kind));
             let names = names.map(|(name, _)| name.as_str());
-            let help = suggest::help(&name.text, "there are", names);
+            let kind = kinds.first().map_or("", |kind| kind.word());
+            let help = suggest::help(&name.text, "there are", names)
+                .unwrap_or_else(|| format!("define it before: `{kind} {} …`", name.text));
             self.diagnostics.push(
                 Diagnostic::error(name.span, format!("`{}` is not defined", name.text))
                     .code("unknown-name")
                     .label(name.span, format!("expected {wanted}"))
-                    .maybe_help(help),
+                    .help(help),
             );
             return None;
         };
@@ -720,6 +512,16 @@ impl<'a> Checker<'a> {
             State::Done | State::Value(_) => Some(kind),
         }
     }
+}
+
+/// Whether a part of a statement could not be read.
+fn has_broken(statement: &Statement) -> bool {
+    let updates = match statement.value.as_ref().map(|value| &value.kind) {
+        Some(ExpressionKind::Update(_, bodies)) => bodies.as_slice(),
+        _ => &[],
+    };
+    let bodies = updates.iter().chain(&statement.body);
+    statement.broken || bodies.flat_map(|body| &body.statements).any(has_broken)
 }
 
 /// The report of a statement whose first word nothing knows.

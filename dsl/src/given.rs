@@ -28,6 +28,8 @@ pub(crate) struct Given {
     pub(crate) keyed: IndexMap<String, (Name, Spanned)>,
     /// Keys that somebody asked for.
     asked: Vec<&'static str>,
+    /// Whether parts of it could not be read, so that nothing is reported as missing.
+    pub(crate) partial: bool,
 }
 
 impl Given {
@@ -40,6 +42,7 @@ impl Given {
             positional: Vec::new(),
             keyed: IndexMap::new(),
             asked: Vec::new(),
+            partial: false,
         }
     }
 
@@ -79,7 +82,7 @@ impl Given {
         diagnostics: &mut Diagnostics,
     ) -> Option<Spanned> {
         let value = self.take(key);
-        if value.is_none() {
+        if value.is_none() && !self.partial {
             // A slip in a key is one mistake, not two.
             let left = self.keyed.keys().map(String::as_str);
             let near = suggest::nearest(key, left).map(str::to_owned);

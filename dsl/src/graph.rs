@@ -21,6 +21,7 @@ use crate::checker::{Checker, Kind};
 use crate::evaluate::Scope;
 use crate::layers;
 use crate::number::{self, Exact};
+use crate::suggest;
 use crate::syntax::{Expression, Name, Operator};
 use crate::value::{Call, Spanned, Stream, Value};
 
@@ -73,6 +74,8 @@ pub(crate) struct Graph<'a> {
     residual: Vec<(String, ParamId)>,
     /// Layers, all repeats together.
     pub(crate) layers: u64,
+    /// Settings whose value is wrong, which is reported already.
+    pub(crate) wrong: BTreeSet<String>,
     /// Local names of the main block that somebody read.
     used: BTreeSet<String>,
 }
@@ -162,6 +165,7 @@ impl<'a> Graph<'a> {
             table: None,
             residual: Vec::new(),
             layers: 0,
+            wrong: BTreeSet::new(),
             used: BTreeSet::new(),
         }
     }
@@ -212,6 +216,12 @@ impl<'a> Graph<'a> {
     /// Sets the stored type of weights.
     pub(crate) fn precision(&mut self, dtype: DType) {
         self.dtype = dtype;
+    }
+
+    /// Makes a name known whose value is wrong, which is reported already.
+    pub(crate) fn wrong(&mut self, name: &str, span: Span) {
+        self.wrong.insert(name.to_owned());
+        self.local(name, Spanned::new(Value::Broken, span));
     }
 
     /// Gives a local name a value.
@@ -440,6 +450,9 @@ impl<'a> Graph<'a> {
             .help(help)
         };
         if self.tokens.is_none() {
+            if self.wrong.contains("tokens") {
+                return None;
+            }
             checker.diagnostics.push(missing(
                 "tokens",
                 "add `tokens = …`, a vocabulary or its size",
@@ -448,9 +461,10 @@ impl<'a> Graph<'a> {
         }
         let logits = self.frames[0].locals.get("logits").cloned();
         let Some(logits) = logits else {
-            checker
-                .diagnostics
-                .push(missing("logits", "add `logits = unembed(x)`"));
+            let near = suggest::nearest("logits", self.local_names());
+            let help = near.map(|near| format!("did you mean `logits` where `{near}` stands?"));
+            let help = help.unwrap_or_else(|| "add `logits = unembed(x)`".to_owned());
+            checker.diagnostics.push(missing("logits", &help));
             return None;
         };
         let Value::Stream(stream) = logits.value else {

@@ -3,10 +3,10 @@
 
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::span::Span;
-use jam_ir::{Activation, AxisId, Mask, Norm, Op, ParamId, Plan, Role, RotaryLayout};
+use jam_ir::{Activation, AxisId, Norm, Op, ParamId, Plan, Role};
 
 use crate::checker::{Checker, Kind};
-use crate::given::{Given, as_call, as_number, as_word, wrong_kind};
+use crate::given::{Given, as_word, wrong_kind};
 use crate::graph::{FreshKind, Graph};
 use crate::suggest;
 use crate::value::{Call, Spanned, Stream, Value};
@@ -104,34 +104,37 @@ pub(crate) fn layer<'a>(
 }
 
 /// A call of an operation.
-struct LayerCall<'c, 'a> {
-    graph: &'c mut Graph<'a>,
-    checker: &'c mut Checker<'a>,
-    given: Given,
-    span: Span,
+pub(crate) struct LayerCall<'c, 'a> {
+    pub(crate) graph: &'c mut Graph<'a>,
+    pub(crate) checker: &'c mut Checker<'a>,
+    pub(crate) given: Given,
+    pub(crate) span: Span,
 }
 
 /// What a norm is told.
-struct NormSettings {
-    affine: bool,
-    bias: bool,
-    norm: Norm,
+pub(crate) struct NormSettings {
+    /// Whether there is a gain.
+    pub(crate) affine: bool,
+    /// Whether there is a bias.
+    pub(crate) bias: bool,
+    /// Constant and division.
+    pub(crate) norm: Norm,
 }
 
 impl LayerCall<'_, '_> {
-    fn error(&mut self, report: Diagnostic) {
+    pub(crate) fn error(&mut self, report: Diagnostic) {
         self.checker.diagnostics.push(report);
     }
 
     /// The next value, which must be of the model: `[b, t, …]`.
-    fn input(&mut self) -> Option<(Stream, AxisId)> {
+    pub(crate) fn input(&mut self) -> Option<(Stream, AxisId)> {
         let value = self
             .given
             .require_next("values of the model", &mut self.checker.diagnostics)?;
         self.stream(value)
     }
 
-    fn stream(&mut self, value: Spanned) -> Option<(Stream, AxisId)> {
+    pub(crate) fn stream(&mut self, value: Spanned) -> Option<(Stream, AxisId)> {
         match value.value {
             Value::Stream(stream) => {
                 let last = *stream.axes.last()?;
@@ -179,7 +182,7 @@ impl LayerCall<'_, '_> {
 
     /// The model's width; its absence is reported.
     fn width(&mut self) -> Option<u64> {
-        if self.graph.width.is_none() {
+        if self.graph.width.is_none() && !self.graph.wrong.contains("width") {
             let near = suggest::nearest("width", self.graph.local_names()).map(str::to_owned);
             let span = self.span;
             let help = match near {
@@ -271,6 +274,9 @@ impl LayerCall<'_, '_> {
             .given
             .count("offset", Some(0), 0, &mut self.checker.diagnostics);
         let width = self.width()?;
+        if self.graph.wrong.contains("tokens") || self.graph.wrong.contains("context") {
+            return None;
+        }
         let tokens = match self.graph.token_input() {
             Some(tokens) => tokens,
             None => {
@@ -316,7 +322,7 @@ impl LayerCall<'_, '_> {
     }
 
     /// The settings of a norm; layer norms may have a bias.
-    fn norm_settings(
+    pub(crate) fn norm_settings(
         given: &mut Given,
         layer_norm: bool,
         checker: &mut Checker<'_>,
@@ -336,7 +342,7 @@ impl LayerCall<'_, '_> {
     }
 
     /// A norm over the last axis, with a gain of the last axes.
-    fn normed(
+    pub(crate) fn normed(
         &mut self,
         name: &str,
         x: &Stream,
@@ -383,7 +389,7 @@ impl LayerCall<'_, '_> {
     }
 
     /// A matrix on values: `[b, t, in…]` → `[b, t, out…]`.
-    fn map(
+    pub(crate) fn map(
         &mut self,
         name: &str,
         (x, input): (&Stream, &[AxisId]),
@@ -409,184 +415,6 @@ impl LayerCall<'_, '_> {
             },
             span,
         )
-    }
-
-    fn attention(&mut self) -> Option<Stream> {
-        let span = self.span;
-        let (x, input) = self.input()?;
-        let (y, other) = match self.given.next() {
-            Some(value) => self.stream(value)?,
-            None => (x.clone(), input),
-        };
-        let width = self.graph.size(input);
-        let diagnostics = &mut self.checker.diagnostics;
-        let before = diagnostics.error_count();
-        let heads_span = self
-            .given
-            .keyed
-            .get("heads")
-            .map_or(span, |(_, value)| value.span);
-        let heads = self.given.count("heads", None, 1, diagnostics);
-        let kv_span = self
-            .given
-            .keyed
-            .get("kv_heads")
-            .map(|(_, value)| value.span);
-        let kv_heads = self.given.count("kv_heads", Some(heads), 1, diagnostics);
-        let has_key = self.given.keyed.contains_key("key");
-        let key_span = self
-            .given
-            .keyed
-            .get("key")
-            .map_or(heads_span, |(_, value)| value.span);
-        let key = self
-            .given
-            .count("key", Some((width / heads).max(1)), 1, diagnostics);
-        let mask = match self.given.word("mask", &["causal", "none"], diagnostics) {
-            "none" => Mask::Full,
-            _ => Mask::Causal,
-        };
-        let bias = self.given.flag("bias", false, diagnostics);
-        let out_bias = self.given.flag("out_bias", bias, diagnostics);
-        let scale = self.given.take("scale");
-        let scale = scale.and_then(|value| {
-            as_number("scale", &value, (0.0, 1e6), &mut self.checker.diagnostics)
-        });
-        let rotary_span = self.given.keyed.get("rotary").map(|(_, value)| value.span);
-        let rotary = self.rotary();
-        let qk_norm = self.qk_norm();
-        if self.checker.diagnostics.error_count() != before {
-            return None;
-        }
-        if !has_key && !width.is_multiple_of(heads) {
-            self.error(
-                Diagnostic::error(
-                    heads_span,
-                    format!("{width} features cannot be divided among {heads} heads"),
-                )
-                .code("size")
-                .label(heads_span, format!("does not divide {width}"))
-                .help("give another number of heads, or the size of one: `key: 64`"),
-            );
-            return None;
-        }
-        if !heads.is_multiple_of(kv_heads) {
-            let place = kv_span.unwrap_or(span);
-            self.error(
-                Diagnostic::error(
-                    place,
-                    format!("{heads} heads cannot share {kv_heads} key and value heads"),
-                )
-                .code("size")
-                .label(place, format!("does not divide {heads}"))
-                .label(heads_span, "the heads"),
-            );
-            return None;
-        }
-        if let (Some(_), Some(place), true) = (&rotary, rotary_span, key % 2 == 1) {
-            self.error(
-                Diagnostic::error(
-                    place,
-                    format!("heads of {key} features cannot be rotated in pairs"),
-                )
-                .code("size")
-                .label(place, "needs an even head")
-                .label(key_span, format!("makes heads of {key}")),
-            );
-            return None;
-        }
-        let head = self.graph.axis(Role::Heads, heads, "head");
-        let kv = self.graph.axis(Role::KvHeads, kv_heads, "kv");
-        let key_axis = self.graph.axis(Role::HeadDim, key, "key");
-        let name = self.graph.weights_name("attn", false, span);
-        let mut projected = Vec::with_capacity(3);
-        for (part, source, from, heads) in [
-            ("q", &x, input, head),
-            ("k", &y, other, kv),
-            ("v", &y, other, kv),
-        ] {
-            let sides = [heads, key_axis];
-            let bias = bias.then(|| format!("{name}.{part}_bias"));
-            let path = format!("{name}.{part}");
-            let mut value = self.map(&path, (source, &[from]), &sides, bias, FreshKind::Matrix);
-            if part != "v" {
-                if let Some((layer_norm, per_head, settings)) = &qk_norm {
-                    let gain: &[AxisId] = if *per_head { &sides } else { &sides[1..] };
-                    let settings = NormSettings {
-                        norm: settings.norm.clone(),
-                        ..*settings
-                    };
-                    let path = format!("{name}.{part}_norm");
-                    value = self.normed(&path, &value, settings, *layer_norm, gain);
-                }
-                if let Some((base, layout)) = rotary {
-                    let op = Op::Rotary {
-                        x: value.value,
-                        base,
-                        layout,
-                    };
-                    value = self
-                        .graph
-                        .push(&format!("{part}_rotated"), &value.axes, op, span);
-                }
-            }
-            projected.push(value.value);
-        }
-        let op = Op::Attention {
-            q: projected[0],
-            k: projected[1],
-            v: projected[2],
-            mask,
-            scale: scale.unwrap_or((key as f64).powf(-0.5)),
-        };
-        let row = self.graph.row;
-        let attended = self
-            .graph
-            .push("attended", &[row[0], row[1], head, key_axis], op, span);
-        let bias = out_bias.then(|| format!("{name}.out_bias"));
-        let path = format!("{name}.out");
-        let sides = [head, key_axis];
-        Some(self.map(
-            &path,
-            (&attended, &sides),
-            &[input],
-            bias,
-            FreshKind::Residual,
-        ))
-    }
-
-    /// `rotary: rotary(base: 10_000, layout: halves)`, or `rotary: yes`.
-    fn rotary(&mut self) -> Option<(f64, RotaryLayout)> {
-        let value = self.given.take("rotary")?;
-        let diagnostics = &mut self.checker.diagnostics;
-        match value.value {
-            Value::Flag(false) => return None,
-            Value::Flag(true) => return Some((10_000.0, RotaryLayout::Halves)),
-            _ => {}
-        }
-        let (_, mut given) = as_call("rotary", value, &["rotary"], diagnostics)?;
-        let base = given.number("base", Some(10_000.0), (1.0, 1e12), diagnostics);
-        let layout = match given.word("layout", &["halves", "pairs"], diagnostics) {
-            "pairs" => RotaryLayout::Pairs,
-            _ => RotaryLayout::Halves,
-        };
-        given.finish(diagnostics);
-        Some((base, layout))
-    }
-
-    /// `qk_norm: rms_norm(per_head: no)`: kind, whether each head has gains, and the norm.
-    fn qk_norm(&mut self) -> Option<(bool, bool, NormSettings)> {
-        let value = self.given.take("qk_norm")?;
-        if matches!(value.value, Value::Flag(false)) {
-            return None;
-        }
-        let names = ["layer_norm", "rms_norm"];
-        let (name, mut given) = as_call("qk_norm", value, &names, &mut self.checker.diagnostics)?;
-        let layer_norm = name == "layer_norm";
-        let per_head = given.flag("per_head", false, &mut self.checker.diagnostics);
-        let settings = Self::norm_settings(&mut given, layer_norm, self.checker);
-        given.finish(&mut self.checker.diagnostics);
-        Some((layer_norm, per_head, settings))
     }
 
     fn mlp(&mut self) -> Option<Stream> {

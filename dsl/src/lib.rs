@@ -7,6 +7,7 @@
 //! Bad input is data: everything that could be read is returned, with a list of
 //! [`jam_ir::diagnostic::Diagnostic`]s, which [`report`] renders.
 
+mod attention;
 mod calls;
 mod checker;
 mod compile;
@@ -21,6 +22,7 @@ mod parse;
 mod recipe;
 pub mod report;
 mod scan;
+mod settings;
 mod suggest;
 pub mod syntax;
 mod syntax_error;

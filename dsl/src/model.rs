@@ -92,7 +92,11 @@ impl<'a> Checker<'a> {
         let before = self.diagnostics.error_count();
         let mut graph = Graph::new(&name.text, name.span, lines.iter().map(|line| line.word));
         let mut weights = None;
-        for line in lines.iter().filter(|line| !line.statement.broken) {
+        for line in &lines {
+            if line.statement.broken {
+                graph.wrong(&line.word.text, line.word.span);
+                continue;
+            }
             match (line.word.text.as_str(), line.value) {
                 (key, Some(value)) if SETTINGS.contains(&key) => {
                     self.model_setting(&mut graph, key, value, &mut weights, world);
@@ -110,19 +114,17 @@ impl<'a> Checker<'a> {
                 ),
             }
         }
-        if self.diagnostics.error_count() == before && !broken {
-            self.slips(&graph);
-        }
-        if self.diagnostics.error_count() != before {
+        if self.diagnostics.error_count() != before || broken {
             return;
         }
-        if broken {
-            return;
-        }
+        let slips = graph.unused();
         let source = weights.is_some().then_some(name.text.as_str());
         let Some(model) = graph.finish(self, source) else {
             return;
         };
+        for (name, span) in slips {
+            self.diagnostics.push(slip(&name, span));
+        }
         if let Err(problems) = verify(&model) {
             for problem in problems {
                 let mut report = Diagnostic::from(problem);
@@ -283,18 +285,20 @@ impl<'a> Checker<'a> {
             _ => self.evaluate(expression, &mut Global),
         };
         match key {
-            "tokens" => {
-                if let Some(tokens) = self.model_tokens(value) {
-                    graph.tokens(tokens, span);
+            "tokens" => match self.model_tokens(value) {
+                Some(tokens) => graph.tokens(tokens, span),
+                None => graph.wrong(key, span),
+            },
+            "context" | "width" => {
+                let count = as_count(key, &value, 1, &mut self.diagnostics);
+                match (count, key) {
+                    (None, _) => graph.wrong(key, span),
+                    (count, "width") => graph.width = count,
+                    (count, _) => graph.context = count,
                 }
-            }
-            "context" => {
-                graph.context = as_count(key, &value, 1, &mut self.diagnostics);
-                graph.local("context", value);
-            }
-            "width" => {
-                graph.width = as_count(key, &value, 1, &mut self.diagnostics);
-                graph.local("width", value);
+                if count.is_some() {
+                    graph.local(key, value);
+                }
             }
             "weights" => {
                 if let Some(text) = as_text(key, &value, &mut self.diagnostics) {
@@ -373,15 +377,9 @@ impl<'a> Checker<'a> {
             residual,
         })
     }
-
-    /// Names of a model that nothing uses: most often a slip in the name of a setting.
-    fn slips(&mut self, graph: &Graph<'a>) {
-        for (name, span) in graph.unused() {
-            self.diagnostics.push(slip(&name, span));
-        }
-    }
 }
 
+/// The report of a name of a model that nothing uses: most often a slip in a setting's name.
 fn slip(name: &str, span: Span) -> Diagnostic {
     match suggest::nearest(name, SETTINGS) {
         Some(near) => Diagnostic::error(span, format!("a model has no `{name}`"))

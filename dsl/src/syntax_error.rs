@@ -136,6 +136,16 @@ pub(crate) fn explain(
                 &format!("write `0.{}`", digits(&rest[1..])),
             );
         }
+        "%" | "k" | "Ki" | "M" | "Mi"
+            if last.is_some_and(|last| last.is_ascii_digit()) && gap(before, stop) > 0 =>
+        {
+            let number = last_word(before);
+            return report(
+                "a unit stands on its number",
+                "apart from its number",
+                &format!("write `{number}{word}`"),
+            );
+        }
         "…" => {
             return report(
                 "`…` is not part of the language",
@@ -241,6 +251,11 @@ fn digits(text: &str) -> &str {
         .find(|character: char| !is_word(character))
         .unwrap_or(text.len());
     &text[..end]
+}
+
+/// Blanks between the end of a text and a place.
+fn gap(before: &str, place: usize) -> usize {
+    place - before.len()
 }
 
 /// The innermost bracket that is open at the end of a text.

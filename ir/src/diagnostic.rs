@@ -229,6 +229,12 @@ impl Diagnostics {
         self.list.iter()
     }
 
+    /// The reports from one on, to add to them what only the caller knows.
+    pub fn since(&mut self, first: usize) -> std::slice::IterMut<'_, Diagnostic> {
+        let first = first.min(self.list.len());
+        self.list[first..].iter_mut()
+    }
+
     /// How many reports there are.
     pub fn len(&self) -> usize {
         self.list.len()
