@@ -7,7 +7,8 @@ mod towers;
 use jam_backends::{
     ExecOptions, Executable, Gradients, NextTokens, Optimizer, Precision, Targets, Tokens,
 };
-use jam_ir::recipe;
+use jam_ir::decoder::{DecoderConfig, decoder_only};
+use jam_ir::{TokenLayout, recipe};
 use support::{Golden, PARENTS, distance, fresh, some_ids, transpose};
 use towers::{FORBIDDEN, TowerHead, VOCAB, towers};
 
@@ -240,6 +241,38 @@ fn training_gives_the_same_bits_twice_and_after_a_restart() {
         once == bits_after(4, Some(2)),
         "a restart changes the result"
     );
+}
+
+/// Sizes at which products and reductions are shared among threads.
+#[test]
+fn the_number_of_threads_changes_no_bit() {
+    let config = DecoderConfig::llama(TokenLayout::bare(700), 96, 96, 2, 4, 256);
+    let model = decoder_only(&config);
+    let bits = |threads: usize| -> Vec<u32> {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.expect("threads").install(|| {
+            let mut executable = fresh(&model, ExecOptions::default());
+            let ids = some_ids(8 * 80, 700, 9);
+            let tokens = Tokens::new(&ids, 8);
+            let next = NextTokens::of(tokens);
+            let mut optimizer = Optimizer::new(&executable, &adamw());
+            for recompute in [false, true] {
+                let step = executable.train_step(&[(tokens, next.targets())], recompute);
+                let gradients = step.expect("a step").gradients;
+                optimizer
+                    .step(&mut executable, gradients, 1e-3)
+                    .expect("a step");
+            }
+            let values = executable
+                .parameters()
+                .iter()
+                .flat_map(|p| p.read().expect("values"));
+            values.map(f32::to_bits).collect()
+        })
+    };
+    let one = bits(1);
+    assert!(one == bits(2), "two threads differ from one");
+    assert!(one == bits(5), "five threads differ from one");
 }
 
 #[test]

@@ -1,1 +1,29 @@
 //! Fusion strategies (several models to one) and passes (one model to one).
+//!
+//! A **strategy** takes verified parents and gives a fused model: a graph, and for every weight a
+//! [`Plan`](jam_ir::Plan) over the parents' weights. Strategies are rules over sides and roles of
+//! axes and over blocks, never over tensor names of one architecture. They stand in one ordered
+//! table, [`STRATEGIES`]; a new one is a file and a line there. [`fuse`] is the way in: it checks
+//! settings and parents before, and verifies the fused model after.
+//!
+//! A **pass** rewrites one model into an equivalent one. Passes stand in one ordered table,
+//! `passes::PASSES`; every file opens with a model before and after, which is also its test.
+//!
+//! What several strategies need: `anatomy` takes a parent apart into embedding, layers and head;
+//! `matching` pairs two parents of one structure, statement by statement.
+//!
+//! Nothing here reads a file or a weight: parents are graphs, and their weights are names in plans.
+
+mod anatomy;
+mod cross;
+mod flatten;
+mod matching;
+mod parents;
+mod passes;
+mod reports;
+mod settings;
+mod strategy;
+mod uniform;
+mod width;
+
+pub use strategy::{Fused, Parent, STRATEGIES, Strategy, fuse, signatures};

@@ -1,0 +1,217 @@
+//! JAM-Cross (eqs. 4, 5): both parents as towers that exchange their states.
+//!
+//! ```text
+//!   shared embedding ─┬─ llm.layers.0 ─┬─ cross.0 ─┬─ llm.layers.1 ─ … ─┐
+//!                     └─ img.layers.0 ─┴─ cross.0 ─┴─ img.layers.1 ─ … ─┴─ join ─ norm ─ logits
+//! ```
+//!
+//! An exchange is two cross blocks, one in each direction, which both read the states from before
+//! it. A cross block is a whole block of the receiving parent, fresh, whose keys and values read
+//! the other tower's state (`exchange`). Parents may differ in width, depth and kind: keys and values
+//! read whatever width the giver has, and layers of the deeper parent are spread evenly over those
+//! of the other.
+//!
+//! # Names of weights
+//!
+//! | | |
+//! |---|---|
+//! | `PARENT.layers.3.attn.q` | a weight of a parent, under its own name there |
+//! | `shared.embed`, `shared.positions` | tables that both towers read |
+//! | `shared.unembed`, `shared.unembed_bias` | the output matrix, where the parents' are untied |
+//! | `cross.K.GIVER_to_RECEIVER.attn.q` | the receiver's block in exchange K, from 0 on |
+//! | `cross.K.GIVER_to_RECEIVER.kv_norm.gain` | the norm of the giver's state, with `kv_norm: yes` |
+//! | `join.weight`, `join.PARENT.weight` | the matrix from both states to one, `[joined -> width]` |
+//! | `join.norm.gain`, `join.norm.bias` | the norm after it |
+//!
+//! `PARENT` is the name of the parent in the program without `.best`; two parents of one name are
+//! `NAME_1` and `NAME_2`.
+
+use jam_ir::{
+    Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+};
+
+use crate::anatomy::dissect;
+use crate::parents::{check_layouts, one_element_type, shorter_context, two};
+use crate::reports::{Errors, Place, error, note};
+use crate::settings::{Read, flag, word};
+use crate::{Fused, Parent, Strategy};
+
+mod exchange;
+mod head;
+mod schedule;
+mod tables;
+mod tower;
+
+use tower::{Fusion, Tower};
+
+/// The strategy.
+pub(crate) struct Cross;
+
+impl Strategy for Cross {
+    fn signature(&self) -> StrategySignature {
+        let every = SettingSignature {
+            name: "every".to_owned(),
+            kind: SettingKind::Count {
+                min: 1,
+                words: vec!["never".to_owned()],
+            },
+            default: SettingValue::Count(2),
+            help: "layers from one exchange to the next".to_owned(),
+        };
+        StrategySignature {
+            name: "cross".to_owned(),
+            help: "both parents side by side, exchanging their states every few layers".to_owned(),
+            min_parents: 2,
+            max_parents: 2,
+            settings: vec![
+                every,
+                word(
+                    "at",
+                    &["first", "last"],
+                    "exchange after layers 0, N, 2N, … or after layers N-1, 2N-1, …",
+                ),
+                flag(
+                    "after_last",
+                    true,
+                    "whether an exchange may follow the last layer",
+                ),
+                word(
+                    "positions",
+                    &["second", "first", "own"],
+                    "whose table of learned positions both towers read, or each its own",
+                ),
+                word(
+                    "tokens",
+                    &["shared", "own"],
+                    "one token table, or one for each tower",
+                ),
+                flag(
+                    "kv_norm",
+                    false,
+                    "whether the state that keys and values read is normalised",
+                ),
+                word(
+                    "head",
+                    &["joint", "towers", "rows"],
+                    "join the states, then normalise; normalise each, then join; or read text \
+                     rows from the first tower and image rows from the second",
+                ),
+                word(
+                    "start",
+                    &["paper", "parents"],
+                    "how new weights begin: as in the paper, or so that both parents are kept",
+                ),
+            ],
+        }
+    }
+
+    fn fuse(
+        &self,
+        name: &str,
+        parents: &[Parent<'_>],
+        settings: &Settings,
+    ) -> Result<Fused, Vec<Diagnostic>> {
+        let [first, second] = two(parents)?;
+        let settings = CrossSettings::read(settings)?;
+        let mut errors = Errors::default();
+        if settings.start_parents {
+            let message = "`start: parents` of `cross` comes later";
+            let places = [Place::new(first, ""), Place::new(second, "")];
+            errors.add(
+                error(message, &places)
+                    .help("leave it out: new weights then begin as in the paper (`start: paper`)"),
+            );
+        }
+        check_layouts(first, second, &mut errors);
+        let (left, right) = (errors.take(dissect(first)), errors.take(dissect(second)));
+        let (Some(mut left), Some(mut right)) = (left, right) else {
+            return errors.check().and(Err(Vec::new()));
+        };
+        errors.check()?;
+        let mut notes = Vec::new();
+        notes.extend(one_element_type(
+            [first, second],
+            [&mut left.model, &mut right.model],
+        ));
+        let context = shorter_context(first, second, &mut notes);
+
+        let towers = Tower::pair([first, second], [&left, &right]);
+        let mut fusion = Fusion::new(name, context, towers, settings, notes);
+        fusion.share_tables();
+        let states = fusion.embed();
+        let states = fusion.run_layers(states)?;
+        fusion.read_out(states)?;
+        fusion.finish()
+    }
+}
+
+/// Settings of a cross fusion.
+#[derive(Clone, Copy, Debug)]
+struct CrossSettings {
+    /// Layers from one exchange to the next; `None` for no exchange.
+    every: Option<u64>,
+    /// Whether exchanges follow layers N-1, 2N-1, … and not 0, N, 2N, ….
+    at_last: bool,
+    /// Whether an exchange may follow the last layer.
+    after_last: bool,
+    /// Whose position table both towers read; `None` for each its own.
+    positions: Option<usize>,
+    /// Whether both towers read one token table.
+    share_tokens: bool,
+    /// Whether the state that keys and values read is normalised.
+    kv_norm: bool,
+    /// How logits come of both states.
+    head: Head,
+    /// Whether the fused model must begin as its parents (`start: parents`).
+    start_parents: bool,
+}
+
+/// How logits come of both states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Head {
+    /// Concatenate, linear, norm.
+    Joint,
+    /// Norm each, concatenate, linear.
+    Towers,
+    /// Text rows from the first tower, image rows from the second.
+    Rows,
+}
+
+impl CrossSettings {
+    fn read(settings: &Settings) -> Result<CrossSettings, Vec<Diagnostic>> {
+        let read = Read(settings);
+        Ok(CrossSettings {
+            every: read.count("every")?,
+            at_last: read.word("at")? == "last",
+            after_last: read.flag("after_last")?,
+            positions: match read.word("positions")? {
+                "first" => Some(0),
+                "own" => None,
+                _ => Some(1),
+            },
+            share_tokens: read.word("tokens")? == "shared",
+            kv_norm: read.flag("kv_norm")?,
+            head: match read.word("head")? {
+                "towers" => Head::Towers,
+                "rows" => Head::Rows,
+                _ => Head::Joint,
+            },
+            start_parents: read.word("start")? == "parents",
+        })
+    }
+}
+
+impl Fusion<'_> {
+    /// A note about both parents.
+    fn note(&mut self, message: String, words: [&str; 2]) {
+        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
+        let places = [Place::new(a, words[0]), Place::new(b, words[1])];
+        self.notes.push(note(message, &places));
+    }
+
+    /// An error about both parents.
+    fn error(&self, message: String, words: [&str; 2]) -> Diagnostic {
+        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
+        error(message, &[Place::new(a, words[0]), Place::new(b, words[1])])
+    }
+}

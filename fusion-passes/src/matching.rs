@@ -1,0 +1,577 @@
+//! Two parents of one structure, paired: axes with axes, statements with statements, weights with
+//! weights, by what is computed and never by name.
+//!
+//! Pairs are followed from results back to inputs, so that the order of statements and the names
+//! of values do not matter. Everything that differs is an error that points at both parents; the
+//! same difference in a hundred layers is one error.
+
+use std::collections::BTreeMap;
+
+use indexmap::IndexMap;
+use jam_ir::{AxisId, Block, Diagnostic, Model, Norm, Op, ParamId, Role, Span, ValueId, join_path};
+
+use crate::Parent;
+use crate::anatomy::Anatomy;
+use crate::reports::{Errors, Place, error};
+
+/// A parent as it is paired.
+#[derive(Clone, Copy)]
+pub(crate) struct Side<'a> {
+    /// The parent as it is named.
+    pub(crate) parent: &'a Parent<'a>,
+    /// Its graph.
+    pub(crate) model: &'a Model,
+    /// Its parts; without them graphs are paired as a whole.
+    pub(crate) anatomy: Option<&'a Anatomy>,
+}
+
+/// A block by name; the main block is `main`, which no other is called.
+type Name = String;
+
+/// What belongs together. Keys are the first parent's, values the second's.
+#[derive(Debug, Default)]
+pub(crate) struct Matching {
+    /// Axes.
+    pub(crate) axes: BTreeMap<AxisId, AxisId>,
+    /// Weights by full name.
+    pub(crate) weights: IndexMap<String, String>,
+    /// Statements, by block and place in its body.
+    pub(crate) statements: BTreeMap<(Name, usize), (Name, usize)>,
+}
+
+/// Pairs two parents. Sizes of axes whose role is in `sizes_free` may differ, and so may the
+/// divisions of norms over such axes.
+///
+/// # Errors
+/// Every difference in what the parents compute.
+pub(crate) fn match_parents(
+    first: Side<'_>,
+    second: Side<'_>,
+    sizes_free: &[Role],
+) -> Result<Matching, Vec<Diagnostic>> {
+    let mut matcher = Matcher {
+        first,
+        second,
+        sizes_free,
+        matching: Matching::default(),
+        back: BTreeMap::new(),
+        blocks: BTreeMap::new(),
+        errors: Errors::default(),
+    };
+    let mains = ("main".to_owned(), "main".to_owned());
+    let results = (first.model.main.result, second.model.main.result);
+    match (first.anatomy, second.anatomy) {
+        (Some(a), Some(b)) => {
+            if a.layers.len() != b.layers.len() {
+                let (m, n) = (a.layers.len(), b.layers.len());
+                let what = format!("{} in {} and {} in {}", m, matcher.a(), n, matcher.b());
+                let spans = [a.layers.last(), b.layers.last()].map(|layer| layer?.span);
+                let words = [format!("{m} layers"), format!("{n} layers")];
+                matcher.differ(format!("the number of layers is {what}"), words, spans);
+            }
+            let stack = BTreeMap::from([(a.stack_out, b.stack_out)]);
+            let starts = vec![results, (a.stack_in, b.stack_in)];
+            matcher.compare_blocks(mains.clone(), starts, stack);
+            for (left, right) in a.layers.iter().zip(&b.layers) {
+                matcher.compare_callees((left.block.clone(), right.block.clone()));
+            }
+            matcher.errors.check()?;
+            matcher.expand(&mains, "", "");
+            for (left, right) in a.layers.iter().zip(&b.layers) {
+                let pair = (left.block.clone(), right.block.clone());
+                matcher.expand(&pair, &left.at, &right.at);
+            }
+        }
+        _ => {
+            matcher.compare_blocks(mains.clone(), vec![results], BTreeMap::new());
+            matcher.errors.check()?;
+            matcher.expand(&mains, "", "");
+        }
+    }
+    Ok(matcher.matching)
+}
+
+/// What was paired in two blocks.
+#[derive(Default)]
+struct BlockMatch {
+    params: BTreeMap<ParamId, ParamId>,
+    /// Paths and blocks of paired calls, in no order that matters.
+    calls: Vec<((String, String), (Name, Name))>,
+}
+
+struct Matcher<'a> {
+    first: Side<'a>,
+    second: Side<'a>,
+    sizes_free: &'a [Role],
+    matching: Matching,
+    /// Axes of the second parent back to the first's.
+    back: BTreeMap<AxisId, AxisId>,
+    blocks: BTreeMap<(Name, Name), BlockMatch>,
+    errors: Errors,
+}
+
+fn block<'m>(model: &'m Model, name: &str) -> &'m Block {
+    model.blocks.get(name).unwrap_or(&model.main)
+}
+
+impl<'a> Matcher<'a> {
+    fn a(&self) -> String {
+        format!("`{}`", self.first.parent.source)
+    }
+
+    fn b(&self) -> String {
+        format!("`{}`", self.second.parent.source)
+    }
+
+    fn differ(&mut self, message: String, words: [String; 2], spans: [Option<Span>; 2]) {
+        let [left, right] = words;
+        let places = [
+            Place::new(self.first.parent, left).inside(spans[0]),
+            Place::new(self.second.parent, right).inside(spans[1]),
+        ];
+        self.errors.add(error(message, &places));
+    }
+
+    /// Reports that some thing is one in the first parent and another in the second.
+    fn unlike(&mut self, thing: &str, left: String, right: String, spans: [Option<Span>; 2]) {
+        let message = format!(
+            "{thing} is {left} in {} and {right} in {}",
+            self.a(),
+            self.b()
+        );
+        let words = [format!("{thing}: {left}"), format!("{thing}: {right}")];
+        self.differ(message, words, spans);
+    }
+
+    /// Pairs two called blocks, once.
+    fn compare_callees(&mut self, names: (Name, Name)) {
+        if self.blocks.contains_key(&names) {
+            return;
+        }
+        let (left, right) = (
+            block(self.first.model, &names.0),
+            block(self.second.model, &names.1),
+        );
+        if left.inputs.len() != right.inputs.len() {
+            let (m, n) = (
+                left.inputs.len().to_string(),
+                right.inputs.len().to_string(),
+            );
+            let spans = [left.span, right.span];
+            self.unlike(
+                &format!("the number of inputs of block `{}`", names.0),
+                m,
+                n,
+                spans,
+            );
+            return;
+        }
+        let starts = vec![(left.result, right.result)];
+        let known = left
+            .inputs
+            .iter()
+            .copied()
+            .zip(right.inputs.iter().copied())
+            .collect();
+        self.compare_blocks(names, starts, known);
+    }
+
+    /// Pairs values of two blocks from `starts` back to those that are `known` to belong together.
+    fn compare_blocks(
+        &mut self,
+        names: (Name, Name),
+        starts: Vec<(ValueId, ValueId)>,
+        mut known: BTreeMap<ValueId, ValueId>,
+    ) {
+        let left = block(self.first.model, &names.0);
+        let right = block(self.second.model, &names.1);
+        self.blocks.insert(names.clone(), BlockMatch::default());
+        let defined = |block: &Block| -> BTreeMap<ValueId, usize> {
+            let statements = block.body.iter().enumerate();
+            statements
+                .map(|(index, statement)| (statement.result, index))
+                .collect()
+        };
+        let (defined_left, defined_right) = (defined(left), defined(right));
+        for (a, b) in known.clone() {
+            self.compare_types(left, right, (a, b), [None, None]);
+        }
+        let mut waiting = starts;
+        while let Some((a, b)) = waiting.pop() {
+            match known.get(&a) {
+                Some(other) if *other == b => continue,
+                Some(_) => {
+                    let spans = [&defined_left.get(&a), &defined_right.get(&b)];
+                    let spans = [
+                        spans[0].and_then(|index| left.body[*index].span),
+                        spans[1].and_then(|index| right.body[*index].span),
+                    ];
+                    let message = format!(
+                        "{} and {} wire block `{}` differently",
+                        self.a(),
+                        self.b(),
+                        names.0
+                    );
+                    let words = ["this value", "another value"].map(str::to_owned);
+                    self.differ(message, words, spans);
+                    continue;
+                }
+                None => {}
+            }
+            known.insert(a, b);
+            match (defined_left.get(&a), defined_right.get(&b)) {
+                (Some(i), Some(j)) => {
+                    let spans = [left.body[*i].span, right.body[*j].span];
+                    let (one, two) = (&left.body[*i].op, &right.body[*j].op);
+                    if one.word() != two.word() {
+                        let place = match names.0.as_str() {
+                            "main" => "a step of the model".to_owned(),
+                            name => format!("a step of block `{name}`"),
+                        };
+                        self.unlike(&place, one.word().to_owned(), two.word().to_owned(), spans);
+                        continue;
+                    }
+                    let places = ((names.0.clone(), *i), (names.1.clone(), *j));
+                    self.matching.statements.insert(places.0, places.1);
+                    self.compare_types(left, right, (a, b), spans);
+                    self.compare_ops(&names, [one, two], spans);
+                    let (mut from, mut to) = (one.operands(), two.operands());
+                    if from.len() != to.len() {
+                        let (m, n) = (from.len().to_string(), to.len().to_string());
+                        self.unlike(
+                            &format!("the number of operands of {}", one.word()),
+                            m,
+                            n,
+                            spans,
+                        );
+                        from.truncate(to.len());
+                        to.truncate(from.len());
+                    }
+                    waiting.extend(from.into_iter().zip(to).rev());
+                }
+                (None, None) => {
+                    let place =
+                        |block: &Block, value| block.inputs.iter().position(|v| *v == value);
+                    let (m, n) = (place(left, a), place(right, b));
+                    if m != n {
+                        let number = |n: Option<usize>| n.map_or(0, |n| n + 1).to_string();
+                        self.unlike(
+                            "the input read",
+                            number(m),
+                            number(n),
+                            [left.span, right.span],
+                        );
+                    }
+                }
+                (i, j) => {
+                    let words = |index: Option<&usize>, block: &Block| match index {
+                        Some(index) => block.body[*index].op.word().to_owned(),
+                        None => "its input".to_owned(),
+                    };
+                    let spans = [
+                        i.map_or(left.span, |index| left.body[*index].span),
+                        j.map_or(right.span, |index| right.body[*index].span),
+                    ];
+                    let thing = match names.0.as_str() {
+                        "main" => "what the model reads".to_owned(),
+                        name => format!("what block `{name}` reads"),
+                    };
+                    self.unlike(&thing, words(i, left), words(j, right), spans);
+                }
+            }
+        }
+    }
+
+    /// Pairs the axes of two values.
+    fn compare_types(
+        &mut self,
+        left: &Block,
+        right: &Block,
+        (a, b): (ValueId, ValueId),
+        spans: [Option<Span>; 2],
+    ) {
+        let (a, b) = (left.value_of(a), right.value_of(b));
+        self.compare_axes(&a.ty.axes, &b.ty.axes, &a.name, spans);
+    }
+
+    fn compare_axes(&mut self, a: &[AxisId], b: &[AxisId], what: &str, spans: [Option<Span>; 2]) {
+        if a.len() != b.len() {
+            let thing = format!("the number of axes of `{what}`");
+            self.unlike(&thing, a.len().to_string(), b.len().to_string(), spans);
+        }
+        for (a, b) in a.iter().zip(b) {
+            self.pair_axes(*a, *b, spans);
+        }
+    }
+
+    fn pair_axes(&mut self, a: AxisId, b: AxisId, spans: [Option<Span>; 2]) {
+        let (left, right) = (self.first.model.axis(a), self.second.model.axis(b));
+        match (self.matching.axes.get(&a), self.back.get(&b)) {
+            (Some(known), Some(_)) if *known == b => return,
+            (None, None) => {}
+            _ => {
+                let message = format!(
+                    "axis `{}` of {} stands for `{}` of {} in one place and for another axis \
+                     elsewhere",
+                    left.name,
+                    self.a(),
+                    right.name,
+                    self.b()
+                );
+                let words = [left.name.clone(), right.name.clone()];
+                self.differ(message, words, spans);
+                return;
+            }
+        }
+        self.matching.axes.insert(a, b);
+        self.back.insert(b, a);
+        if left.role != right.role {
+            let thing = format!("axis `{}`", left.name);
+            let (m, n) = (left.role.word().to_owned(), right.role.word().to_owned());
+            self.unlike(&thing, m, n, spans);
+        } else if left.size != right.size && !self.sizes_free.contains(&left.role) {
+            let size = |size: Option<u64>| size.map_or("open".to_owned(), |size| size.to_string());
+            let thing = axis_phrase(left.role, &left.name);
+            self.unlike(&thing, size(left.size), size(right.size), spans);
+        }
+    }
+
+    /// Compares what two operations of one kind hold beside operands, and pairs their parameters.
+    fn compare_ops(&mut self, names: &(Name, Name), ops: [&Op; 2], spans: [Option<Span>; 2]) {
+        if let [
+            Op::Call {
+                block: a, at: from, ..
+            },
+            Op::Call {
+                block: b, at: to, ..
+            },
+        ] = ops
+        {
+            let callees = (a.clone(), b.clone());
+            if let Some(found) = self.blocks.get_mut(names) {
+                found
+                    .calls
+                    .push(((from.clone(), to.clone()), callees.clone()));
+            }
+            self.compare_callees(callees);
+            return;
+        }
+        let [left, right] = [self.first.model, self.second.model];
+        let (left, right) = (block(left, &names.0), block(right, &names.1));
+        for (thing, left, right) in self.attributes(left, ops) {
+            if left != right {
+                self.unlike(&thing, left, right, spans);
+            }
+        }
+        for (a, b) in roles_of_params(ops[0])
+            .into_iter()
+            .zip(roles_of_params(ops[1]))
+        {
+            let ((role, a), (_, b)) = (a, b);
+            match (a, b) {
+                (Some(a), Some(b)) => {
+                    let (one, two) = (left.param_of(a), right.param_of(b));
+                    let inside = [one.span.or(spans[0]), two.span.or(spans[1])];
+                    self.compare_axes(&one.ty.input, &two.ty.input, &one.name, inside);
+                    self.compare_axes(&one.ty.output, &two.ty.output, &one.name, inside);
+                    let found = self.blocks.entry(names.clone()).or_default();
+                    match found.params.insert(a, b) {
+                        Some(other) if other != b => {
+                            let message = format!(
+                                "{} uses weight `{}` in several places, where {} uses different \
+                                 weights",
+                                self.a(),
+                                one.name,
+                                self.b()
+                            );
+                            let words = [one.name.clone(), two.name.clone()];
+                            self.differ(message, words, inside);
+                        }
+                        _ => {}
+                    }
+                }
+                (None, None) => {}
+                (a, b) => {
+                    let has = |param: Option<ParamId>| match param {
+                        Some(_) => "there".to_owned(),
+                        None => "absent".to_owned(),
+                    };
+                    let thing = format!("the {role} of {}", phrase(ops[0]));
+                    self.unlike(&thing, has(a), has(b), spans);
+                }
+            }
+        }
+    }
+
+    /// What two operations of one kind hold beside operands and weights: name, left, right.
+    fn attributes(&self, left: &Block, ops: [&Op; 2]) -> Vec<(String, String, String)> {
+        let row = |thing: &str, left: String, right: String| (thing.to_owned(), left, right);
+        match ops {
+            [
+                Op::Positions { offset: a, .. },
+                Op::Positions { offset: b, .. },
+            ] => {
+                vec![row(
+                    "the first row of positions",
+                    a.to_string(),
+                    b.to_string(),
+                )]
+            }
+            [
+                Op::LayerNorm { x, norm: a, .. },
+                Op::LayerNorm { norm: b, .. },
+            ]
+            | [Op::RmsNorm { x, norm: a, .. }, Op::RmsNorm { norm: b, .. }] => {
+                let mut rows = vec![row(
+                    "the constant of a norm",
+                    a.eps.to_string(),
+                    b.eps.to_string(),
+                )];
+                let axis = left.value_of(*x).ty.axes.last();
+                let role = axis.map(|axis| self.first.model.axis(*axis).role);
+                if !role.is_some_and(|role| self.sizes_free.contains(&role)) {
+                    rows.push(row("the division of a norm", parts_text(a), parts_text(b)));
+                }
+                rows
+            }
+            [
+                Op::Rotary {
+                    base: a, layout: m, ..
+                },
+                Op::Rotary {
+                    base: b, layout: n, ..
+                },
+            ] => vec![
+                row("the base of rotary positions", a.to_string(), b.to_string()),
+                row(
+                    "the layout of rotary positions",
+                    format!("{m:?}"),
+                    format!("{n:?}"),
+                ),
+            ],
+            [
+                Op::Attention {
+                    q,
+                    mask: m,
+                    scale: a,
+                    ..
+                },
+                Op::Attention {
+                    mask: n, scale: b, ..
+                },
+            ] => {
+                let mut rows = vec![row(
+                    "the mask of attention",
+                    format!("{m:?}"),
+                    format!("{n:?}"),
+                )];
+                // The factor follows from the size of a head; one of them is enough to hear of.
+                let key = left.value_of(*q).ty.axes.last();
+                let other = key.and_then(|key| self.matching.axes.get(key));
+                let sizes = [
+                    key.and_then(|key| self.first.model.axis(*key).size),
+                    other.and_then(|key| self.second.model.axis(*key).size),
+                ];
+                if sizes[0] == sizes[1] {
+                    rows.push(row(
+                        "the factor on the scores of attention",
+                        a.to_string(),
+                        b.to_string(),
+                    ));
+                }
+                rows
+            }
+            [Op::Scale { by: a, .. }, Op::Scale { by: b, .. }] => {
+                vec![row("a factor", a.to_string(), b.to_string())]
+            }
+            [Op::Slice { start: a, .. }, Op::Slice { start: b, .. }] => {
+                vec![row("the start of a slice", a.to_string(), b.to_string())]
+            }
+            [
+                Op::ChooseRows { second: a, .. },
+                Op::ChooseRows { second: b, .. },
+            ]
+            | [Op::MaskRows { rows: a, .. }, Op::MaskRows { rows: b, .. }] => {
+                vec![row(
+                    "the rows of the vocabulary chosen",
+                    format!("{a:?}"),
+                    format!("{b:?}"),
+                )]
+            }
+            [Op::Cast { dtype: a, .. }, Op::Cast { dtype: b, .. }] => {
+                vec![row(
+                    "the type of a cast",
+                    a.word().to_owned(),
+                    b.word().to_owned(),
+                )]
+            }
+            // Activations differ in their word; other operations hold nothing.
+            _ => Vec::new(),
+        }
+    }
+
+    /// Pairs the weights below two paths.
+    fn expand(&mut self, names: &(Name, Name), left: &str, right: &str) {
+        let Some(found) = self.blocks.get(names) else {
+            return;
+        };
+        let (one, two) = (
+            block(self.first.model, &names.0),
+            block(self.second.model, &names.1),
+        );
+        let pairs = found.params.iter().map(|(a, b)| {
+            let (a, b) = (&one.param_of(*a).name, &two.param_of(*b).name);
+            (join_path(left, a), join_path(right, b))
+        });
+        let pairs: Vec<(String, String)> = pairs.collect();
+        let calls = found.calls.clone();
+        self.matching.weights.extend(pairs);
+        for ((from, to), names) in calls {
+            self.expand(&names, &join_path(left, &from), &join_path(right, &to));
+        }
+    }
+}
+
+fn parts_text(norm: &Norm) -> String {
+    match norm.parts.is_empty() {
+        true => "none".to_owned(),
+        false => format!("{:?}", norm.parts),
+    }
+}
+
+/// The parameters of an operation by what they are to it; optional ones are there as `None`.
+fn roles_of_params(op: &Op) -> Vec<(&'static str, Option<ParamId>)> {
+    match op {
+        Op::Embed { table, .. } | Op::Positions { table, .. } | Op::Unembed { table, .. } => {
+            vec![("table", Some(*table))]
+        }
+        Op::Linear { weight, bias, .. } => vec![("weight", Some(*weight)), ("bias", *bias)],
+        Op::LayerNorm { gain, bias, .. } => vec![("gain", *gain), ("bias", *bias)],
+        Op::RmsNorm { gain, .. } => vec![("gain", *gain)],
+        _ => Vec::new(),
+    }
+}
+
+/// What an operation is called in a report.
+fn phrase(op: &Op) -> &'static str {
+    match op {
+        Op::Linear { .. } => "a linear map",
+        Op::LayerNorm { .. } => "a layer norm",
+        Op::RmsNorm { .. } => "an RMS norm",
+        _ => "a table",
+    }
+}
+
+/// What the size of an axis is called in a report.
+pub(crate) fn axis_phrase(role: Role, name: &str) -> String {
+    match role {
+        Role::Width => "the width".to_owned(),
+        Role::Heads => "the number of heads".to_owned(),
+        Role::KvHeads => "the number of key/value heads".to_owned(),
+        Role::HeadDim => "the size of a head".to_owned(),
+        Role::Hidden => "the hidden size".to_owned(),
+        Role::Vocab => "the size of the vocabulary".to_owned(),
+        Role::Positions => "the number of positions".to_owned(),
+        Role::Batch | Role::Time | Role::Inner => format!("the size of axis `{name}`"),
+    }
+}

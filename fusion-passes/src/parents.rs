@@ -1,0 +1,155 @@
+//! What strategies settle between two parents before they fuse them: vocabulary, element type,
+//! context.
+
+use jam_ir::{Block, DType, Diagnostic, ImageTokens, Model, Op, TextTokens};
+
+use crate::Parent;
+use crate::reports::{Errors, Place, error, note};
+
+/// Exactly two parents; [`fuse`](crate::fuse) checks their number before.
+pub(crate) fn two<'a, 'm>(
+    parents: &'a [Parent<'m>],
+) -> Result<[&'a Parent<'m>; 2], Vec<Diagnostic>> {
+    match parents {
+        [first, second] => Ok([first, second]),
+        _ => Err(vec![error("two parents are fused", &[])]),
+    }
+}
+
+/// Whether both parents give the same meaning to every token id.
+pub(crate) fn check_layouts(first: &Parent<'_>, second: &Parent<'_>, errors: &mut Errors) {
+    let (a, b) = (&first.model.tokens, &second.model.tokens);
+    let mut differ =
+        |what: String, left: String, right: String| {
+            let message = format!(
+                "`{}` and `{}` do not read the same tokens: {what}",
+                first.source, second.source
+            );
+            let places = [Place::new(first, left), Place::new(second, right)];
+            errors.add(error(message, &places).help(
+                "give both parents one vocabulary (`tokens`); ids must mean the same to both",
+            ));
+        };
+    let name = |model: &Model| match model.tokens.name.is_empty() {
+        true => "a bare vocabulary".to_owned(),
+        false => format!("`{}`", model.tokens.name),
+    };
+    let (left, right) = (name(first.model), name(second.model));
+    if a.size != b.size {
+        differ(
+            format!("their vocabularies have {} and {} ids", a.size, b.size),
+            format!("{left}, {} ids", a.size),
+            format!("{right}, {} ids", b.size),
+        );
+    } else if a.ranges != b.ranges {
+        differ(
+            "ids of text, images and marks lie elsewhere".to_owned(),
+            left,
+            right,
+        );
+    } else if a.marks != b.marks {
+        differ("their marks have other ids".to_owned(), left, right);
+    } else if a.grid != b.grid {
+        differ(
+            format!(
+                "a picture is {0} x {0} tokens and {1} x {1}",
+                a.grid, b.grid
+            ),
+            left,
+            right,
+        );
+    } else if !same_text(&a.text, &b.text) || !same_image(&a.image, &b.image) {
+        differ("their tokenizers differ".to_owned(), left, right);
+    }
+}
+
+/// Whether two sources of text tokens may be one: files cannot be compared here, and bare ids
+/// claim nothing.
+fn same_text(a: &TextTokens, b: &TextTokens) -> bool {
+    use TextTokens::{Files, Ids};
+    a == b || matches!((a, b), (Ids, _) | (_, Ids) | (Files(_), Files(_)))
+}
+
+/// Whether two sources of image tokens may be one.
+fn same_image(a: &ImageTokens, b: &ImageTokens) -> bool {
+    use ImageTokens::{Files, Ids};
+    a == b || matches!((a, b), (Ids, _) | (_, Ids) | (Files(_), Files(_)))
+}
+
+/// Makes both graphs f32, with a note, where they store different element types.
+pub(crate) fn one_element_type(
+    parents: [&Parent<'_>; 2],
+    models: [&mut Model; 2],
+) -> Option<Diagnostic> {
+    let [left, right] = models;
+    if float_types(left) == float_types(right) {
+        return None;
+    }
+    to_f32(left);
+    to_f32(right);
+    let message = format!(
+        "`{}` and `{}` store different element types; the fused model stores f32",
+        parents[0].source, parents[1].source
+    );
+    Some(note(message, &parents.map(|parent| Place::new(parent, ""))))
+}
+
+/// The float types of a model's weights and values, ascending.
+fn float_types(model: &Model) -> Vec<DType> {
+    let mut found = Vec::new();
+    for block in std::iter::once(&model.main).chain(model.blocks.values()) {
+        let values = block.values.iter().map(|value| value.ty.dtype);
+        found.extend(values.chain(block.params.iter().map(|param| param.ty.dtype)));
+    }
+    found.retain(|dtype| dtype.is_float());
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// Makes every float of a model f32.
+fn to_f32(model: &mut Model) {
+    block_to_f32(&mut model.main);
+    model.blocks.values_mut().for_each(block_to_f32);
+}
+
+fn block_to_f32(block: &mut Block) {
+    let values = block.values.iter_mut().map(|value| &mut value.ty.dtype);
+    let params = block.params.iter_mut().map(|param| &mut param.ty.dtype);
+    for dtype in values.chain(params).filter(|dtype| dtype.is_float()) {
+        *dtype = DType::F32;
+    }
+    for statement in &mut block.body {
+        if let Op::Cast { dtype, .. } = &mut statement.op {
+            *dtype = DType::F32;
+        }
+    }
+}
+
+/// The longest sequence that both parents take, with a note where they differ.
+pub(crate) fn shorter_context(
+    first: &Parent<'_>,
+    second: &Parent<'_>,
+    notes: &mut Vec<Diagnostic>,
+) -> Option<u64> {
+    let (a, b) = (first.model.context, second.model.context);
+    if a != b {
+        let text = |context: Option<u64>| match context {
+            Some(tokens) => format!("a context of {tokens} tokens"),
+            None => "no bound on its context".to_owned(),
+        };
+        let message = format!(
+            "the fused model takes the shorter context: `{}` has {}, `{}` {}",
+            first.source,
+            text(a),
+            second.source,
+            text(b)
+        );
+        let places = [Place::new(first, text(a)), Place::new(second, text(b))];
+        notes.push(note(message, &places));
+    }
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,2 @@
+//! Passes: one model to an equivalent one.
+pub(crate) mod dead_code;

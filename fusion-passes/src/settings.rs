@@ -1,0 +1,243 @@
+//! Settings of a strategy: completed, checked, and read.
+
+use jam_ir::diagnostic::Severity;
+use jam_ir::{
+    Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+};
+
+/// The settings in the order of the signature, defaults filled in, every value of its kind.
+///
+/// # Errors
+/// Every setting that is unknown or of another kind. Values from a program were checked with
+/// their places before; these errors are for other callers.
+pub(crate) fn complete(
+    signature: &StrategySignature,
+    given: &Settings,
+) -> Result<Settings, Vec<Diagnostic>> {
+    let mut problems = Vec::new();
+    for name in given.keys() {
+        if !signature.settings.iter().any(|s| s.name == *name) {
+            let names: Vec<&str> = signature.settings.iter().map(|s| s.name.as_str()).collect();
+            let message = format!("`{name}` is not a setting of `{}`", signature.name);
+            problems.push(
+                Diagnostic::placeless(Severity::Error, message)
+                    .help(format!("its settings are {}", names.join(", "))),
+            );
+        }
+    }
+    let mut settings = signature.defaults();
+    for setting in &signature.settings {
+        let Some(value) = given.get(&setting.name) else {
+            continue;
+        };
+        match of_kind(&setting.kind, value) {
+            Some(value) => {
+                settings.insert(setting.name.clone(), value);
+            }
+            None => {
+                let message = format!(
+                    "setting `{}` of `{}` is {}, not {value:?}",
+                    setting.name,
+                    signature.name,
+                    kind_text(&setting.kind)
+                );
+                problems.push(Diagnostic::placeless(Severity::Error, message));
+            }
+        }
+    }
+    match problems.is_empty() {
+        true => Ok(settings),
+        false => Err(problems),
+    }
+}
+
+/// The value in the form that the kind calls for.
+fn of_kind(kind: &SettingKind, value: &SettingValue) -> Option<SettingValue> {
+    match (kind, value) {
+        (SettingKind::Number { min, max }, SettingValue::Number(number)) => {
+            (number >= min && number <= max).then(|| value.clone())
+        }
+        (SettingKind::Number { min, max }, SettingValue::Count(count)) => {
+            let number = *count as f64;
+            (number >= *min && number <= *max).then_some(SettingValue::Number(number))
+        }
+        (SettingKind::Count { min, .. }, SettingValue::Count(count)) => {
+            (count >= min).then(|| value.clone())
+        }
+        (SettingKind::Count { min, .. }, SettingValue::Number(number)) => {
+            let whole = number.fract() == 0.0 && *number >= 0.0 && *number < 2f64.powi(53);
+            let count = *number as u64;
+            (whole && count >= *min).then_some(SettingValue::Count(count))
+        }
+        (SettingKind::Count { words, .. } | SettingKind::Word(words), SettingValue::Word(word)) => {
+            words.contains(word).then(|| value.clone())
+        }
+        (SettingKind::Flag, SettingValue::Flag(_)) => Some(value.clone()),
+        _ => None,
+    }
+}
+
+fn kind_text(kind: &SettingKind) -> String {
+    match kind {
+        SettingKind::Number { min, max } => format!("a number from {min} to {max}"),
+        SettingKind::Count { min, words } if words.is_empty() => {
+            format!("a whole number of at least {min}")
+        }
+        SettingKind::Count { min, words } => {
+            format!(
+                "a whole number of at least {min}, or {}",
+                words.join(", or ")
+            )
+        }
+        SettingKind::Word(words) => format!("one of {}", words.join(", ")),
+        SettingKind::Flag => "`yes` or `no`".to_owned(),
+    }
+}
+
+/// A setting that is one of some words; the first is the default.
+pub(crate) fn word(name: &str, words: &[&str], help: &str) -> SettingSignature {
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    SettingSignature {
+        name: name.to_owned(),
+        default: SettingValue::Word(words.first().cloned().unwrap_or_default()),
+        kind: SettingKind::Word(words),
+        help: help.to_owned(),
+    }
+}
+
+/// A setting that is a number.
+pub(crate) fn number(name: &str, min: f64, max: f64, default: f64, help: &str) -> SettingSignature {
+    SettingSignature {
+        name: name.to_owned(),
+        kind: SettingKind::Number { min, max },
+        default: SettingValue::Number(default),
+        help: help.to_owned(),
+    }
+}
+
+/// A setting that is `yes` or `no`.
+pub(crate) fn flag(name: &str, default: bool, help: &str) -> SettingSignature {
+    SettingSignature {
+        name: name.to_owned(),
+        kind: SettingKind::Flag,
+        default: SettingValue::Flag(default),
+        help: help.to_owned(),
+    }
+}
+
+/// Complete settings, read by name.
+pub(crate) struct Read<'s>(pub(crate) &'s Settings);
+
+impl Read<'_> {
+    /// A number.
+    pub(crate) fn number(&self, name: &str) -> Result<f64, Vec<Diagnostic>> {
+        match self.0.get(name) {
+            Some(SettingValue::Number(number)) => Ok(*number),
+            _ => missing(name),
+        }
+    }
+
+    /// A word.
+    pub(crate) fn word(&self, name: &str) -> Result<&str, Vec<Diagnostic>> {
+        match self.0.get(name) {
+            Some(SettingValue::Word(word)) => Ok(word),
+            _ => missing(name),
+        }
+    }
+
+    /// `yes` or `no`.
+    pub(crate) fn flag(&self, name: &str) -> Result<bool, Vec<Diagnostic>> {
+        match self.0.get(name) {
+            Some(SettingValue::Flag(flag)) => Ok(*flag),
+            _ => missing(name),
+        }
+    }
+
+    /// A whole number, or `None` for a word instead of one.
+    pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Vec<Diagnostic>> {
+        match self.0.get(name) {
+            Some(SettingValue::Count(count)) => Ok(Some(*count)),
+            Some(SettingValue::Word(_)) => Ok(None),
+            _ => missing(name),
+        }
+    }
+}
+
+fn missing<T>(name: &str) -> Result<T, Vec<Diagnostic>> {
+    let message = format!("setting `{name}` has no value of its kind");
+    Err(vec![Diagnostic::placeless(Severity::Error, message)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signature() -> StrategySignature {
+        StrategySignature {
+            name: "s".to_owned(),
+            help: String::new(),
+            min_parents: 2,
+            max_parents: 2,
+            settings: vec![
+                number("share", 0.0, 1.0, 0.5, ""),
+                word("at", &["first", "last"], ""),
+                flag("norm", false, ""),
+                SettingSignature {
+                    name: "every".to_owned(),
+                    kind: SettingKind::Count {
+                        min: 1,
+                        words: vec!["never".to_owned()],
+                    },
+                    default: SettingValue::Count(2),
+                    help: String::new(),
+                },
+            ],
+        }
+    }
+
+    fn given(values: &[(&str, SettingValue)]) -> Settings {
+        let values = values.iter();
+        values
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn what_is_silent_takes_its_default_and_whole_numbers_fit_both_kinds() {
+        let settings = complete(
+            &signature(),
+            &given(&[
+                ("every", SettingValue::Number(3.0)),
+                ("share", SettingValue::Count(1)),
+            ]),
+        )
+        .unwrap();
+        let read = Read(&settings);
+        assert_eq!(read.number("share"), Ok(1.0));
+        assert_eq!(read.count("every"), Ok(Some(3)));
+        assert_eq!(read.word("at"), Ok("first"));
+        assert_eq!(read.flag("norm"), Ok(false));
+        let names: Vec<&String> = settings.keys().collect();
+        assert_eq!(names, ["share", "at", "norm", "every"]);
+        let never = given(&[("every", SettingValue::Word("never".to_owned()))]);
+        let settings = complete(&signature(), &never).unwrap();
+        assert_eq!(Read(&settings).count("every"), Ok(None));
+    }
+
+    #[test]
+    fn every_wrong_setting_is_reported() {
+        let wrong = given(&[
+            ("share", SettingValue::Number(1.5)),
+            ("at", SettingValue::Word("middle".to_owned())),
+            ("norm", SettingValue::Count(1)),
+            ("every", SettingValue::Number(2.5)),
+            ("shares", SettingValue::Count(1)),
+        ]);
+        let problems = complete(&signature(), &wrong).unwrap_err();
+        assert_eq!(problems.len(), 5);
+        assert!(problems[0].message.contains("`shares`"));
+        assert!(problems[1].message.contains("a number from 0 to 1"));
+        let zero = given(&[("every", SettingValue::Count(0))]);
+        assert!(complete(&signature(), &zero).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! What a strategy is, the table of them, and the one way to use them.
+
+use jam_ir::diagnostic::Severity;
+use jam_ir::verify::verify;
+use jam_ir::{Diagnostic, Model, Settings, Span, StrategySignature};
+
+use crate::cross::Cross;
+use crate::settings::complete;
+use crate::uniform::Uniform;
+use crate::width::Width;
+
+/// A model that is fused, as the program names it.
+#[derive(Clone, Debug)]
+pub struct Parent<'m> {
+    /// Its graph.
+    pub model: &'m Model,
+    /// Printed [`ModelRef`](jam_ir::ModelRef) that its weights are loaded from: `llm`,
+    /// `tune.best`.
+    pub source: String,
+    /// Where the fusion names it.
+    pub span: Option<Span>,
+}
+
+/// A fused model, and what is worth knowing about how it came to be.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Fused {
+    /// The graph and the weight plan.
+    pub model: Model,
+    /// Notes: what was averaged, kept apart or cut short.
+    pub notes: Vec<Diagnostic>,
+}
+
+/// A way to make one model of several.
+pub trait Strategy: Sync {
+    /// What the language may ask of it.
+    fn signature(&self) -> StrategySignature;
+
+    /// Fuses verified parents into a model called `name`. Settings are complete and of the kinds
+    /// of the signature; [`fuse`] sees to both.
+    ///
+    /// # Errors
+    /// Every reason why the parents do not fit, each pointing at the parents it is about.
+    fn fuse(
+        &self,
+        name: &str,
+        parents: &[Parent<'_>],
+        settings: &Settings,
+    ) -> Result<Fused, Vec<Diagnostic>>;
+}
+
+/// Every strategy, in the order in which help lists them.
+pub const STRATEGIES: [&dyn Strategy; 3] = [&Uniform, &Width, &Cross];
+
+/// Signatures of every strategy, for the language.
+pub fn signatures() -> Vec<StrategySignature> {
+    STRATEGIES.iter().map(|s| s.signature()).collect()
+}
+
+/// Fuses parents by the strategy of this name into a model called `name`.
+///
+/// Settings that are not given take their defaults.
+///
+/// # Errors
+/// An unknown strategy, a wrong number of parents, settings that are unknown or of a wrong kind,
+/// parents that do not verify, or that do not fit one another: every reason found at once.
+pub fn fuse(
+    strategy: &str,
+    name: &str,
+    parents: &[Parent<'_>],
+    settings: &Settings,
+) -> Result<Fused, Vec<Diagnostic>> {
+    let known = STRATEGIES.iter().map(|s| (s.signature(), s));
+    let Some((signature, strategy)) = known.into_iter().find(|(s, _)| s.name == strategy) else {
+        let names: Vec<String> = signatures().into_iter().map(|s| s.name).collect();
+        let message = format!("there is no strategy `{strategy}`");
+        return Err(vec![
+            Diagnostic::placeless(Severity::Error, message)
+                .help(format!("the strategies are {}", names.join(", "))),
+        ]);
+    };
+    let mut problems = Vec::new();
+    let (least, most) = (signature.min_parents, signature.max_parents);
+    if parents.len() < least || parents.len() > most {
+        let wanted = match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
+        let message = format!(
+            "`{}` fuses {wanted} models, not {}",
+            signature.name,
+            parents.len()
+        );
+        problems.push(match parents.last().and_then(|parent| parent.span) {
+            Some(span) => Diagnostic::error(span, message),
+            None => Diagnostic::placeless(Severity::Error, message),
+        });
+    }
+    let settings = complete(&signature, settings).unwrap_or_else(|found| {
+        problems.extend(found);
+        Settings::new()
+    });
+    for parent in parents {
+        if let Err(found) = verify(parent.model) {
+            let message = format!("`{}` is not a sound model", parent.source);
+            let report = match parent.span {
+                Some(span) => Diagnostic::error(span, message),
+                None => Diagnostic::placeless(Severity::Error, message),
+            };
+            let notes = found.iter().take(MOST_NOTES).map(ToString::to_string);
+            problems.push(notes.fold(report, Diagnostic::note));
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let fused = strategy.fuse(name, parents, &settings)?;
+    if let Err(found) = verify(&fused.model) {
+        let message = format!("`{}` made a model that is not sound", signature.name);
+        let report = Diagnostic::placeless(Severity::Error, message)
+            .help("this is a fault of the compiler; the parents may be written another way");
+        let notes = found.iter().take(MOST_NOTES).map(ToString::to_string);
+        return Err(vec![notes.fold(report, Diagnostic::note)]);
+    }
+    Ok(fused)
+}
+
+/// Most problems of one model that are listed.
+const MOST_NOTES: usize = 10;

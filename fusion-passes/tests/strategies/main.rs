@@ -1,0 +1,11 @@
+//! Strategies on small parents: that fused models are sound, and that their weights and logits are
+//! those that the definition of each strategy gives.
+
+mod cross;
+mod errors;
+mod golden;
+mod parents;
+mod reference;
+mod sizes;
+mod uniform;
+mod width;

@@ -1,0 +1,153 @@
+//! Plans, executed.
+
+use std::collections::BTreeMap;
+
+use jam_ir::Model;
+use jam_ir::Plan;
+use jam_ir::plan_shape::{ShapedPlan, plan_shape};
+
+use super::{Tensor, Weights, mix};
+
+/// Every weight of a fused model from its parents' weights, by source.
+pub fn weights(model: &Model, sources: &BTreeMap<String, Weights>) -> Weights {
+    let uses = model.weight_uses();
+    let weights = uses.into_iter().map(|(name, param)| {
+        let shape = model.weight_shape(&param.ty).unwrap();
+        let plan = &model.weights[&name].plan;
+        (name.clone(), execute(plan, &shape, sources, &name))
+    });
+    weights.collect()
+}
+
+/// One plan.
+pub fn execute(
+    plan: &Plan,
+    shape: &[u64],
+    sources: &BTreeMap<String, Weights>,
+    name: &str,
+) -> Tensor {
+    let lookup = |source: &str, name: &str| {
+        let tensor = sources.get(source)?.get(name)?;
+        Some(tensor.shape.iter().map(|size| *size as u64).collect())
+    };
+    let shaped = plan_shape(plan, shape, &lookup).unwrap_or_else(|e| panic!("{name}: {e}"));
+    compute(&shaped, sources, name)
+}
+
+fn compute(shaped: &ShapedPlan<'_>, sources: &BTreeMap<String, Weights>, name: &str) -> Tensor {
+    let shape: Vec<usize> = shaped
+        .known()
+        .unwrap_or_else(|| panic!("{name}: the shape of {:?} is not known", shaped.plan))
+        .iter()
+        .map(|size| *size as usize)
+        .collect();
+    let parts: Vec<Tensor> = shaped
+        .parts
+        .iter()
+        .map(|part| compute(part, sources, name))
+        .collect();
+    match shaped.plan {
+        Plan::Load { source, name } => sources[source][name].clone(),
+        Plan::Sum(terms) => {
+            let mut sum = Tensor::filled(&shape, 0.0);
+            for ((by, _), part) in terms.iter().zip(&parts) {
+                sum = sum.zip(part, |a, b| a + by * b);
+            }
+            sum
+        }
+        Plan::Grid {
+            row_axis,
+            column_axis,
+            rows,
+        } => {
+            let columns = rows[0].len();
+            let rows = parts.chunks(columns).map(|row| concat(row, *column_axis));
+            concat(&rows.collect::<Vec<_>>(), *row_axis)
+        }
+        Plan::Concat { axis, .. } => concat(&parts, *axis),
+        Plan::Slice {
+            axis, start, len, ..
+        } => slice(&parts[0], *axis, *start as usize, *len as usize),
+        Plan::Rows { runs, .. } => {
+            let mut start = 0;
+            let mut pieces = Vec::new();
+            for (len, source) in runs {
+                pieces.push(slice(&parts[*source], 0, start, *len as usize));
+                start += *len as usize;
+            }
+            concat(&pieces, 0)
+        }
+        Plan::Permute { order, .. } => permute(&parts[0], order),
+        Plan::Scale { by, .. } => parts[0].map(|x| by * x),
+        Plan::Cast { .. } => parts[0].clone(),
+        Plan::Zeros => Tensor::filled(&shape, 0.0),
+        Plan::Ones => Tensor::filled(&shape, 1.0),
+        Plan::Identity => {
+            let mut tensor = Tensor::filled(&shape, 0.0);
+            (0..shape[0]).for_each(|i| tensor.data[i * shape[0] + i] = 1.0);
+            tensor
+        }
+        Plan::Normal { sd } | Plan::TruncatedNormal { sd, .. } => {
+            let mut state = name
+                .bytes()
+                .fold(7, |hash, byte| mix(hash ^ u64::from(byte)));
+            let mut tensor = Tensor::filled(&shape, 0.0);
+            for x in &mut tensor.data {
+                state = mix(state);
+                *x = ((state >> 11) as f64 / (1u64 << 53) as f64 - 0.5) * 12f64.sqrt() * sd;
+            }
+            tensor
+        }
+    }
+}
+
+pub fn concat(parts: &[Tensor], axis: usize) -> Tensor {
+    let mut shape = parts[0].shape.clone();
+    shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
+    let outer: usize = shape[..axis].iter().product();
+    let mut data = Vec::new();
+    for i in 0..outer {
+        for part in parts {
+            let run = part.tail(axis);
+            data.extend_from_slice(&part.data[i * run..(i + 1) * run]);
+        }
+    }
+    Tensor::new(&shape, data)
+}
+
+pub fn slice(tensor: &Tensor, axis: usize, start: usize, len: usize) -> Tensor {
+    let mut shape = tensor.shape.clone();
+    shape[axis] = len;
+    let outer: usize = shape[..axis].iter().product();
+    let (run, inner) = (tensor.tail(axis), tensor.tail(axis + 1));
+    let mut data = Vec::new();
+    for i in 0..outer {
+        let from = i * run + start * inner;
+        data.extend_from_slice(&tensor.data[from..from + len * inner]);
+    }
+    Tensor::new(&shape, data)
+}
+
+pub fn permute(tensor: &Tensor, order: &[usize]) -> Tensor {
+    let shape: Vec<usize> = order.iter().map(|axis| tensor.shape[*axis]).collect();
+    let mut data = Vec::with_capacity(tensor.data.len());
+    for flat in 0..tensor.data.len() {
+        let mut rest = flat;
+        let mut index = vec![0; shape.len()];
+        for axis in (0..shape.len()).rev() {
+            index[axis] = rest % shape[axis];
+            rest /= shape[axis];
+        }
+        let mut from = vec![0; shape.len()];
+        order
+            .iter()
+            .zip(&index)
+            .for_each(|(axis, i)| from[*axis] = *i);
+        let place = from
+            .iter()
+            .zip(&tensor.shape)
+            .fold(0, |place, (i, size)| place * size + i);
+        data.push(tensor.data[place]);
+    }
+    Tensor::new(&shape, data)
+}
