@@ -122,7 +122,7 @@ impl ImportedConfig {
             let _ = write!(heads, ", kv_heads: {}", d.kv_heads);
         }
         if d.head_dim * d.heads != d.width {
-            let _ = write!(heads, ", head_dim: {}", d.head_dim);
+            let _ = write!(heads, ", key: {}", d.head_dim);
         }
         if let PositionConfig::Rotary { base, .. } = d.positions {
             let _ = write!(heads, ", rotary: rotary(base: {})", number(base));

@@ -200,7 +200,7 @@ fn source_says_what_the_configuration_says() {
         .jam_source("parent", "weights/x")
         .unwrap();
     for part in [
-        "attention(norm1, heads: 4, kv_heads: 2, head_dim: 3, rotary: rotary(base: 500000), mask: causal, bias: no)",
+        "attention(norm1, heads: 4, kv_heads: 2, key: 3, rotary: rotary(base: 500000), mask: causal, bias: no)",
         "mlp(norm2, hidden: 12, act: silu, gated: yes, bias: no)",
         "rms_norm(x, eps: 1e-6)",
         "tied: no",

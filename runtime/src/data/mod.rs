@@ -12,6 +12,7 @@
 mod choice;
 mod files;
 mod order;
+pub mod pack;
 mod picture;
 mod records;
 mod set;
