@@ -7,7 +7,7 @@
 //! settings and parents before, and verifies the fused model after.
 //!
 //! A **pass** rewrites one model into an equivalent one. Passes stand in one ordered table,
-//! `passes::PASSES`; every file opens with a model before and after, which is also its test.
+//! [`passes::PASSES`]; every file opens with a model before and after, which is also its test.
 //!
 //! What several strategies need: `anatomy` takes a parent apart into embedding, layers and head;
 //! `matching` pairs two parents of one structure, statement by statement.
@@ -19,7 +19,7 @@ mod cross;
 mod flatten;
 mod matching;
 mod parents;
-mod passes;
+pub mod passes;
 mod reports;
 mod settings;
 mod strategy;

@@ -13,7 +13,7 @@ use super::CrossSettings;
 use super::exchange::cross_block;
 use super::schedule::{Step, schedule};
 use crate::anatomy::{Anatomy, Dissected, for_each_axis_of};
-use crate::passes::dead_code;
+use crate::passes::{dead_code, without_places};
 use crate::{Fused, Parent};
 
 /// One parent in the fused model.
@@ -338,23 +338,12 @@ impl<'a> Fusion<'a> {
     /// Adds a block under the wanted name, or one made distinct; one that is there already but for
     /// places in the program is used again, so that twin towers share their blocks.
     fn add_block(&mut self, mut block: Block, wanted: &str, tower: usize) -> String {
-        let plain = |block: &Block| {
-            let mut plain = block.clone();
-            plain.name.clear();
-            plain.span = None;
-            plain.params.iter_mut().for_each(|param| param.span = None);
-            plain
-                .body
-                .iter_mut()
-                .for_each(|statement| statement.span = None);
-            plain
-        };
-        let wanted_plain = plain(&block);
+        let wanted_plain = without_places(&block);
         let known = self
             .model
             .blocks
             .values()
-            .find(|known| plain(known) == wanted_plain);
+            .find(|known| without_places(known) == wanted_plain);
         if let Some(known) = known {
             return known.name.clone();
         }

@@ -1,5 +1,61 @@
 //! Leaves out what does not reach the logits: statements, values, parameters, blocks, axes and
 //! weights.
+//!
+//! ```text
+//! model m {
+//!   tokens "" { size = 6  text = ids  image = ids  grid = 0  range text = 0..6 }
+//!   axis b: batch
+//!   axis t: time
+//!   axis width = 4
+//!   axis hidden = 8
+//!   axis vocab = 6
+//!   block layer(x: f32[b, t, width]) -> f32[b, t, width] {
+//!     param gain: f32[width] = ones
+//!     param up: f32[width -> hidden] = zeros
+//!     u: f32[b, t, hidden] = linear x, up
+//!     y: f32[b, t, width] = rms_norm x, gain {eps = 1e-5}
+//!     return y
+//!   }
+//!   block other(x: f32[b, t, width]) -> f32[b, t, width] {
+//!     y: f32[b, t, width] = relu x
+//!     return y
+//!   }
+//!   main(tokens: u32[b, t]) -> f32[b, t, vocab] {
+//!     param embed.table: f32[vocab -> width] = zeros
+//!     x: f32[b, t, width] = embed tokens, embed.table
+//!     y: f32[b, t, width] = call layer(x) at layers.0
+//!     z: f32[b, t, width] = call other(y) at layers.1
+//!     logits: f32[b, t, vocab] = unembed y, embed.table
+//!     return logits
+//!   }
+//!   weights { embed.table = load(m)  layers.0.gain = load(m)  layers.0.up = load(m) }
+//! }
+//! ```
+//!
+//! becomes
+//!
+//! ```text
+//! model m {
+//!   tokens "" { size = 6  text = ids  image = ids  grid = 0  range text = 0..6 }
+//!   axis b: batch
+//!   axis t: time
+//!   axis width = 4
+//!   axis vocab = 6
+//!   block layer(x: f32[b, t, width]) -> f32[b, t, width] {
+//!     param gain: f32[width] = ones
+//!     y: f32[b, t, width] = rms_norm x, gain {eps = 1e-5}
+//!     return y
+//!   }
+//!   main(tokens: u32[b, t]) -> f32[b, t, vocab] {
+//!     param embed.table: f32[vocab -> width] = zeros
+//!     x: f32[b, t, width] = embed tokens, embed.table
+//!     y: f32[b, t, width] = call layer(x) at layers.0
+//!     logits: f32[b, t, vocab] = unembed y, embed.table
+//!     return logits
+//!   }
+//!   weights { embed.table = load(m)  layers.0.gain = load(m) }
+//! }
+//! ```
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +76,7 @@ pub(crate) fn run(model: &mut Model) -> bool {
 }
 
 /// Statements, values and parameters of one block.
-fn sweep_block(block: &mut Block) -> bool {
+pub(super) fn sweep_block(block: &mut Block) -> bool {
     let mut live = BTreeSet::from([block.result]);
     for statement in block.body.iter().rev() {
         if live.contains(&statement.result) {

@@ -5,6 +5,7 @@ mod cross;
 mod errors;
 mod golden;
 mod parents;
+mod passes;
 mod reference;
 mod sizes;
 mod uniform;
