@@ -94,6 +94,33 @@ fn main() -> std::io::Result<()> {
             attention_reference(q.clone(), k.clone(), v.clone(), &causal)
         }),
     )?;
+    for (cached, heads, key) in [(steps, heads, width / heads), (4096, 32, 128)] {
+        let plain = device.clone().inner();
+        let one = Tensor::<4>::zeros([batch, 1, heads, key], &plain);
+        let cache = Tensor::<4>::zeros([batch, cached + 64, heads, key], &plain);
+        let keys = || cache.clone().narrow(1, 0, cached);
+        let options = AttentionOptions {
+            query_offset: cached - 1,
+            ..AttentionOptions::causal()
+        };
+        let best = |attend: &dyn Fn() -> Tensor<4>| {
+            let one = || {
+                let start = Instant::now();
+                drop(attend());
+                start.elapsed()
+            };
+            (0..20).map(|_| one()).min().unwrap_or_default()
+        };
+        let fast = best(&|| attention(one.clone(), keys(), keys(), &options));
+        let slow = best(&|| attention_reference(one.clone(), keys(), keys(), &options));
+        let shape = [batch, cached, heads, key];
+        report(
+            &format!("one step on a cache {shape:?}"),
+            0,
+            [fast; 2],
+            [slow; 2],
+        )?;
+    }
     let table = RotaryTable::range(0, steps, &inverse_frequencies(width / heads, 1e4), &device);
     report(
         "rotary",

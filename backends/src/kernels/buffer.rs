@@ -191,6 +191,15 @@ pub(super) unsafe fn product(
     factor: f32,
     threads: Threads,
 ) {
+    if k == 0 {
+        // An empty sum: gemm would leave `out` as it is.
+        for i in 0..if add { 0 } else { m } {
+            // SAFETY: promised by the caller.
+            unsafe { std::slice::from_raw_parts_mut(out.offset(i as isize * out_row), n) }
+                .fill(0.0);
+        }
+        return;
+    }
     // Below this the threads cost more than they bring.
     let large = m.saturating_mul(n).saturating_mul(k) >= 64 * 64 * 64;
     let parallelism = if large && threads == Threads::All {

@@ -241,8 +241,11 @@ fn weight_gradient(x: &Flat, grad: &Flat) -> Flat {
     flat(out, [inner, columns])
 }
 
-/// Rows of one piece of a sum over rows of outer products.
-const OUTER_ROWS: usize = 1024;
+/// The fewest rows that make a piece of a sum over rows of outer products.
+const OUTER_ROWS: usize = 256;
+
+/// Pieces of such a sum at most: each has a result of its own.
+const OUTER_PIECES: usize = 8;
 
 /// Adds `leftᵀ [inner, rows] · right [rows, columns]` to `out`.
 ///
@@ -254,7 +257,8 @@ pub(super) fn add_outer(
     right: Matrix,
     (rows, inner, columns): (usize, usize, usize),
 ) {
-    let pieces = rows.div_ceil(OUTER_ROWS).max(1);
+    let pieces = (rows / OUTER_ROWS).clamp(1, OUTER_PIECES);
+    let piece_len = rows.div_ceil(pieces);
     // SAFETY: the operands hold `rows` rows, the outputs `inner * columns` elements.
     let one = |out: *mut f32, add, from: usize, len: usize, threads| unsafe {
         let below = |m: Matrix| Matrix {
@@ -282,8 +286,8 @@ pub(super) fn add_outer(
             .par_chunks_mut(len)
             .enumerate()
             .for_each(|(piece, out)| {
-                let from = piece * OUTER_ROWS;
-                let len = OUTER_ROWS.min(rows - from);
+                let from = (piece * piece_len).min(rows);
+                let len = piece_len.min(rows - from);
                 one(out.as_mut_ptr(), false, from, len, Threads::One);
             });
     });

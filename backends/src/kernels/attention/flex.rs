@@ -4,6 +4,7 @@
 //! a second product. The forward pass keeps the logarithm of every row's sum of exponentials, so that
 //! the backward pass forms the same weights again instead of storing them.
 
+use super::decode;
 use crate::kernels::buffer::{Flat, Matrix, Shared, Threads, filled, flat, product};
 use crate::kernels::vector::{self, multiversion};
 use rayon::prelude::*;
@@ -18,7 +19,7 @@ const SCORES: usize = 1 << 19;
 const MIN_BLOCK: usize = 8;
 
 /// Work (multiply-adds) below which threads cost more than they bring.
-const SMALL: usize = 1 << 16;
+pub(super) const SMALL: usize = 1 << 16;
 
 /// The settings of one call, as the kernel takes them.
 #[derive(Debug, Clone, Copy)]
@@ -32,7 +33,7 @@ pub(super) struct Settings {
 }
 
 /// A `[batch, time, head, key]` tensor as it lies: the last axis contiguous, the others strided.
-struct View {
+pub(super) struct View {
     tensor: Flat,
     dims: [usize; 4],
     strides: [usize; 3],
@@ -69,7 +70,7 @@ impl View {
     }
 
     /// Times `from ..` of one head: rows are times, columns the key axis.
-    fn matrix(&self, batch: usize, from: usize, head: usize) -> Matrix {
+    pub(super) fn matrix(&self, batch: usize, from: usize, head: usize) -> Matrix {
         let offset = self.tensor.layout().start_offset()
             + batch * self.strides[0]
             + from * self.strides[1]
@@ -83,21 +84,28 @@ impl View {
     }
 }
 
+impl View {
+    /// Elements from a head to the next.
+    pub(super) fn head_stride(&self) -> usize {
+        self.strides[2]
+    }
+}
+
 /// Sizes of one call.
 #[derive(Clone, Copy)]
-struct Sizes {
-    batch: usize,
+pub(super) struct Sizes {
+    pub(super) batch: usize,
     queries: usize,
-    keys: usize,
-    heads: usize,
+    pub(super) keys: usize,
+    pub(super) heads: usize,
     kv_heads: usize,
-    key: usize,
-    value: usize,
+    pub(super) key: usize,
+    pub(super) value: usize,
     block: usize,
 }
 
 impl Sizes {
-    fn of(q: &View, k: &View, v: &View) -> Self {
+    pub(super) fn of(q: &View, k: &View, v: &View) -> Self {
         let [batch, queries, heads, key] = q.dims;
         let [_, keys, kv_heads, _] = k.dims;
         assert!(
@@ -124,7 +132,7 @@ impl Sizes {
     }
 
     /// Keys that the queries before `end` may see.
-    fn seen(&self, settings: Settings, end: usize) -> usize {
+    pub(super) fn seen(&self, settings: Settings, end: usize) -> usize {
         if settings.causal {
             self.keys.min(end + settings.offset)
         } else {
@@ -132,11 +140,11 @@ impl Sizes {
         }
     }
 
-    fn group(&self) -> usize {
+    pub(super) fn group(&self) -> usize {
         self.heads / self.kv_heads
     }
 
-    fn work(&self) -> usize {
+    pub(super) fn work(&self) -> usize {
         self.batch * self.queries * self.keys * self.heads * (self.key + self.value)
     }
 }
@@ -204,6 +212,9 @@ pub(super) fn forward(
     settings: Settings,
 ) -> (Flat, Vec<f32>) {
     let (q, k, v) = (View::of(q), View::of(k), View::of(v));
+    if q.dims[1] == 1 {
+        return decode::forward(&q, &k, &v, bias, settings);
+    }
     let sizes = Sizes::of(&q, &k, &v);
     let Sizes {
         batch,

@@ -3,6 +3,7 @@
 //! All operands are `[batch, time, head, key]`: what a linear layer's `[batch, time, head * key]` is
 //! without a copy. Query head `h` reads key/value head `h / (heads / kv_heads)`.
 
+mod decode;
 mod flex;
 mod reference;
 

@@ -6,13 +6,14 @@ use AnyTensor::Four;
 use burn::tensor::TensorData;
 
 /// `[batch, t, s, heads, kv_heads, key]`.
-const SIZES: [[usize; 6]; 6] = [
+const SIZES: [[usize; 6]; 7] = [
     [1, 1, 1, 1, 1, 1],
     [2, 5, 5, 4, 2, 3],
     [1, 67, 67, 2, 1, 16],
     [2, 130, 130, 3, 3, 8],
     [3, 1, 41, 4, 1, 17],
     [1, 70, 100, 2, 2, 32],
+    [2, 1, 300, 6, 2, 20],
 ];
 
 fn inputs([batch, t, s, heads, kv_heads, key]: [usize; 6]) -> Vec<AnyTensor> {
@@ -64,6 +65,13 @@ fn matches_the_reference_with_scale_and_mask() {
             query_offset: 0,
         };
         compare([2, 37, 37, 4, 2, 6], &options);
+        // One query of two sequences; the first piece of keys is hidden from the second.
+        let options = AttentionOptions {
+            key_mask: Some(left_padding(290, &[3, 140])),
+            query_offset: 289,
+            ..options
+        };
+        compare([2, 1, 290, 4, 2, 6], &options);
     }
 }
 
@@ -79,6 +87,13 @@ fn queries_that_see_nothing_get_zeros() {
     let (first, second) = values.split_at(values.len() / 2);
     assert!(first.iter().all(|&x| x == 0.0));
     assert!(second[..2 * 8].iter().all(|&x| x == 0.0) && second[2 * 8..].iter().all(|x| *x != 0.0));
+    let last = AttentionOptions {
+        query_offset: 5,
+        ..options
+    };
+    let one = attention(i[0].four().narrow(1, 0, 1), i[1].four(), i[2].four(), &last);
+    let values: Vec<f32> = one.into_data().iter().collect();
+    assert!(values[..8].iter().all(|&x| x == 0.0) && values[8..].iter().all(|x| *x != 0.0));
     let grads = out.sum().backward();
     let grad = i[0].four().grad(&grads).unwrap().into_data();
     assert!(grad.iter::<f32>().all(|x| x.is_finite()));

@@ -22,6 +22,18 @@ fn matches_the_reference() {
 }
 
 #[test]
+fn an_empty_sum_is_zero() {
+    let mut out = vec![7.0; 12];
+    let empty = Matrix::rows(&[], 0);
+    let place = out.as_mut_ptr();
+    for (add, want) in [(true, [7.0; 12]), (false, [0.0; 12])] {
+        // SAFETY: nothing is read, and `out` has three rows of four.
+        unsafe { product((3, 4, 0), place, 4, add, empty, empty, 1.0, Threads::One) };
+        assert_eq!(out, want);
+    }
+}
+
+#[test]
 fn takes_views_as_they_lie() {
     // A transposed weight, and an input that is a slice of something wider.
     let run = |f: fn(Tensor<3>, Tensor<2>, Option<Tensor<1>>) -> Tensor<3>| {
