@@ -19,7 +19,7 @@ impl LayerCall<'_, '_> {
         };
         let width = self.graph.size(input);
         let diagnostics = &mut self.checker.diagnostics;
-        let before = diagnostics.error_count();
+        let before = diagnostics.errors_seen();
         let heads_span = self
             .given
             .keyed
@@ -54,7 +54,7 @@ impl LayerCall<'_, '_> {
         let rotary_span = self.given.keyed.get("rotary").map(|(_, value)| value.span);
         let rotary = self.rotary();
         let qk_norm = self.qk_norm();
-        if self.checker.diagnostics.error_count() != before {
+        if self.checker.diagnostics.errors_seen() != before {
             return None;
         }
         if !has_key && !width.is_multiple_of(heads) {

@@ -17,6 +17,8 @@ use crate::value::{Call, Spanned, Stream, Value};
 
 /// Most layers of one `repeat`.
 const MAX_REPEAT: u64 = 4096;
+/// Most blocks of a model, each set of parameters counted.
+const MAX_INSTANCES: usize = 1000;
 /// Deepest nesting of blocks.
 const MAX_BLOCKS: usize = 32;
 
@@ -243,7 +245,7 @@ impl<'a> Graph<'a> {
         statements: &'a [Statement],
         span: Span,
     ) -> Option<Vec<AxisId>> {
-        let before = checker.diagnostics.error_count();
+        let before = checker.diagnostics.errors_seen();
         for statement in statements {
             match (statement.word.text.as_str(), &statement.value) {
                 _ if statement.broken => return None,
@@ -256,7 +258,7 @@ impl<'a> Graph<'a> {
                 ),
             }
         }
-        if checker.diagnostics.error_count() != before {
+        if checker.diagnostics.errors_seen() != before {
             return None;
         }
         let last = statements.last()?;
@@ -335,6 +337,17 @@ impl<'a> Graph<'a> {
         let printed: Vec<String> = values.iter().map(|(_, value)| value.printed()).collect();
         let key = format!("{}({})", name.text, printed.join(";"));
         if !self.instances.contains_key(&key) {
+            if self.instances.len() >= MAX_INSTANCES {
+                checker.diagnostics.push(
+                    Diagnostic::error(span, "too many different blocks")
+                        .code("size")
+                        .label(
+                            span,
+                            format!("more than {MAX_INSTANCES} sets of parameters"),
+                        ),
+                );
+                return Value::Broken;
+            }
             let before = checker.diagnostics.len();
             let instance = self.instance(checker, name, statement, &values);
             for report in checker.diagnostics.since(before) {

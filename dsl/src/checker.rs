@@ -12,7 +12,7 @@ use crate::evaluate::{Global, too_early};
 use crate::given::{Given, twice};
 use crate::suggest;
 use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement, Subject};
-use crate::value::{Spanned, Value};
+use crate::value::{CallArgument, Spanned, Value};
 
 /// The kinds of definitions, by their first words.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -262,7 +262,7 @@ impl<'a> Checker<'a> {
         if !own.is_some_and(|own| std::ptr::eq(own.statement, statement)) || statement.broken {
             return;
         }
-        let before = self.diagnostics.error_count();
+        let before = self.diagnostics.errors_seen();
         if kind != Kind::Block {
             self.no_parameters(statement);
         }
@@ -291,7 +291,7 @@ impl<'a> Checker<'a> {
                 None
             }
         };
-        let sound = self.diagnostics.error_count() == before && !has_broken(statement);
+        let sound = self.diagnostics.errors_seen() == before && !has_broken(statement);
         let state = match (sound, value) {
             (true, Some(value)) => State::Value(value),
             (true, None) => State::Done,
@@ -459,10 +459,32 @@ impl<'a> Checker<'a> {
             .iter()
             .filter(|set| set.target.text == name.text)
         {
-            if let Some(key) = &set.key {
-                let value = self.evaluate(&set.value, &mut Global);
-                given.keyed.insert(key.text.clone(), (key.clone(), value));
+            let Some(key) = &set.key else { continue };
+            let value = self.evaluate(&set.value, &mut Global);
+            // `--set run.optimizer.lr=1e-3` changes one setting of a variant.
+            if let Some((outer, label)) = key.text.split_once('.')
+                && let Some((
+                    _,
+                    Spanned {
+                        value: Value::Call(call),
+                        ..
+                    },
+                )) = given.keyed.get_mut(outer)
+            {
+                call.arguments.retain(|argument| {
+                    argument
+                        .label
+                        .as_ref()
+                        .is_none_or(|known| known.text != label)
+                });
+                let label = Some(Name {
+                    text: label.to_owned(),
+                    span: key.span,
+                });
+                call.arguments.push(CallArgument { label, value });
+                continue;
             }
+            given.keyed.insert(key.text.clone(), (key.clone(), value));
         }
     }
 

@@ -10,6 +10,9 @@ use crate::suggest;
 use crate::syntax::{Expression, ExpressionKind, Name, Number, Operator, dotted};
 use crate::value::{Call, CallArgument, Spanned, Value};
 
+/// Most values of one list or call, inner ones counted.
+const MAX_VALUES: usize = 10_000;
+
 /// What an expression may refer to beside the program's definitions.
 pub(crate) trait Scope<'a> {
     /// The value of a local name.
@@ -67,7 +70,8 @@ impl<'a> Checker<'a> {
             ExpressionKind::Number(number) => self.number(number),
             ExpressionKind::Text(text) => Value::Text(text.value()),
             ExpressionKind::List(list) => {
-                Value::List(list.iter().map(|item| self.evaluate(item, scope)).collect())
+                let list = list.iter().map(|item| self.evaluate(item, scope)).collect();
+                self.bounded(Value::List(list), span)
             }
             ExpressionKind::Path(path) => self.path(path, span, scope),
             ExpressionKind::Call(name, arguments) => {
@@ -89,7 +93,7 @@ impl<'a> Checker<'a> {
                     Ok(value) => value,
                     Err(call) => match scope.call(self, call) {
                         Ok(value) => value,
-                        Err(call) => Value::Call(call),
+                        Err(call) => self.bounded(Value::Call(call), span),
                     },
                 }
             }
@@ -115,6 +119,19 @@ impl<'a> Checker<'a> {
             ExpressionKind::Group(inner) => self.evaluate(inner, scope).value,
         };
         Spanned::new(value, span)
+    }
+
+    /// A value that names cannot blow up: `let b = [a, a]`, `let c = [b, b]`, ….
+    fn bounded(&mut self, value: Value, span: Span) -> Value {
+        if value.size() <= MAX_VALUES {
+            return value;
+        }
+        self.diagnostics.push(
+            Diagnostic::error(span, "the value is too long")
+                .code("size")
+                .label(span, format!("more than {MAX_VALUES} values")),
+        );
+        Value::Broken
     }
 
     /// A written number.

@@ -25,6 +25,11 @@ use crate::suggest;
 use crate::syntax::{Expression, Name, Operator};
 use crate::value::{Call, Spanned, Stream, Value};
 
+/// Most operations of one block.
+const MAX_OPERATIONS: usize = 10_000;
+/// Most calls and weights of a model, all layers counted.
+const MAX_EXPANDED: u64 = 1 << 20;
+
 /// How weights begin where nothing is loaded.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fresh {
@@ -94,6 +99,8 @@ pub(crate) struct Frame<'a> {
     ordinals: BTreeMap<String, u64>,
     /// Names of operations that are taken.
     taken: BTreeSet<String>,
+    /// Number of values by name.
+    names: BTreeMap<String, u64>,
     /// Layers so far.
     pub(crate) layers: u64,
     /// The layer being called, in a repeat of one call.
@@ -122,6 +129,7 @@ impl<'a> Frame<'a> {
             binding: None,
             ordinals: BTreeMap::new(),
             taken: BTreeSet::new(),
+            names: BTreeMap::new(),
             layers: 0,
             layer: None,
         }
@@ -381,6 +389,12 @@ impl<'a> Graph<'a> {
             axes: axes.to_vec(),
         };
         let frame = self.frame();
+        let number = frame.names.entry(name.to_owned()).or_insert(0);
+        *number += 1;
+        let name = match *number {
+            1 => name.to_owned(),
+            number => format!("{name}.{number}"),
+        };
         let value = frame.block.push(name, ty, op);
         if let Some(statement) = frame.block.body.last_mut() {
             statement.span = Some(span);
@@ -405,6 +419,20 @@ impl<'a> Graph<'a> {
         format!("[{}]", axes.collect::<Vec<_>>().join(", "))
     }
 
+    /// Whether the block under construction is as long as a block may be; that is reported.
+    fn is_full(&mut self, checker: &mut Checker<'a>, span: Span) -> bool {
+        let full = self.frame().block.body.len() >= MAX_OPERATIONS;
+        if full {
+            checker.diagnostics.push(
+                Diagnostic::error(span, "the block is too long")
+                    .code("size")
+                    .label(span, format!("more than {MAX_OPERATIONS} operations"))
+                    .help("write what repeats once: `repeat 4 { … }`"),
+            );
+        }
+        full
+    }
+
     /// `name = value` in the block under construction.
     pub(crate) fn bind(
         &mut self,
@@ -412,6 +440,10 @@ impl<'a> Graph<'a> {
         word: &'a Name,
         expression: &'a Expression,
     ) {
+        if self.is_full(checker, expression.span) {
+            self.local(&word.text, Spanned::new(Value::Broken, word.span));
+            return;
+        }
         self.frame().binding = Some((&word.text, expression.span));
         let mut value = checker.evaluate(expression, self);
         self.frame().binding = None;
@@ -524,6 +556,17 @@ impl<'a> Graph<'a> {
         }
         self.model.main = main;
         self.model.context = self.context;
+        if self.expanded() > MAX_EXPANDED {
+            checker.diagnostics.push(
+                Diagnostic::error(self.place, "the model is too large to be written out")
+                    .code("size")
+                    .label(
+                        self.place,
+                        format!("more than {MAX_EXPANDED} calls and weights"),
+                    ),
+            );
+            return None;
+        }
         let uses = self.model.weight_uses().into_iter().map(|(name, param)| {
             let plan = match source {
                 Some(source) => Plan::load(source, name.clone()),
@@ -540,6 +583,24 @@ impl<'a> Graph<'a> {
         let weights = uses.collect();
         self.model.weights = weights;
         Some(self.model)
+    }
+
+    /// Calls and weights of the model with all blocks written out.
+    fn expanded(&self) -> u64 {
+        // A block is finished, and filed, after those that it calls.
+        let mut sizes: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut main = 0;
+        for block in self.model.blocks.values().chain([&self.model.main]) {
+            main = block.params.len() as u64;
+            for statement in &block.body {
+                if let Op::Call { block, .. } = &statement.op {
+                    let callee = sizes.get(block.as_str()).copied().unwrap_or(0);
+                    main = main.saturating_add(callee).saturating_add(1);
+                }
+            }
+            sizes.insert(&block.name, main);
+        }
+        main
     }
 }
 
@@ -580,6 +641,10 @@ impl<'a> Scope<'a> for Graph<'a> {
     ) -> Option<Value> {
         let span = a.span.to(b.span);
         let name = self.frame().binding.map_or("x", |(name, _)| name);
+        let on_streams = matches!(a.value, Value::Stream(_)) || matches!(b.value, Value::Stream(_));
+        if on_streams && self.is_full(checker, span) {
+            return Some(Value::Broken);
+        }
         match (&a.value, &b.value, operator) {
             (Value::Stream(x), Value::Number(by), Operator::Multiply)
             | (Value::Number(by), Value::Stream(x), Operator::Multiply) => {

@@ -73,7 +73,7 @@ pub(crate) fn layer<'a>(
         return Ok(Value::Broken);
     }
     let span = call.span;
-    let before = checker.diagnostics.error_count();
+    let before = checker.diagnostics.errors_seen();
     let given = Given::call(call, &mut checker.diagnostics);
     let mut layer_call = LayerCall {
         graph,
@@ -96,7 +96,7 @@ pub(crate) fn layer<'a>(
     if stream.is_some() {
         given.finish(&mut checker.diagnostics);
     }
-    let sound = checker.diagnostics.error_count() == before;
+    let sound = checker.diagnostics.errors_seen() == before;
     Ok(match stream.filter(|_| sound) {
         Some(stream) => Value::Stream(stream),
         None => Value::Broken,
@@ -421,14 +421,14 @@ impl LayerCall<'_, '_> {
         let span = self.span;
         let (x, input) = self.input()?;
         let diagnostics = &mut self.checker.diagnostics;
-        let before = diagnostics.error_count();
+        let before = diagnostics.errors_seen();
         let hidden = self.given.count("hidden", None, 1, diagnostics);
         let words = Activation::ALL.map(Activation::word);
         let act = self.given.word("act", &words, diagnostics);
         let gated = self.given.flag("gated", false, diagnostics);
         let bias = self.given.flag("bias", false, diagnostics);
         let out_bias = self.given.flag("out_bias", bias, diagnostics);
-        if diagnostics.error_count() != before {
+        if diagnostics.errors_seen() != before {
             return None;
         }
         let kind = Activation::from_word(act).unwrap_or(Activation::Relu);
@@ -471,10 +471,10 @@ impl LayerCall<'_, '_> {
     fn linear(&mut self) -> Option<Stream> {
         let (x, input) = self.input()?;
         let diagnostics = &mut self.checker.diagnostics;
-        let before = diagnostics.error_count();
+        let before = diagnostics.errors_seen();
         let width = self.given.count("width", None, 1, diagnostics);
         let bias = self.given.flag("bias", false, diagnostics);
-        if diagnostics.error_count() != before {
+        if diagnostics.errors_seen() != before {
             return None;
         }
         let output = self.graph.features(width);

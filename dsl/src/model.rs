@@ -89,7 +89,7 @@ impl<'a> Checker<'a> {
         }
         self.model_texts.insert(&name.text, lines.clone());
         let broken = lines.iter().any(|line| line.statement.broken);
-        let before = self.diagnostics.error_count();
+        let before = self.diagnostics.errors_seen();
         let mut graph = Graph::new(&name.text, name.span, lines.iter().map(|line| line.word));
         let mut weights = None;
         for line in &lines {
@@ -114,7 +114,7 @@ impl<'a> Checker<'a> {
                 ),
             }
         }
-        if self.diagnostics.error_count() != before || broken {
+        if self.diagnostics.errors_seen() != before || broken {
             return;
         }
         let slips = graph.unused();

@@ -21,7 +21,7 @@ const MAX_WRITTEN: usize = 100;
 /// The greatest power of ten that a number is written with.
 const MAX_EXPONENT: u32 = 400;
 /// Numbers are kept below this many bits, above and below the fraction line together.
-const MAX_BITS: u64 = 1 << 14;
+const MAX_BITS: u64 = 1 << 12;
 
 /// Why a run of characters is no number, and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,5 +1,8 @@
 //! Did you mean …?
 
+/// Most candidates that are compared; a program that defines more was not written by hand.
+const MAX_CANDIDATES: usize = 1000;
+
 /// The candidate that is most likely meant by a word that is not one, if any is near enough.
 pub(crate) fn nearest<'a>(
     word: &str,
@@ -11,7 +14,7 @@ pub(crate) fn nearest<'a>(
     if word.len() > 64 {
         return None;
     }
-    for candidate in candidates {
+    for candidate in candidates.into_iter().take(MAX_CANDIDATES) {
         if candidate == word {
             continue;
         }

@@ -86,6 +86,23 @@ pub(crate) struct CallArgument {
     pub(crate) value: Spanned,
 }
 
+impl Value {
+    /// How many values it holds, itself counted.
+    pub(crate) fn size(&self) -> usize {
+        match self {
+            Self::List(list) => 1 + list.iter().map(|item| item.value.size()).sum::<usize>(),
+            Self::Call(call) => {
+                let arguments = call.arguments.iter();
+                1 + arguments
+                    .map(|argument| argument.value.value.size())
+                    .sum::<usize>()
+            }
+            Self::Weighted(_, inner) => 1 + inner.value.size(),
+            _ => 1,
+        }
+    }
+}
+
 impl Spanned {
     /// The value at a place.
     pub(crate) fn new(value: Value, span: Span) -> Self {

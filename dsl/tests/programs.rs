@@ -4,13 +4,26 @@ mod support;
 
 use std::time::Instant;
 
-use jam_dsl::{CompileOptions, Compiled, compile, report};
+use jam_dsl::{CompileOptions, Compiled, World, compile, report};
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, QkNorm, decoder_only};
 use jam_ir::recipe::{BatchSize, DataSource};
 use jam_ir::span::FileId;
 use jam_ir::verify::verify;
 use jam_ir::{DType, Model, Plan, Program, SettingValue, TokenLayout};
-use support::{Repository, repository, strategies};
+use support::{repository, strategies};
+
+/// Files of the repository; nothing else is there.
+struct Repository;
+
+impl World for Repository {
+    fn read(&self, path: &str) -> Result<String, String> {
+        std::fs::read_to_string(repository().join(path)).map_err(|error| error.to_string())
+    }
+
+    fn exists(&self, _: &str) -> bool {
+        false
+    }
+}
 
 fn compile_file(path: &str, set: &[(&str, &str)]) -> Compiled {
     let text = std::fs::read_to_string(repository().join(path)).unwrap();
@@ -394,6 +407,14 @@ train second = first { model = first.best, form = rows, length = 16 }
         .map(|step| format!("{step:?}"))
         .collect();
     assert_eq!(order, ["Train(\"first\")", "Train(\"second\")"]);
+    let set = [
+        ("second.optimizer.lr", "1e-2"),
+        ("second.optimizer.clip", "1"),
+    ];
+    let program = sound(compile_text("a/b.jam", text, &set));
+    assert_eq!(program.trainings["second"].optimizer.lr, 1e-2);
+    assert_eq!(program.trainings["second"].optimizer.clip, 1.0);
+    assert_eq!(program.trainings["first"].optimizer.lr, 3e-5);
     // A recipe of the command line is part of what others update.
     let program = sound(compile_text("a/b.jam", text, &[("small.width", "16")]));
     assert_eq!(parameters(&program, "small"), 1600);

@@ -171,11 +171,20 @@ impl Diagnostic {
     }
 }
 
+/// Most reports that a collection keeps; further ones are counted only.
+pub const MAX_REPORTS: usize = 1000;
+
 /// Everything said about a program, in the order it was found.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Diagnostics {
     list: Vec<Diagnostic>,
+    /// Errors that were pushed, those that are repeated or not kept too.
+    #[serde(skip)]
+    errors_seen: usize,
+    /// Errors that are not kept because there are too many.
+    #[serde(skip)]
+    errors_dropped: usize,
 }
 
 impl Diagnostics {
@@ -184,18 +193,30 @@ impl Diagnostics {
         Self::default()
     }
 
-    /// Adds a report; one that is already there word for word is not repeated.
+    /// Adds a report; one that says the same of the same place as an earlier one is not repeated,
+    /// and of very many only the first [`MAX_REPORTS`] are kept.
     pub fn push(&mut self, diagnostic: Diagnostic) {
-        if !self.list.contains(&diagnostic) {
+        self.errors_seen += usize::from(diagnostic.is_error());
+        let place = diagnostic.span();
+        let repeated = self.list.iter().any(|known| {
+            known.message == diagnostic.message
+                && known.severity == diagnostic.severity
+                && known.span() == place
+        });
+        if repeated {
+            return;
+        }
+        if self.list.len() < MAX_REPORTS {
             self.list.push(diagnostic);
+        } else {
+            self.errors_dropped += usize::from(diagnostic.is_error());
         }
     }
 
-    /// Adds all reports of another collection.
-    pub fn append(&mut self, other: Diagnostics) {
-        for diagnostic in other.list {
-            self.push(diagnostic);
-        }
+    /// Errors pushed so far, repeated ones too: whether it grows tells whether a piece of work
+    /// met an error.
+    pub fn errors_seen(&self) -> usize {
+        self.errors_seen
     }
 
     /// Takes the value of a result, or keeps its error.
@@ -205,15 +226,13 @@ impl Diagnostics {
 
     /// Whether any report is an error.
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(Diagnostic::is_error)
+        self.error_count() > 0
     }
 
-    /// How many reports are errors.
+    /// How many reports are errors, those that are not kept too.
     pub fn error_count(&self) -> usize {
-        self.list
-            .iter()
-            .filter(|diagnostic| diagnostic.is_error())
-            .count()
+        let kept = self.list.iter().filter(|diagnostic| diagnostic.is_error());
+        kept.count() + self.errors_dropped
     }
 
     /// Puts the reports in the order of their places; those without a place come last.
@@ -248,9 +267,9 @@ impl Diagnostics {
 
 impl From<Diagnostic> for Diagnostics {
     fn from(diagnostic: Diagnostic) -> Self {
-        Self {
-            list: vec![diagnostic],
-        }
+        let mut diagnostics = Self::default();
+        diagnostics.push(diagnostic);
+        diagnostics
     }
 }
 
@@ -310,5 +329,21 @@ mod tests {
         let messages: Vec<_> = all.iter().map(|report| report.message.as_str()).collect();
         assert_eq!(messages, ["a", "b", "c"]);
         assert_eq!(all.error_count(), 1);
+        assert_eq!(all.errors_seen(), 2);
+    }
+
+    #[test]
+    fn of_very_many_reports_the_first_are_kept_and_all_are_counted() {
+        let mut all = Diagnostics::new();
+        for start in 0..2 * MAX_REPORTS as u32 {
+            all.push(Diagnostic::error(
+                Span::new(FileId(0), start, start + 1),
+                "a",
+            ));
+        }
+        assert_eq!(
+            (all.len(), all.error_count()),
+            (MAX_REPORTS, 2 * MAX_REPORTS)
+        );
     }
 }

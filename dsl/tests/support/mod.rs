@@ -1,27 +1,12 @@
 //! What the tests of the language give a program from outside: files, and strategies of fusion.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use jam_dsl::World;
 use jam_ir::{SettingKind, SettingSignature, SettingValue, StrategySignature};
 
 /// The folder of the repository.
 pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Files of the repository; nothing else is there.
-pub(crate) struct Repository;
-
-impl World for Repository {
-    fn read(&self, path: &str) -> Result<String, String> {
-        fs::read_to_string(repository().join(path)).map_err(|error| error.to_string())
-    }
-
-    fn exists(&self, _: &str) -> bool {
-        false
-    }
 }
 
 /// Signatures like those of the strategies, as data.
