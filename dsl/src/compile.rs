@@ -8,6 +8,7 @@ use jam_ir::{Program, StrategySignature};
 
 use crate::checker::Checker;
 use crate::parse::{parse, parse_value};
+use crate::scan::{MAX_BYTES, too_long};
 use crate::syntax::{Expression, File, Name, Statement, Subject};
 
 /// What lies outside of a program's text.
@@ -121,7 +122,13 @@ struct Loader<'w> {
 impl Loader<'_> {
     /// Reads a file and, where it says `use`, others. `open` are the paths that led here.
     fn load(&mut self, path: &str, text: String, open: &mut Vec<String>) {
-        let Some(id) = self.sources.add(path, text) else {
+        let bytes = text.len();
+        let kept = match bytes > MAX_BYTES {
+            // Not a program: enough of it to show where it is.
+            true => text.chars().take(200).collect(),
+            false => text,
+        };
+        let Some(id) = self.sources.add(path, kept) else {
             let message = "a program has at most 65536 files";
             self.diagnostics
                 .push(Diagnostic::placeless(Severity::Error, message));
@@ -131,7 +138,11 @@ impl Loader<'_> {
             .sources
             .get(id)
             .map_or("", |source| source.text.as_str());
-        let parsed = parse(id, source);
+        let mut parsed = parse(id, source);
+        if bytes > MAX_BYTES {
+            parsed.file.statements.clear();
+            parsed.diagnostics = Diagnostics::from(too_long(id, bytes as u64));
+        }
         self.diagnostics.extend(parsed.diagnostics);
         let index = self.files.len();
         let main = self.by_path.is_empty();

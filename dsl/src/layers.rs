@@ -478,18 +478,6 @@ impl LayerCall<'_, '_> {
             return None;
         }
         let output = self.graph.features(width);
-        if output == input && self.graph.width != Some(width) {
-            let span = self.span;
-            self.error(
-                Diagnostic::error(
-                    span,
-                    format!("{width} features are {width} features already"),
-                )
-                .code("size")
-                .label(span, "a map of an inner size onto itself"),
-            );
-            return None;
-        }
         let name = self.graph.weights_name("linear", false, self.span);
         let bias = bias.then(|| format!("{name}.bias"));
         let path = format!("{name}.weight");

@@ -12,6 +12,7 @@ mod calls;
 mod checker;
 mod compile;
 mod evaluate;
+mod finish;
 mod format;
 mod given;
 mod graph;

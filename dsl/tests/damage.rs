@@ -159,6 +159,18 @@ fn programs_made_to_exhaust_a_compiler_are_answered() {
         ),
         ("layers are too many", model("    repeat 1e9 { x = x + x }")),
     ];
+    let long = "1+".repeat(25 << 20);
+    assert!(answer(&long).1.len() < 1000, "{}", &answer(&long).1[..1000]);
+    let hostile = hostile.into_iter().chain([
+        ("too long to be a program", format!("let a = {long}1")),
+        ("64 deep", format!("let a = {}", "(".repeat(100_000))),
+        ("64 deep", "model a { ".repeat(100_000)),
+        ("64 deep", format!("x = {}", "a { b = ".repeat(100_000))),
+        (
+            "more than 64 bits hold",
+            model("    y = 1").replace("= 8", "= 18446744073709551616"),
+        ),
+    ]);
     for (expected, text) in hostile {
         let (errors, report) = answer(&text);
         assert!(

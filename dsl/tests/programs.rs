@@ -488,3 +488,19 @@ fn the_examples_keep_their_meaning_and_comments_when_formatted() {
         assert_eq!(strip(&before), strip(&after));
     }
 }
+
+#[test]
+fn the_programs_of_the_language_page_compile() {
+    let page = std::fs::read_to_string(repository().join("docs/language.md")).unwrap();
+    let programs: Vec<&str> = page
+        .split("```jam\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(programs.len() >= 4);
+    for program in programs {
+        sound(compile_text("language.jam", program, &[]));
+        let formatted = jam_dsl::format(FileId(0), program).unwrap();
+        sound(compile_text("language.jam", &formatted, &[]));
+    }
+}
