@@ -35,8 +35,9 @@ pub struct VqSettings {
     pub decay: f64,
     /// Steps without a single use after which a code is moved to where it is needed; 0 for never.
     pub restart_after: usize,
-    /// Learning rate at its height; it rises over the first fiftieth of the steps and falls along a
-    /// cosine to a hundredth.
+    /// Learning rate at its height, for networks up to a width of 64; a wider one learns at a rate
+    /// lowered in proportion. It rises over the first fiftieth of the steps and falls along a cosine
+    /// to a hundredth.
     pub rate: f64,
     /// Pictures a step.
     pub batch: usize,
@@ -63,7 +64,7 @@ impl Default for VqSettings {
             restart_after: 100,
             rate: 5e-3,
             batch: 32,
-            steps: 2000,
+            steps: 4000,
             seed: 0,
         }
     }
@@ -175,13 +176,14 @@ impl VqSettings {
 
     /// The learning rate of a step, counted from 0: linear warm-up, then a cosine.
     pub fn rate_at(&self, step: usize) -> f64 {
+        let rate = self.rate * (64.0 / self.width as f64).min(1.0);
         let warm = (self.steps / 50).max(1);
         if step < warm {
-            return self.rate * (step + 1) as f64 / warm as f64;
+            return rate * (step + 1) as f64 / warm as f64;
         }
         let done = (step - warm) as f64 / (self.steps - warm).max(1) as f64;
         let cosine = 0.5 + 0.5 * (done.min(1.0) * std::f64::consts::PI).cos();
-        self.rate * (0.01 + 0.99 * cosine)
+        rate * (0.01 + 0.99 * cosine)
     }
 }
 
@@ -308,5 +310,10 @@ mod tests {
         assert!((settings.rate_at(20) - settings.rate).abs() < 1e-9);
         assert!(settings.rate_at(500) < settings.rate);
         assert!((settings.rate_at(1000) - settings.rate * 0.01).abs() < 1e-9);
+        let wide = VqSettings {
+            width: 128,
+            ..settings.clone()
+        };
+        assert!((2.0 * wide.rate_at(300) - settings.rate_at(300)).abs() < 1e-9);
     }
 }
