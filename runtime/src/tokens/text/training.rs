@@ -273,4 +273,29 @@ mod tests {
         assert!(learn(&BTreeMap::new(), 255).is_err());
         assert_eq!(learn(&BTreeMap::new(), 256).unwrap().tokens.len(), 256);
     }
+
+    /// The tokenizers library learns the same from the same texts.
+    #[test]
+    fn tokens_are_those_of_the_reference_implementation() {
+        use tokenizers::models::TrainerWrapper;
+        use tokenizers::models::bpe::{BPE, BpeTrainer};
+
+        let text = include_str!("training.rs");
+        let words = count_words(text.lines().map(str::to_owned)).unwrap();
+        let learned = learn(&words, 700).unwrap();
+        let mut reference = tokenizers::Tokenizer::new(BPE::default());
+        reference.with_pre_tokenizer(Some(ByteLevel::new(false, true, true)));
+        let trainer = BpeTrainer::builder()
+            .vocab_size(700)
+            .min_frequency(2)
+            .show_progress(false)
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect());
+        reference
+            .train(&mut TrainerWrapper::from(trainer.build()), text.lines())
+            .unwrap();
+        assert_eq!(learned.tokens.len(), 700);
+        for (id, token) in (0..).zip(&learned.tokens) {
+            assert_eq!(reference.id_to_token(id).as_ref(), Some(token));
+        }
+    }
 }
