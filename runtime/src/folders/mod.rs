@@ -1,0 +1,187 @@
+//! Model folders: a model that stands alone.
+//!
+//! ```text
+//! model.ron                 the graph, the vocabulary and the weight plans, for programs
+//! model.ir                  the same as text, for people
+//! model*.safetensors        the weights, by JAM names in JAM layout (input side, output side)
+//! tokenizer.json            the text tokenizer, where there is one
+//! vq.json, vq.safetensors   the image tokenizer, where there is one
+//! source.jam                the program it comes from
+//! README.md                 the model card: parents, strategy, counts
+//! checksums.json            BLAKE3 checksums of every tensor and every file
+//! ```
+
+mod card;
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use jam_ir::{DType, Model, WeightType};
+use safetensors::Dtype;
+
+pub use card::model_card;
+
+use crate::checkpoints::{
+    AtomicFolder, CheckpointReader, CheckpointWriter, TensorSpec, WeightSource, WriteOptions,
+    seal_folder, verify_files, write_file,
+};
+use crate::progress::{Progress, Stop};
+use crate::{Error, Result};
+
+/// Files of a text tokenizer that travel with a model.
+pub(crate) const TEXT_TOKENIZER: &str = "tokenizer.json";
+/// Files of an image tokenizer that travel with a model.
+pub(crate) const IMAGE_TOKENIZER: [&str; 2] = ["vq.json", "vq.safetensors"];
+
+/// An open model folder.
+#[derive(Debug)]
+pub struct ModelFolder {
+    /// The folder.
+    pub path: PathBuf,
+    /// The graph, the vocabulary, and where the weights once came from.
+    pub model: Model,
+    /// The weights.
+    pub weights: CheckpointReader,
+}
+
+impl ModelFolder {
+    /// Opens a folder and compares its weights with its graph. No tensor is read yet.
+    ///
+    /// # Errors
+    /// When a file is missing or damaged, the graph does not verify, or a weight that it asks for
+    /// is missing or of another shape.
+    pub fn open(path: &Path) -> Result<ModelFolder> {
+        let file = path.join("model.ron");
+        let text = std::fs::read_to_string(&file).map_err(|error| {
+            Error::io("read", &file, error).with_help("a model folder has a model.ron".to_owned())
+        })?;
+        verify_files(path)?;
+        let model: Model = ron::from_str(&text)
+            .map_err(|error| Error::new(format!("is not a model: {error}")).with_path(&file))?;
+        if let Err(problems) = jam_ir::verify(&model) {
+            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            let message = format!("does not verify ({} problems): {first}", problems.len());
+            return Err(Error::new(message).with_path(&file));
+        }
+        let weights = CheckpointReader::open(path)?;
+        for (name, shape) in weight_shapes(&model)? {
+            match weights.tensors().get(&name) {
+                None => {
+                    return Err(Error::new(format!("has no weight `{name}`")).with_path(path));
+                }
+                Some(info) if info.shape != shape => {
+                    let message = format!("weight `{name}` is {:?}, and the graph asks for {shape:?}", info.shape);
+                    return Err(Error::new(message).with_path(path));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(ModelFolder { path: path.to_owned(), model, weights })
+    }
+}
+
+/// Every weight of a model with its shape, in order of first use.
+pub fn weight_shapes(model: &Model) -> Result<Vec<(String, Vec<u64>)>> {
+    let uses = model.weight_uses();
+    let shape = |name: &str, ty: &WeightType| {
+        let shape = model.weight_shape(ty);
+        shape.ok_or_else(|| Error::new(format!("weight `{name}` has an axis without a size")))
+    };
+    uses.iter().map(|(name, param)| Ok((name.clone(), shape(name, &param.ty)?))).collect()
+}
+
+/// A model folder about to be written.
+pub struct ModelDraft<'a> {
+    /// The graph and its plans.
+    pub model: &'a Model,
+    /// The program it comes from.
+    pub source: &'a str,
+    /// The model card.
+    pub card: String,
+    /// Folders whose tokenizer files travel along.
+    pub tokenizers: Vec<PathBuf>,
+}
+
+/// Rows written at once, in numbers (64 MiB of f32).
+const BLOCK: u64 = 16 << 20;
+
+/// Writes a model folder: complete under a temporary name, then renamed.
+///
+/// `rows` gives the rows of a weight, row-major; `progress` counts bytes. Returns false, and
+/// leaves nothing behind, when `stop` is asked.
+///
+/// # Errors
+/// When a weight cannot be had or a file not be written.
+pub fn write_model(
+    target: &Path,
+    draft: &ModelDraft<'_>,
+    rows: &mut dyn FnMut(&str, Range<u64>) -> Result<Vec<f32>>,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<bool> {
+    let folder = AtomicFolder::create(target)?;
+    let model = draft.model;
+    let pretty = ron::ser::PrettyConfig::new();
+    let graph = ron::ser::to_string_pretty(model, pretty)
+        .map_err(|error| Error::new(format!("the model cannot be written: {error}")))?;
+    write_file(&folder.path().join("model.ron"), graph.as_bytes())?;
+    write_file(&folder.path().join("model.ir"), jam_ir::text::print(model).as_bytes())?;
+    write_file(&folder.path().join("source.jam"), draft.source.as_bytes())?;
+    write_file(&folder.path().join("README.md"), draft.card.as_bytes())?;
+    for tokenizer in &draft.tokenizers {
+        copy_tokenizer(tokenizer, folder.path())?;
+    }
+
+    let uses = model.weight_uses();
+    let shapes = weight_shapes(model)?;
+    let specs = shapes.iter().map(|(name, shape)| {
+        TensorSpec::new(name.clone(), stored(uses[name].ty.dtype), shape.clone())
+    });
+    let mut writer = CheckpointWriter::create(folder.path(), specs.collect(), WriteOptions::default())?;
+    let bytes = |shape: &[u64]| shape.iter().product::<u64>();
+    let total: u64 = shapes.iter().map(|(_, shape)| bytes(shape)).sum();
+    let mut bar = progress.begin("weights", total);
+    let mut done = 0;
+    for (name, shape) in &shapes {
+        let count = shape.first().copied().unwrap_or(1);
+        let width = bytes(shape) / count.max(1);
+        let step = (BLOCK / width.max(1)).max(1);
+        let mut start = 0;
+        while start < count {
+            if stop.asked() {
+                return Ok(false);
+            }
+            let end = count.min(start + step);
+            writer.append_f32(name, &rows(name, start..end)?)?;
+            done += (end - start) * width;
+            bar.at(done, name);
+            start = end;
+        }
+    }
+    writer.finish()?;
+    seal_folder(folder.path())?;
+    folder.commit()?;
+    Ok(true)
+}
+
+/// Copies the tokenizer files that a folder has.
+fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for name in IMAGE_TOKENIZER.into_iter().chain([TEXT_TOKENIZER]) {
+        let file = from.join(name);
+        if file.is_file() {
+            let copied = std::fs::copy(&file, to.join(name));
+            copied.map_err(|error| Error::io("copy", &file, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// The stored type of a weight in a safetensors file.
+fn stored(dtype: DType) -> Dtype {
+    match dtype {
+        DType::F32 => Dtype::F32,
+        DType::F16 => Dtype::F16,
+        DType::BF16 => Dtype::BF16,
+        DType::U32 => Dtype::U32,
+    }
+}

@@ -1,0 +1,168 @@
+//! A program with every model it names, and the folder where its results go.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use jam_ir::recipe::{
+    Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, TokenizerRecipe,
+    TrainRecipe,
+};
+use jam_ir::{Model, ModelRef, Program};
+
+use crate::{Error, Result};
+
+/// Everything that the steps of a program need to know.
+#[derive(Clone, Debug)]
+pub struct Workload {
+    /// The program.
+    pub program: Program,
+    /// The graph behind every name that a [`ModelRef`] may have: models, fusions, trainings.
+    pub models: IndexMap<String, Model>,
+    /// Source text of the main file and of those it uses, by name; goes into model folders.
+    pub source: String,
+    /// Where relative paths of the program start.
+    pub folder: PathBuf,
+    /// Where results go.
+    pub out: PathBuf,
+}
+
+/// A lookup that tells what is missing: the language has checked names, a stored program may lie.
+fn found<'a, T>(map: &'a IndexMap<String, T>, what: &str, name: &str) -> Result<&'a T> {
+    map.get(name).ok_or_else(|| Error::new(format!("the program has no {what} `{name}`")))
+}
+
+impl Workload {
+    /// The graph behind the name of a model, fusion or training.
+    ///
+    /// # Errors
+    /// When the program has none of this name; so for the lookups below.
+    pub fn model(&self, name: &str) -> Result<&Model> {
+        found(&self.models, "model", name)
+    }
+
+    /// Drawing lessons.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn lessons(&self, name: &str) -> Result<&LessonsRecipe> {
+        found(&self.program.lessons, "lessons", name)
+    }
+
+    /// A data set.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn data(&self, name: &str) -> Result<&DataRecipe> {
+        found(&self.program.data, "data", name)
+    }
+
+    /// A tokenizer trained by the program.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn tokenizer(&self, name: &str) -> Result<&TokenizerRecipe> {
+        found(&self.program.tokenizers, "tokenizer", name)
+    }
+
+    /// A training run.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn training(&self, name: &str) -> Result<&TrainRecipe> {
+        found(&self.program.trainings, "training", name)
+    }
+
+    /// A way of sampling.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn decoding(&self, name: &str) -> Result<&DecodeRecipe> {
+        found(&self.program.decodings, "decoding", name)
+    }
+
+    /// A report.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn evaluation(&self, name: &str) -> Result<&EvalRecipe> {
+        found(&self.program.evaluations, "report", name)
+    }
+
+    /// A page.
+    ///
+    /// # Errors
+    /// When the program has none of this name.
+    pub fn page(&self, name: &str) -> Result<&PageRecipe> {
+        found(&self.program.pages, "page", name)
+    }
+
+    /// A path of the program, from its folder.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
+    /// Folder of the results of a step.
+    pub fn result(&self, kind: ResultKind, name: &str) -> PathBuf {
+        self.out.join(kind.folder()).join(name)
+    }
+
+    /// Folder with the weights behind a reference; `None` for a fresh model.
+    pub fn weights(&self, model: &ModelRef) -> Option<PathBuf> {
+        let name = &model.name;
+        if self.program.trainings.contains_key(name) {
+            let state = match model.checkpoint {
+                Checkpoint::Last => "last",
+                Checkpoint::Best => "best",
+            };
+            return Some(self.result(ResultKind::Training, name).join(state));
+        }
+        if self.program.fusions.contains_key(name) {
+            return Some(self.result(ResultKind::Model, name));
+        }
+        let recipe = self.program.models.get(name)?;
+        recipe.weights.as_ref().map(|weights| self.path(weights))
+    }
+}
+
+/// Kinds of results, one folder each below the folder of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResultKind {
+    /// Drawing lessons.
+    Lessons,
+    /// Tokenizers.
+    Tokenizer,
+    /// Fused models.
+    Model,
+    /// Training runs.
+    Training,
+    /// Reports.
+    Report,
+    /// Pages.
+    Page,
+}
+
+impl ResultKind {
+    fn folder(self) -> &'static str {
+        match self {
+            ResultKind::Lessons => "lessons",
+            ResultKind::Tokenizer => "tokenizers",
+            ResultKind::Model => "models",
+            ResultKind::Training => "training",
+            ResultKind::Report => "reports",
+            ResultKind::Page => "pages",
+        }
+    }
+}
+
+/// The mark of a finished step: a file with its key, written last.
+const MARK: &str = "step.key";
+
+/// True when the folder holds the finished result of the step with this key.
+pub(super) fn is_done(folder: &Path, key: &str) -> bool {
+    std::fs::read_to_string(folder.join(MARK)).is_ok_and(|found| found.trim() == key)
+}
+
+/// Marks a folder as the finished result of the step with this key.
+pub(super) fn mark_done(folder: &Path, key: &str) -> Result<()> {
+    crate::checkpoints::write_file(&folder.join(MARK), format!("{key}\n").as_bytes())
+}
