@@ -4,6 +4,8 @@
 //! after an interrupt only needs to know its step. Each epoch of a set is shuffled anew; a mixture
 //! draws the set of every row by weight.
 
+use std::cell::RefCell;
+
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -205,9 +207,17 @@ struct Source<'d> {
     packed: Option<u64>,
     /// Rows handed out.
     taken: u64,
-    /// Order of the pieces in an epoch, for the epoch last asked for; for packed rows with the
-    /// running sum of tokens before each.
-    order: std::cell::RefCell<Option<(u64, Vec<u32>, Vec<u64>)>>,
+    /// Orders of the two epochs last asked for: a pool of batches may straddle two.
+    orders: RefCell<Vec<Order>>,
+}
+
+/// The order of the pieces in an epoch.
+#[derive(Debug)]
+struct Order {
+    epoch: u64,
+    pieces: Vec<u32>,
+    /// For packed rows, the tokens before each piece.
+    sums: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -241,7 +251,7 @@ impl<'d> Source<'d> {
             seed: options.seed,
             packed,
             taken: 0,
-            order: std::cell::RefCell::default(),
+            orders: RefCell::default(),
         }
     }
 
@@ -276,28 +286,36 @@ impl<'d> Source<'d> {
 
     fn piece(&self, index: u64) -> Piece {
         let count = self.pieces.len() as u64;
-        self.with_order(index / count, |order, _| self.pieces[order[(index % count) as usize] as usize])
+        self.with_order(index / count, |order| {
+            self.pieces[order.pieces[(index % count) as usize] as usize]
+        })
     }
 
-    fn with_order<T>(&self, epoch: u64, read: impl FnOnce(&[u32], &[u64]) -> T) -> T {
-        let mut cached = self.order.borrow_mut();
-        if cached.as_ref().is_none_or(|(known, ..)| *known != epoch) {
-            let mut order: Vec<u32> = (0..self.pieces.len() as u32).collect();
-            shuffle(&mut order, &mut generator(self.seed, self.number, epoch));
-            let mut sums = Vec::new();
-            if self.packed.is_some() {
-                let mut sum = 0;
-                for piece in &order {
-                    sums.push(sum);
-                    sum += u64::from(self.pieces[*piece as usize].len);
-                }
+    fn with_order<T>(&self, epoch: u64, read: impl FnOnce(&Order) -> T) -> T {
+        let mut orders = self.orders.borrow_mut();
+        let known = orders.iter().position(|order| order.epoch == epoch);
+        let known = known.unwrap_or_else(|| {
+            if orders.len() == 2 {
+                orders.remove(0);
             }
-            *cached = Some((epoch, order, sums));
+            orders.push(self.order(epoch));
+            orders.len() - 1
+        });
+        read(&orders[known])
+    }
+
+    fn order(&self, epoch: u64) -> Order {
+        let mut pieces: Vec<u32> = (0..self.pieces.len() as u32).collect();
+        shuffle(&mut pieces, &mut generator(self.seed, self.number, epoch));
+        let mut sums = Vec::new();
+        if self.packed.is_some() {
+            let mut sum = 0;
+            for piece in &pieces {
+                sums.push(sum);
+                sum += u64::from(self.pieces[*piece as usize].len);
+            }
         }
-        match &*cached {
-            Some((_, order, sums)) => read(order, sums),
-            None => read(&[], &[]),
-        }
+        Order { epoch, pieces, sums }
     }
 
     fn tokens(&self, index: u64, options: &BatchOptions) -> RowTokens {
@@ -307,12 +325,13 @@ impl<'d> Source<'d> {
             return row;
         };
         let rows = self.rows();
-        self.with_order(index / rows, |order, sums| {
+        self.with_order(index / rows, |order| {
+            let sums = &order.sums;
             let mut at = (index % rows) * length;
             let end = (at + length).min(self.total);
             let mut place = sums.partition_point(|sum| *sum <= at) - 1;
             while at < end {
-                let piece = self.pieces[order[place] as usize];
+                let piece = self.pieces[order.pieces[place] as usize];
                 let skip = at - sums[place];
                 let take = (u64::from(piece.len) - skip).min(end - at);
                 self.add(piece, skip, take, options, &mut row);

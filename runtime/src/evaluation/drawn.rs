@@ -1,0 +1,102 @@
+//! Things drawn right: pictures are drawn from captions, read back by the analyser of the drawing
+//! lessons, and compared with the scene that was asked for.
+
+use jam_backends::Executable;
+use jam_ir::recipe::DecodeRecipe;
+use serde::{Deserialize, Serialize};
+
+use crate::decoding::{Limits, Request, generate};
+use crate::images::Picture;
+use crate::lessons::{Scene, analyse, judge};
+use crate::pages::Piece;
+use crate::progress::{Bar, Stop};
+use crate::tokens::Codec;
+use crate::{Error, Result};
+
+/// A caption and what a picture of it must show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedPicture {
+    /// The caption.
+    pub caption: String,
+    /// What is asked for.
+    pub scene: Scene,
+}
+
+/// How much of what was asked for is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrawnScore {
+    /// Pictures.
+    pub pictures: u64,
+    /// Pictures that show all that was asked for and nothing else.
+    pub perfect: u64,
+    /// Things asked for.
+    pub asked: u64,
+    /// Things shown with the right colour at the right place.
+    pub right: u64,
+    /// Things shown that nobody asked for.
+    pub surplus: u64,
+}
+
+impl DrawnScore {
+    /// Share of things drawn right.
+    pub fn share(&self) -> f64 {
+        self.right as f64 / self.asked as f64
+    }
+
+    /// Adds what one picture shows.
+    ///
+    /// # Errors
+    /// When the picture is empty.
+    pub fn add(&mut self, asked: &Scene, picture: &Picture) -> Result<()> {
+        let image = picture.to_rgb_image()?;
+        let reading = analyse(&image).map_err(|_| Error::new("an empty picture cannot be read"))?;
+        let judgement = judge(asked, &reading.scene);
+        self.pictures += 1;
+        self.perfect += u64::from(judgement.is_perfect());
+        self.asked += judgement.asked as u64;
+        self.right += judgement.right as u64;
+        self.surplus += judgement.surplus as u64;
+        Ok(())
+    }
+}
+
+/// Pictures drawn at once.
+const ROWS: usize = 64;
+
+/// Draws every caption and counts what the pictures show.
+///
+/// # Errors
+/// When the vocabulary lacks a tokenizer or a mark, or decoding fails.
+pub fn score_drawn(
+    model: &Executable,
+    codec: &Codec,
+    recipe: &DecodeRecipe,
+    asked: &[AskedPicture],
+    context: u64,
+    bar: &mut dyn Bar,
+    stop: &Stop,
+) -> Result<DrawnScore> {
+    let limits = Limits { context, max_tokens: 0, max_pictures: 1, end_with_picture: true };
+    let mut score = DrawnScore::default();
+    for (chunk, group) in asked.chunks(ROWS).enumerate() {
+        let mut requests = Vec::new();
+        for (index, asked) in group.iter().enumerate() {
+            let prompt = codec.caption(&asked.caption)?;
+            requests.push(Request { prompt, picture_next: true, seed: (chunk * ROWS + index) as u64 });
+        }
+        let answers = generate(model, codec.layout(), recipe, limits, &requests, &mut |_, _| {}, stop)?;
+        if stop.asked() {
+            break;
+        }
+        for (asked, tokens) in group.iter().zip(answers) {
+            let drawn = codec.pieces(&tokens)?.into_iter().find_map(|piece| match piece {
+                Piece::Picture(picture) => Some(picture),
+                Piece::Text(_) => None,
+            });
+            let drawn = drawn.ok_or_else(|| Error::new("a caption was not drawn: no room in the context"))?;
+            score.add(&asked.scene, &drawn)?;
+        }
+        bar.at(score.pictures, "");
+    }
+    Ok(score)
+}

@@ -1,0 +1,205 @@
+//! Data sets of a program as the steps need them: documents, token ids, pictures, questions.
+
+use std::path::PathBuf;
+
+use jam_ir::recipe::{DataKind, DataRef, DataSource};
+
+use super::{ResultKind, Runner};
+use crate::batches::EncodedSet;
+use crate::data::{self, DataSet, Document, Segment};
+use crate::evaluation::{AskedPicture, ChoiceItem};
+use crate::images::Picture;
+use crate::lessons::{LessonsFolder, PairRecord, Split};
+use crate::tokens::{Codec, Part};
+use crate::{Error, Result};
+
+/// Pictures encoded at once.
+const PICTURES: usize = 256;
+
+impl Runner<'_> {
+    /// Files of one split of a data set.
+    fn files(&self, source: &DataSource) -> Result<Vec<PathBuf>> {
+        match source {
+            DataSource::Files(patterns) => data::matching_files(&self.work.folder, patterns),
+            DataSource::Lessons { lessons, part, split } => {
+                let folder = self.work.result(ResultKind::Lessons, lessons);
+                let folder = LessonsFolder::open(&folder).map_err(|error| Error::new(error.to_string()))?;
+                let split = match split.as_str() {
+                    "train" => Split::Train,
+                    "val" => Split::Val,
+                    _ => Split::Test,
+                };
+                let path = match part.as_str() {
+                    "text" => folder.text(split),
+                    "pairs" => folder.pairs(split),
+                    "articles" => folder.articles(split),
+                    _ => folder.choice(split),
+                };
+                if path.is_dir() {
+                    return data::matching_files(&path, &["*.tar".to_owned()]);
+                }
+                Ok(vec![path])
+            }
+        }
+    }
+
+    /// Every document of a split; where the program holds out a share of the training files, the
+    /// share is decided by a hash of each document's id.
+    pub(super) fn documents(&self, reference: &DataRef) -> Result<Vec<Document>> {
+        let recipe = self.work.data(&reference.name)?;
+        let split = &reference.split;
+        let given = recipe.splits.get(split);
+        let source = given.or_else(|| recipe.splits.get("train").filter(|_| split == "val"));
+        let source = source.ok_or_else(|| {
+            Error::new(format!("data `{}` has no split `{split}`", reference.name))
+        })?;
+        let divided = !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
+        let set = DataSet::open(&recipe.kind, &self.files(source)?)?;
+        let mut documents = Vec::new();
+        for index in 0..set.len() {
+            let document = set.document(index)?;
+            let pictures = document.segments.iter().filter(|s| matches!(s, Segment::Picture(_))).count();
+            let too_many = recipe.max_pictures > 0 && pictures as u64 > recipe.max_pictures;
+            let elsewhere = divided && (split == "val") != is_held_out(&document.id, recipe.held_out);
+            if !too_many && !elsewhere {
+                documents.push(document);
+            }
+        }
+        if documents.is_empty() {
+            return Err(Error::new(format!("data `{reference}` has no documents")));
+        }
+        Ok(documents)
+    }
+
+    /// A split as token ids; encoded once and kept.
+    pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
+        let layout = codec.layout();
+        let key = format!("{}-{}", self.keys.data(reference)?, self.keys.layout(layout)?);
+        let name = blake3::hash(key.as_bytes()).to_hex();
+        let path = self.work.out.join("cache").join(format!("{}.tokens", &name[..32]));
+        if path.exists() {
+            if let Ok(set) = EncodedSet::load(&path) {
+                return Ok(set);
+            }
+        }
+        let documents = self.documents(reference)?;
+        let mut bar = self.progress.begin(&format!("encode {reference}"), documents.len() as u64);
+        let mut set = EncodedSet::default();
+        let mut start = 0;
+        while start < documents.len() {
+            // A group of documents with about a batch of pictures among them.
+            let (mut end, mut count) = (start, 0);
+            while end < documents.len() && (count < PICTURES && end - start < 4 * PICTURES) {
+                count += documents[end].segments.iter().filter(|s| matches!(s, Segment::Picture(_))).count();
+                end += 1;
+            }
+            encode_group(codec, &documents[start..end], &mut set)?;
+            start = end;
+            bar.at(start as u64, "");
+            if self.stop.asked() {
+                return Err(Error::new(format!("stopped while encoding {reference}")));
+            }
+        }
+        set.save(&path)?;
+        Ok(set)
+    }
+
+    /// Every text of a split, questions and captions too.
+    pub(super) fn texts(&self, reference: &DataRef) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for document in self.documents(reference)? {
+            texts.extend(document.prompt);
+            texts.extend(document.segments.into_iter().filter_map(|segment| match segment {
+                Segment::Text(text) => Some(text),
+                Segment::Picture(_) => None,
+            }));
+        }
+        Ok(texts)
+    }
+
+    /// Every picture of a split, cropped to a square of `side` pixels; at most `limit`, 0 for all.
+    pub(super) fn pictures(&self, reference: &DataRef, side: usize, limit: usize) -> Result<Vec<Picture>> {
+        let mut pictures = Vec::new();
+        for document in self.documents(reference)? {
+            for segment in document.segments {
+                if limit > 0 && pictures.len() == limit {
+                    return Ok(pictures);
+                }
+                if let Segment::Picture(picture) = segment {
+                    pictures.push(crate::tokens::fitted(&picture.load()?, side)?);
+                }
+            }
+        }
+        Ok(pictures)
+    }
+
+    /// Multiple-choice items; the first `limit`, 0 for all.
+    pub(super) fn choices(&self, reference: &DataRef, limit: u64) -> Result<Vec<ChoiceItem>> {
+        let recipe = self.work.data(&reference.name)?;
+        let DataKind::Choice { format } = &recipe.kind else {
+            return Err(Error::new(format!("data `{}` is not multiple choice", reference.name)));
+        };
+        let source = recipe.splits.get(&reference.split).ok_or_else(|| {
+            Error::new(format!("data `{}` has no split `{}`", reference.name, reference.split))
+        })?;
+        let mut items = data::choices(format, &self.files(source)?)?;
+        if limit > 0 {
+            items.truncate(limit as usize);
+        }
+        Ok(items)
+    }
+
+    /// Captions whose scenes are known; the first `limit`, 0 for all.
+    pub(super) fn asked(&self, reference: &DataRef, limit: u64) -> Result<Vec<AskedPicture>> {
+        let mut asked = Vec::new();
+        for document in self.documents(reference)? {
+            if limit > 0 && asked.len() as u64 == limit {
+                break;
+            }
+            let record: PairRecord = serde_json::from_value(document.meta.clone()).map_err(|error| {
+                let message = format!("record `{}` of `{reference}` has no scene: {error}", document.id);
+                Error::new(message).with_help("`drawn` needs drawing lessons".to_owned())
+            })?;
+            let caption = document.segments.iter().find_map(|segment| match segment {
+                Segment::Text(text) => Some(text.clone()),
+                Segment::Picture(_) => None,
+            });
+            asked.extend(caption.map(|caption| AskedPicture { caption, scene: record.scene }));
+        }
+        Ok(asked)
+    }
+}
+
+/// Encodes documents whose pictures go through the image tokenizer together.
+fn encode_group(codec: &Codec, documents: &[Document], set: &mut EncodedSet) -> Result<()> {
+    let mut pictures = Vec::new();
+    for document in documents {
+        for segment in &document.segments {
+            if let Segment::Picture(picture) = segment {
+                pictures.push(picture.load()?);
+            }
+        }
+    }
+    let codes = if pictures.is_empty() { Vec::new() } else { codec.picture_ids(&pictures)? };
+    let mut codes = codes.iter();
+    for document in documents {
+        let parts = document.segments.iter().map(|segment| match segment {
+            Segment::Text(text) => Ok(Part::Text(text)),
+            Segment::Picture(_) => {
+                let codes = codes.next().ok_or_else(|| Error::new("a picture was not encoded"))?;
+                Ok(Part::Picture(codes))
+            }
+        });
+        let parts = parts.collect::<Result<Vec<_>>>()?;
+        let (ids, question) = codec.document(document.prompt.as_deref(), &parts)?;
+        set.push(&ids, question);
+    }
+    Ok(())
+}
+
+/// Whether a record is held out: its hash falls into the share.
+fn is_held_out(id: &str, share: f64) -> bool {
+    let hash = blake3::hash(id.as_bytes());
+    let bytes = hash.as_bytes()[..8].try_into().map(u64::from_le_bytes).unwrap_or(0);
+    (bytes as f64) < share * u64::MAX as f64
+}

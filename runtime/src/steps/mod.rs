@@ -1,0 +1,286 @@
+//! The steps of a program, carried out in order; what is done already is passed over.
+//!
+//! A step is done when the key of its recipe, inputs and format is the one in its folder (see
+//! `keys`). Its folder is written under a temporary name and renamed, but for training, whose
+//! folder grows and is marked at the end. So a program can be interrupted anywhere and goes on.
+
+mod corpora;
+mod keys;
+mod learn;
+mod needs;
+mod report;
+mod workload;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use indexmap::IndexMap;
+use jam_backends::{Device, ExecOptions, Executable};
+use jam_ir::recipe::Step;
+use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
+
+use keys::Keys;
+pub use needs::needed;
+use workload::{is_done, mark_done};
+pub use workload::{ResultKind, Workload};
+
+use crate::checkpoints::{WeightSource, open_weights};
+use crate::folders::{ModelDraft, model_card, weight_shapes, write_model};
+use crate::lessons::{self, LessonsSettings};
+use crate::plans::{NoSources, PlanRows, PlanSources};
+use crate::progress::{Ended, Progress, Stop};
+use crate::tokens::Codec;
+use crate::{Error, Result};
+
+/// Carries out the steps of a workload.
+pub struct Runner<'w> {
+    work: &'w Workload,
+    keys: Keys<'w>,
+    device: Device,
+    progress: &'w dyn Progress,
+    stop: Stop,
+}
+
+impl<'w> Runner<'w> {
+    /// A runner of `work` on a device.
+    pub fn new(
+        work: &'w Workload,
+        device: Device,
+        progress: &'w dyn Progress,
+        stop: Stop,
+    ) -> Runner<'w> {
+        Runner { work, keys: Keys::new(work), device, progress, stop }
+    }
+
+    /// Carries out steps in order.
+    ///
+    /// # Errors
+    /// When a step fails; those before it stay done.
+    pub fn run(&self, steps: &[Step]) -> Result<Ended> {
+        for step in steps {
+            let (kind, name) = place(step);
+            let folder = self.work.result(kind, name);
+            let key = self.key(step)?;
+            if is_done(&folder, &key) {
+                self.progress.note(&format!("{:<28} done before", title(step)));
+                continue;
+            }
+            let begun = Instant::now();
+            if self.step(step, &folder, &key)? == Ended::Stopped {
+                self.progress.note(&format!("{}: stopped; the same command goes on from here", title(step)));
+                return Ok(Ended::Stopped);
+            }
+            let seconds = begun.elapsed().as_secs_f64();
+            self.progress.note(&format!("{:<28} done in {seconds:.1} s", title(step)));
+        }
+        Ok(Ended::Complete)
+    }
+
+    fn key(&self, step: &Step) -> Result<String> {
+        match step {
+            Step::Lessons(name) => self.keys.lessons(name),
+            Step::Tokenizer(name) => self.keys.tokenizer(name),
+            Step::Fuse(name) => self.keys.model(&ModelRef::last(name)),
+            Step::Train(name) => self.keys.train(name),
+            Step::Eval(name) => self.keys.eval(name),
+            Step::Page(name) => self.keys.page(name),
+        }
+    }
+
+    fn step(&self, step: &Step, folder: &Path, key: &str) -> Result<Ended> {
+        match step {
+            Step::Lessons(name) => self.write_lessons(name, folder, key),
+            Step::Tokenizer(name) => self.train_tokenizer(name, folder, key),
+            Step::Fuse(name) => self.fuse(name, folder, key),
+            Step::Train(name) => self.train(name, folder, key),
+            Step::Eval(name) => self.evaluate(name, folder, key),
+            Step::Page(name) => self.write_page(name, folder, key),
+        }
+    }
+
+    fn write_lessons(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
+        let recipe = self.work.lessons(name)?;
+        let part = recipe.choices as usize;
+        let settings = LessonsSettings {
+            seed: recipe.seed,
+            texts: recipe.texts as usize,
+            pairs: recipe.pairs as usize,
+            articles: recipe.articles as usize,
+            choices: part,
+            val_texts: part,
+            val_pairs: part,
+            test_pairs: part,
+            val_articles: part.div_ceil(4),
+            test_articles: part.div_ceil(4),
+            val_choices: part,
+            ..LessonsSettings::default()
+        };
+        let mut bar = self.progress.begin(&format!("lessons {name}"), settings.records());
+        lessons::write(&settings, folder, &mut |done, _| bar.at(done, ""))
+            .map_err(|error| Error::new(error.to_string()))?;
+        mark_done(folder, key)?;
+        Ok(Ended::Complete)
+    }
+
+    /// Carries out the weight plan of a fusion and writes its folder.
+    fn fuse(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
+        let model = self.work.model(name)?;
+        let fusion = self.work.program.fusions.get(name);
+        let fusion = fusion.ok_or_else(|| Error::new(format!("`{name}` is not a fusion")))?;
+        let sources = self.plan_sources(model)?;
+        let parents: Vec<_> = fusion.parents.iter().map(|parent| format!("`{parent}`")).collect();
+        let made_by = format!("Fusion `{}` of {}.", fusion.strategy, parents.join(" and "));
+        let draft = ModelDraft {
+            model,
+            source: &self.work.source,
+            card: model_card(model, &made_by),
+            tokenizers: self.tokenizer_folders(model),
+        };
+        let shapes: IndexMap<String, Vec<u64>> = weight_shapes(model)?.into_iter().collect();
+        let seed = self.work.program.seed;
+        let mut rows = |weight: &str, rows| {
+            let (plan, shape) = (&model.weights[weight].plan, &shapes[weight]);
+            PlanRows::new(plan, weight, shape, seed, &sources).rows(rows)
+        };
+        if !write_model(folder, &draft, &mut rows, self.progress, &self.stop)? {
+            return Ok(Ended::Stopped);
+        }
+        mark_done(folder, key)?;
+        Ok(Ended::Complete)
+    }
+
+    /// Opens everything that the plans of a model load from.
+    fn plan_sources(&self, model: &Model) -> Result<IndexMap<String, Box<dyn WeightSource>>> {
+        let mut sources = IndexMap::new();
+        for weight in model.weights.values() {
+            for source in weight.plan.sources() {
+                if !sources.contains_key(&source) {
+                    let weights = self.open_source(&source)?;
+                    sources.insert(source, weights);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    fn open_source(&self, source: &str) -> Result<Box<dyn WeightSource>> {
+        let reference = ModelRef::parse(source);
+        match self.work.weights(&reference) {
+            Some(folder) => open_weights(&folder),
+            None => Ok(Box::new(FreshWeights {
+                model: self.work.model(&reference.name)?.clone(),
+                seed: self.work.program.seed,
+            })),
+        }
+    }
+
+    /// The model behind a reference, on the device.
+    fn load(&self, reference: &ModelRef, precision: DType) -> Result<Executable> {
+        let model = self.work.model(&reference.name)?;
+        let weights = self.open_source(&reference.to_string())?;
+        load_executable(model, &*weights, &self.device, precision)
+    }
+
+    /// The vocabulary of a model with its tokenizers.
+    fn codec(&self, model: &Model) -> Result<Codec> {
+        let tokens = &model.tokens;
+        let text = match &tokens.text {
+            TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
+            TextTokens::Files(path) => Some(self.work.path(path)),
+            TextTokens::Ids => None,
+        };
+        let image = match &tokens.image {
+            ImageTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
+            ImageTokens::Files(path) => Some(self.work.path(path)),
+            ImageTokens::Ids => None,
+        };
+        Codec::open(tokens.clone(), text.as_deref(), image.as_deref(), &self.device)
+    }
+
+    /// Folders of the tokenizers that travel with a model.
+    fn tokenizer_folders(&self, model: &Model) -> Vec<PathBuf> {
+        let text = match &model.tokens.text {
+            TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
+            _ => None,
+        };
+        let image = match &model.tokens.image {
+            ImageTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
+            _ => None,
+        };
+        text.into_iter().chain(image).collect()
+    }
+}
+
+/// A model on a device, its weights read from a source.
+///
+/// # Errors
+/// When a weight is missing or of another shape, or the device fails.
+pub fn load_executable(
+    model: &Model,
+    weights: &dyn WeightSource,
+    device: &Device,
+    precision: DType,
+) -> Result<Executable> {
+    let options = ExecOptions { precision: precision.into() };
+    let mut read = |name: &str, shape: &[usize]| {
+        let found = weights.shape(name);
+        let wanted: Vec<u64> = shape.iter().map(|size| *size as u64).collect();
+        if found.as_ref() != Some(&wanted) {
+            let found = found.map_or("is missing".to_owned(), |found| format!("is {found:?}"));
+            return Err(Error::new(format!("{found}, and {wanted:?} is asked for")).into());
+        }
+        Ok(weights.rows(name, 0..wanted.first().copied().unwrap_or(1))?)
+    };
+    Ok(Executable::new(model, &mut read, device, options)?)
+}
+
+/// A fresh model: its plans draw every number.
+struct FreshWeights {
+    model: Model,
+    seed: u64,
+}
+
+impl WeightSource for FreshWeights {
+    fn names(&self) -> Vec<String> {
+        self.model.weights.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        let uses = self.model.weight_uses();
+        self.model.weight_shape(&uses.get(name)?.ty)
+    }
+
+    fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> Result<Vec<f32>> {
+        let missing = || Error::new(format!("`{}` has no weight `{name}`", self.model.name));
+        let weight = self.model.weights.get(name).ok_or_else(missing)?;
+        let shape = self.shape(name).ok_or_else(missing)?;
+        // The model's name is in the seed: two fresh parents differ.
+        let place = format!("{}/{name}", self.model.name);
+        let sources: &dyn PlanSources = &NoSources;
+        PlanRows::new(&weight.plan, &place, &shape, self.seed, sources).rows(rows)
+    }
+}
+
+/// Kind and name of a step's result.
+fn place(step: &Step) -> (ResultKind, &str) {
+    match step {
+        Step::Lessons(name) => (ResultKind::Lessons, name),
+        Step::Tokenizer(name) => (ResultKind::Tokenizer, name),
+        Step::Fuse(name) => (ResultKind::Model, name),
+        Step::Train(name) => (ResultKind::Training, name),
+        Step::Eval(name) => (ResultKind::Report, name),
+        Step::Page(name) => (ResultKind::Page, name),
+    }
+}
+
+/// A step as the program writes it.
+fn title(step: &Step) -> String {
+    match step {
+        Step::Lessons(name) => format!("lessons {name}"),
+        Step::Tokenizer(name) => format!("tokenizer {name}"),
+        Step::Fuse(name) => format!("fuse {name}"),
+        Step::Train(name) => format!("train {name}"),
+        Step::Eval(name) => format!("eval {name}"),
+        Step::Page(name) => format!("page {name}"),
+    }
+}

@@ -1,0 +1,226 @@
+//! Documents to token ids of a joint vocabulary, and back.
+//!
+//! A document is `<eos> text <break> picture <break> text … <eos>`: a break before and after every
+//! picture, none after the last one when the document ends there. A question stands before its
+//! answer and ends with a line break.
+
+use std::path::Path;
+
+use jam_ir::{TokenKind, TokenLayout};
+
+use super::image::VqTokenizer;
+use super::text::TextTokenizer;
+use crate::decoding::{Run, runs};
+use crate::images::{Fit, Picture, Resample};
+use crate::pages::Piece;
+use crate::{Error, Result};
+
+/// A vocabulary with the tokenizers behind it.
+#[derive(Clone, Debug)]
+pub struct Codec {
+    layout: TokenLayout,
+    text: Option<TextTokenizer>,
+    image: Option<VqTokenizer>,
+    eos: u32,
+}
+
+/// A piece of a document to be encoded; pictures are codes already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// A run of text.
+    Text(&'a str),
+    /// The joint ids of a picture.
+    Picture(&'a [u32]),
+}
+
+impl Codec {
+    /// A vocabulary and its tokenizers; either may be missing where no document needs it.
+    ///
+    /// # Errors
+    /// When a tokenizer has more tokens than the layout has room for, or the layout no `eos`.
+    pub fn new(
+        layout: TokenLayout,
+        text: Option<TextTokenizer>,
+        image: Option<VqTokenizer>,
+    ) -> Result<Codec> {
+        let room = |kind| layout.range(kind).map_or(0, |range| range.len);
+        let check = |what: &str, has: u64, room: u64| {
+            if has <= room {
+                return Ok(());
+            }
+            let message =
+                format!("the {what} tokenizer has {has} tokens, and `{}` has room for {room}", layout.name);
+            Err(Error::new(message))
+        };
+        if let Some(text) = &text {
+            check("text", text.size(), room(TokenKind::Text))?;
+        }
+        if let Some(image) = &image {
+            check("image", image.settings().codes as u64, room(TokenKind::Image))?;
+            if image.tokens_per_picture() as u64 != layout.picture_tokens() {
+                let message = format!(
+                    "the image tokenizer makes {} tokens of a picture, and `{}` has a grid of {}",
+                    image.tokens_per_picture(),
+                    layout.name,
+                    layout.grid
+                );
+                return Err(Error::new(message));
+            }
+        }
+        let eos = layout.marks.get("eos").map(|id| *id as u32);
+        let eos = eos.ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
+        Ok(Codec { layout, text, image, eos })
+    }
+
+    /// Opens the tokenizers that lie in folders (a model folder has both).
+    ///
+    /// # Errors
+    /// When a file is damaged, or as [`Codec::new`].
+    pub fn open(
+        layout: TokenLayout,
+        text: Option<&Path>,
+        image: Option<&Path>,
+        device: &jam_backends::Device,
+    ) -> Result<Codec> {
+        let text = text.map(TextTokenizer::open).transpose()?;
+        let image = image.map(|folder| VqTokenizer::load(folder, device)).transpose()?;
+        Codec::new(layout, text, image)
+    }
+
+    /// The vocabulary.
+    pub fn layout(&self) -> &TokenLayout {
+        &self.layout
+    }
+
+    /// The image tokenizer, where there is one.
+    pub fn image(&self) -> Option<&VqTokenizer> {
+        self.image.as_ref()
+    }
+
+    /// The id that begins and ends documents.
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    /// The id that stands before and after pictures.
+    ///
+    /// # Errors
+    /// When the vocabulary has none.
+    pub fn brk(&self) -> Result<u32> {
+        let found = self.layout.marks.get("break").map(|id| *id as u32);
+        found.ok_or_else(|| {
+            Error::new(format!("the vocabulary `{}` has no `break`", self.layout.name))
+                .with_help("pictures stand between breaks: marks = [bos, pad, eos, unk, break]".to_owned())
+        })
+    }
+
+    /// Joint ids of a text.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer.
+    pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
+        let tokenizer = self.text.as_ref().ok_or_else(|| {
+            Error::new(format!("the vocabulary `{}` has no text tokenizer", self.layout.name))
+        })?;
+        let start = self.start(TokenKind::Text);
+        Ok(tokenizer.encode(text)?.into_iter().map(|id| id + start).collect())
+    }
+
+    /// Joint ids of pictures of any size: cropped to a square, resized, encoded.
+    ///
+    /// # Errors
+    /// When there is no image tokenizer.
+    pub fn picture_ids(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
+        let tokenizer = self.image.as_ref().ok_or_else(|| {
+            Error::new(format!("the vocabulary `{}` has no image tokenizer", self.layout.name))
+        })?;
+        let side = tokenizer.settings().picture;
+        let pictures: Vec<Picture> =
+            pictures.iter().map(|picture| fitted(picture, side)).collect::<Result<_>>()?;
+        let start = self.start(TokenKind::Image);
+        let mut ids = tokenizer.encode(&pictures)?;
+        ids.iter_mut().flatten().for_each(|id| *id += start);
+        Ok(ids)
+    }
+
+    /// A whole document; returns its ids and how many of them are the question.
+    ///
+    /// # Errors
+    /// When a tokenizer or a mark that it needs is missing.
+    pub fn document(&self, prompt: Option<&str>, parts: &[Part<'_>]) -> Result<(Vec<u32>, usize)> {
+        let mut ids = match prompt {
+            Some(prompt) => self.prompt(prompt)?,
+            None => vec![self.eos],
+        };
+        let question = ids.len();
+        let mut before: Option<&Part<'_>> = None;
+        for part in parts {
+            let picture = |part: &Part<'_>| matches!(part, Part::Picture(_));
+            if picture(part) || before.is_some_and(picture) {
+                ids.push(self.brk()?);
+            }
+            match part {
+                Part::Text(text) if matches!(before, Some(Part::Text(_))) => {
+                    ids.extend(self.text_ids(&format!("\n{text}"))?);
+                }
+                Part::Text(text) => ids.extend(self.text_ids(text)?),
+                Part::Picture(codes) => ids.extend_from_slice(codes),
+            }
+            before = Some(part);
+        }
+        ids.push(self.eos);
+        Ok((ids, question))
+    }
+
+    /// The beginning of a document that answers `prompt`.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer.
+    pub fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        let mut ids = vec![self.eos];
+        ids.extend(self.text_ids(&format!("{}\n", prompt.trim_end()))?);
+        Ok(ids)
+    }
+
+    /// The beginning of a document that draws what `caption` says.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer, or the vocabulary has no break.
+    pub fn caption(&self, caption: &str) -> Result<Vec<u32>> {
+        let mut ids = vec![self.eos];
+        ids.extend(self.text_ids(caption)?);
+        ids.push(self.brk()?);
+        Ok(ids)
+    }
+
+    /// Text and pictures of token ids; marks are dropped, and a picture that is not complete too.
+    ///
+    /// # Errors
+    /// When a tokenizer is missing or fails.
+    pub fn pieces(&self, tokens: &[u32]) -> Result<Vec<Piece>> {
+        let mut pieces = Vec::new();
+        for run in runs(&self.layout, tokens) {
+            pieces.push(match (run, &self.text, &self.image) {
+                (Run::Text(ids), Some(text), _) => Piece::Text(text.decode(&ids)?),
+                (Run::Picture(codes), _, Some(image)) => {
+                    let picture = image.decode(&[&codes])?.pop();
+                    Piece::Picture(picture.ok_or_else(|| Error::new("a picture was not decoded"))?)
+                }
+                _ => return Err(Error::new(format!("`{}` lacks a tokenizer", self.layout.name))),
+            });
+        }
+        Ok(pieces)
+    }
+
+    fn start(&self, kind: TokenKind) -> u32 {
+        self.layout.range(kind).map_or(0, |range| range.start as u32)
+    }
+}
+
+/// A picture cropped to a square of `side` pixels; one that has the size already is taken as it is.
+pub fn fitted(picture: &Picture, side: usize) -> Result<Picture> {
+    if (picture.width(), picture.height()) == (side, side) {
+        return Ok(picture.clone());
+    }
+    picture.squared(side, Fit::Crop, Resample::Lanczos)
+}

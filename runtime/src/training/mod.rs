@@ -1,0 +1,191 @@
+//! Training: next-token loss, AdamW, a schedule, checkpoints that resume to the same bits.
+//!
+//! ```text
+//! training/NAME/
+//!   log.jsonl      a line a step
+//!   state/         weights, moments and place of the run; complete or absent; gone at the end
+//!   best/ last/    model folders
+//! ```
+
+mod log;
+mod schedule;
+mod state;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use jam_backends::{Executable, Moments};
+use jam_ir::Model;
+use jam_ir::recipe::TrainRecipe;
+
+pub use log::{LogLine, read_log};
+pub use schedule::learning_rate;
+
+use crate::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
+use crate::evaluation::mean_loss;
+use crate::folders::{ModelDraft, write_model};
+use crate::progress::{Ended, Progress, Silent, Stop};
+use crate::{Error, Result};
+use log::Log;
+use state::RunState;
+
+/// A training run with everything it reads.
+pub struct Training<'a> {
+    /// Name, for progress.
+    pub name: &'a str,
+    /// What is asked for.
+    pub recipe: &'a TrainRecipe,
+    /// The graph; its plans say where the first weights came from.
+    pub model: &'a Model,
+    /// Training data by weight.
+    pub data: Vec<(f64, &'a EncodedSet)>,
+    /// Validation data by name.
+    pub validate: Vec<(String, &'a EncodedSet)>,
+    /// The program, for model folders.
+    pub source: &'a str,
+    /// Sentence of the model card.
+    pub made_by: String,
+    /// Folders whose tokenizer files go into model folders.
+    pub tokenizers: Vec<PathBuf>,
+    /// Key of the step; a state with another key is not gone on with.
+    pub key: &'a str,
+}
+
+/// Documents of each validation set that are read at most.
+const VALIDATION_DOCUMENTS: usize = 256;
+
+impl Training<'_> {
+    /// Runs to the last step, or until `stop` is asked; then the next call goes on from there.
+    ///
+    /// # Errors
+    /// When data or weights do not fit, a loss is not a number, or a file cannot be written.
+    pub fn run(
+        &self,
+        folder: &Path,
+        executable: &mut Executable,
+        progress: &dyn Progress,
+        stop: &Stop,
+    ) -> Result<Ended> {
+        let recipe = self.recipe;
+        let pad = self.model.tokens.marks.get("pad").or(self.model.tokens.marks.get("eos"));
+        let options = BatchOptions {
+            form: recipe.form,
+            size: recipe.batch,
+            length: recipe.length as usize,
+            objective: recipe.objective.clone(),
+            seed: recipe.seed,
+            pad: pad.copied().unwrap_or(0) as u32,
+        };
+        let mut stream = BatchStream::new(self.data.clone(), options)?;
+        let mut moments = Moments::new(executable);
+        let state_folder = folder.join("state");
+        let mut state = RunState::open(&state_folder, self.key, executable, &mut moments)?;
+        if state.step > 0 {
+            progress.note(&format!("{}: goes on from step {}", self.name, state.step));
+            stream.skip_to(state.step);
+        }
+        let mut log = Log::resume(&folder.join("log.jsonl"), state.step)?;
+        let mut bar = progress.begin(self.name, recipe.steps);
+        bar.at(state.step, "");
+        while state.step < recipe.steps {
+            let begun = Instant::now();
+            let batch = stream.next_batch();
+            let lr = learning_rate(&recipe.schedule, recipe.optimizer.lr, state.step, recipe.steps);
+            let (loss, grad_norm) = self.step(executable, &mut moments, &batch, lr)?;
+            state.step += 1;
+            state.tokens += batch.learned();
+            let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
+            bar.at(state.step, &format!("loss {loss:.3}  {rate:.0} tokens/s"));
+            let validates = !self.validate.is_empty()
+                && (state.step.is_multiple_of(recipe.validate_every.max(1)) || state.step == recipe.steps);
+            let validation = if validates { self.validation(executable)? } else { Vec::new() };
+            log.add(&LogLine {
+                step: state.step,
+                tokens: state.tokens,
+                loss,
+                grad_norm,
+                lr,
+                tokens_per_second: rate,
+                validation: validation.clone(),
+            })?;
+            if validates {
+                let mean = validation.iter().map(|(_, loss)| loss).sum::<f64>() / validation.len() as f64;
+                if state.best.is_none_or(|best| mean < best) {
+                    state.best = Some(mean);
+                    self.write(&folder.join("best"), executable)?;
+                }
+            }
+            let last = state.step == recipe.steps;
+            if !last && (stop.asked() || state.step.is_multiple_of(recipe.save_every.max(1))) {
+                state.save(&state_folder, self.key, executable, &moments)?;
+            }
+            if !last && stop.asked() {
+                return Ok(Ended::Stopped);
+            }
+        }
+        drop(bar);
+        self.write(&folder.join("last"), executable)?;
+        if state.best.is_none() {
+            self.write(&folder.join("best"), executable)?;
+        }
+        RunState::remove(&state_folder)?;
+        Ok(Ended::Complete)
+    }
+
+    /// One optimizer step: loss and norm of the gradients before clipping.
+    fn step(
+        &self,
+        executable: &mut Executable,
+        moments: &mut Moments,
+        batch: &Batch,
+        lr: f64,
+    ) -> Result<(f64, f64)> {
+        let step = executable.gradients(
+            jam_backends::Targets {
+                tokens: jam_backends::Tokens::new(&batch.tokens, batch.rows),
+                targets: &batch.targets,
+                weights: &batch.weights,
+            },
+            self.recipe.recompute,
+        )?;
+        if !step.loss.is_finite() {
+            let help = "the rate is too high, or a weight is damaged: lower `lr`, or lengthen the warm-up";
+            let message = format!("the loss of `{}` is {}", self.name, step.loss);
+            return Err(Error::new(message).with_help(help.to_owned()));
+        }
+        let norm = executable.adamw(moments, step.gradients, &self.recipe.optimizer, lr)?;
+        Ok((step.loss, norm))
+    }
+
+    fn validation(&self, executable: &Executable) -> Result<Vec<(String, f64)>> {
+        let mut losses = Vec::new();
+        for (name, set) in &self.validate {
+            let loss = mean_loss(executable, &self.model.tokens, set, VALIDATION_DOCUMENTS, self.recipe.length as usize)?;
+            losses.push((name.clone(), loss.all.mean()));
+        }
+        Ok(losses)
+    }
+
+    fn write(&self, target: &Path, executable: &Executable) -> Result<()> {
+        let draft = ModelDraft {
+            model: self.model,
+            source: self.source,
+            card: crate::folders::model_card(self.model, &self.made_by),
+            tokenizers: self.tokenizers.clone(),
+        };
+        // One weight at a time is on the host.
+        let mut held: (String, Vec<f32>, usize) = Default::default();
+        let mut rows = |name: &str, rows: std::ops::Range<u64>| {
+            if held.0 != name {
+                let numbers = executable.read(name)?;
+                let shape = executable.parameters().iter().find(|p| p.name() == name).map(|p| p.shape());
+                let width = shape.map_or(1, |shape| shape[1..].iter().product());
+                held = (name.to_owned(), numbers, width);
+            }
+            let (_, numbers, width) = &held;
+            Ok(numbers[rows.start as usize * width..rows.end as usize * width].to_vec())
+        };
+        write_model(target, &draft, &mut rows, &Silent, &Stop::default())?;
+        Ok(())
+    }
+}

@@ -1,0 +1,163 @@
+//! The flags of the command line, in one place with their help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
+#[derive(Debug, Parser)]
+#[command(name = "jamc", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// Flags that every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Tell more (twice: even more)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// Tell nothing but errors and results
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+
+    /// Print results and errors as JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Value of a setting (size=smoke), or of a place in a recipe (tune.steps=100)
+    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+
+    /// Seed of everything random, in place of the program's
+    #[arg(long, global = true)]
+    pub(crate) seed: Option<u64>,
+
+    /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
+    #[arg(long, global = true, default_value = "auto")]
+    pub(crate) device: String,
+
+    /// Precision of matrix products, in place of the recipe's
+    #[arg(long, global = true, value_enum)]
+    pub(crate) dtype: Option<Dtype>,
+
+    /// Folder of results [default: runs/PROGRAM, with the settings given by --set in its name]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Precision of matrix products.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Dtype {
+    F32,
+    Bf16,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Find every mistake of a program: parse, resolve, verify, compare with checkpoint headers
+    Check {
+        /// The program
+        file: PathBuf,
+    },
+    /// Give programs their one layout
+    Fmt {
+        /// The programs
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Write nothing; fail when a file is not in its layout
+        #[arg(long)]
+        check: bool,
+    },
+    /// Count parameters, memory and work of every model, or show one
+    Inspect {
+        /// A program or a model folder
+        file: PathBuf,
+        /// One model
+        name: Option<String>,
+        /// What to show
+        #[arg(long, value_enum, default_value_t = View::Counts)]
+        view: View,
+    },
+    /// Compute fused models and write their folders
+    Build {
+        /// The program
+        file: PathBuf,
+        /// Only these fusions (and what they need)
+        names: Vec<String>,
+    },
+    /// Carry out a training run (and what it needs); goes on where it stopped
+    Train {
+        /// The program
+        file: PathBuf,
+        /// The training
+        recipe: String,
+        /// Begin anew, whatever is there
+        #[arg(long)]
+        restart: bool,
+    },
+    /// Write an illustrated answer to a prompt
+    Generate {
+        /// A program or a model folder
+        file: PathBuf,
+        /// A `decode` of the program
+        recipe: Option<String>,
+        /// What to answer
+        #[arg(long)]
+        prompt: String,
+        /// The model that answers, in place of the recipe's
+        #[arg(long)]
+        model: Option<String>,
+        /// Begin with a picture of the prompt
+        #[arg(long)]
+        picture: bool,
+        /// Number of answers
+        #[arg(short = 'n', long, default_value_t = 1)]
+        count: u64,
+        /// Folder of the page
+        #[arg(short, long)]
+        output: Option<PathBuf>,
+    },
+    /// Make a report (and what it needs): a table, and JSON
+    Eval {
+        /// The program
+        file: PathBuf,
+        /// The report
+        report: String,
+    },
+    /// Do everything that a program asks for, in order, passing over what is done
+    Run {
+        /// The program
+        file: PathBuf,
+    },
+    /// Logits of a model on given tokens
+    Forward {
+        /// A model folder, or a Hugging Face folder of a known architecture
+        model: PathBuf,
+        /// safetensors with `input_ids` [batch, time] and, where there is padding, `attention_mask`
+        #[arg(long)]
+        tokens: PathBuf,
+        /// safetensors with `logits` [batch, time, vocabulary] f32
+        #[arg(short, long)]
+        output: PathBuf,
+    },
+    /// Tell what this machine offers and what the program was built with
+    Doctor,
+}
+
+/// A view of a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum View {
+    /// Parameters, bytes, FLOPs
+    Counts,
+    /// The graph and the weight plans as text
+    Ir,
+    /// The graph for Graphviz
+    Dot,
+}

@@ -1,0 +1,143 @@
+//! What goes to the terminal: progress on standard error, results on standard output.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jam_runtime::progress::{Bar, Progress, Stop};
+
+/// How much is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Volume {
+    /// Errors and results.
+    Quiet,
+    /// Progress and notes.
+    Normal,
+    /// Also what is only of interest when something is wrong.
+    Verbose,
+}
+
+/// The terminal.
+#[derive(Clone, Debug)]
+pub(crate) struct Console {
+    volume: Volume,
+    bars: MultiProgress,
+}
+
+impl Console {
+    pub(crate) fn new(volume: Volume) -> Console {
+        Console { volume, bars: MultiProgress::new() }
+    }
+
+    /// A line that is only of interest when something is wrong.
+    pub(crate) fn detail(&self, line: &str) {
+        if self.volume >= Volume::Verbose {
+            self.line(line);
+        }
+    }
+
+    fn line(&self, line: &str) {
+        // Without bars on the screen this is a plain line; a failing terminal is no reason to stop.
+        self.bars.suspend(|| {
+            let _ = writeln!(std::io::stderr(), "{line}");
+        });
+    }
+}
+
+/// A result on standard output. A closed pipe (`jamc inspect … | head`) ends the process quietly.
+pub(crate) fn print(text: &str) {
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.is_err() {
+        std::process::exit(0);
+    }
+}
+
+/// Colours for reports on standard error, where it is a terminal and `NO_COLOR` is not set.
+pub(crate) fn colours() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+impl Progress for Console {
+    fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
+        if self.volume == Volume::Quiet {
+            return Box::new(jam_runtime::progress::Silent);
+        }
+        if !std::io::stderr().is_terminal() {
+            return Box::new(Lines::new(label, total));
+        }
+        let template = "{prefix:24} {bar:28} {percent:>3}%  {msg}  {eta_precise}";
+        let bar = self.bars.add(ProgressBar::new(total.max(1)));
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("━╸ "));
+        }
+        bar.set_prefix(label.to_owned());
+        Box::new(Drawn(bar))
+    }
+
+    fn note(&self, line: &str) {
+        if self.volume >= Volume::Normal {
+            self.line(line);
+        }
+    }
+}
+
+/// A bar on a terminal.
+struct Drawn(ProgressBar);
+
+impl Bar for Drawn {
+    fn at(&mut self, done: u64, message: &str) {
+        self.0.set_position(done);
+        self.0.set_message(message.to_owned());
+    }
+}
+
+impl Drop for Drawn {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Progress where nobody watches: a line now and then.
+struct Lines {
+    label: String,
+    total: u64,
+    next: Instant,
+}
+
+/// Time between lines in a log.
+const PAUSE: Duration = Duration::from_secs(10);
+
+impl Lines {
+    fn new(label: &str, total: u64) -> Lines {
+        Lines { label: label.to_owned(), total, next: Instant::now() + PAUSE }
+    }
+}
+
+impl Bar for Lines {
+    fn at(&mut self, done: u64, message: &str) {
+        if Instant::now() >= self.next {
+            let Lines { label, total, .. } = self;
+            let percent = 100 * done / (*total).max(1);
+            let _ = writeln!(std::io::stderr(), "{label}: {percent}% {message}");
+            self.next = Instant::now() + PAUSE;
+        }
+    }
+}
+
+/// Asks for a stop at the first interrupt; the second ends the process at once.
+pub(crate) fn stop_on_interrupt(console: &Console) -> Stop {
+    let stop = Stop::default();
+    let (asked, console) = (stop.clone(), console.clone());
+    let set = ctrlc::set_handler(move || {
+        if asked.asked() {
+            std::process::exit(130);
+        }
+        asked.ask();
+        console.note("stopping at the next sound point; once more to stop at once");
+    });
+    if set.is_err() {
+        // Without a handler an interrupt ends the process, which every step survives.
+    }
+    stop
+}
