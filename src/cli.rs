@@ -103,27 +103,7 @@ pub(crate) enum Command {
         restart: bool,
     },
     /// Write an illustrated answer to a prompt
-    Generate {
-        /// A program or a model folder
-        file: PathBuf,
-        /// A `decode` of the program
-        recipe: Option<String>,
-        /// What to answer
-        #[arg(long)]
-        prompt: String,
-        /// The model that answers, in place of the recipe's
-        #[arg(long)]
-        model: Option<String>,
-        /// Begin with a picture of the prompt
-        #[arg(long)]
-        picture: bool,
-        /// Number of answers
-        #[arg(short = 'n', long, default_value_t = 1)]
-        count: u64,
-        /// Folder of the page
-        #[arg(short, long)]
-        output: Option<PathBuf>,
-    },
+    Generate(GenerateArgs),
     /// Make a report (and what it needs): a table, and JSON
     Eval {
         /// The program
@@ -149,6 +129,30 @@ pub(crate) enum Command {
     },
     /// Tell what this machine offers and what the program was built with
     Doctor,
+}
+
+/// What `generate` takes.
+#[derive(Debug, Args)]
+pub(crate) struct GenerateArgs {
+    /// A program or a model folder
+    pub(crate) file: PathBuf,
+    /// A `decode` of the program
+    pub(crate) recipe: Option<String>,
+    /// What to answer
+    #[arg(long)]
+    pub(crate) prompt: String,
+    /// The model that answers, in place of the recipe's
+    #[arg(long)]
+    pub(crate) model: Option<String>,
+    /// Draw the prompt as a caption, instead of answering it
+    #[arg(long)]
+    pub(crate) picture: bool,
+    /// Number of answers
+    #[arg(short = 'n', long, default_value_t = 1)]
+    pub(crate) count: u64,
+    /// Folder of the page
+    #[arg(short, long, default_value = "answer")]
+    pub(crate) output: PathBuf,
 }
 
 /// A view of a model.

@@ -36,6 +36,13 @@ impl Console {
         }
     }
 
+    /// A line of normal interest.
+    pub(crate) fn show(&self, line: &str) {
+        if self.volume >= Volume::Normal {
+            self.line(line);
+        }
+    }
+
     fn line(&self, line: &str) {
         // Without bars on the screen this is a plain line; a failing terminal is no reason to stop.
         self.bars.suspend(|| {
@@ -76,9 +83,7 @@ impl Progress for Console {
     }
 
     fn note(&self, line: &str) {
-        if self.volume >= Volume::Normal {
-            self.line(line);
-        }
+        self.show(line);
     }
 }
 

@@ -1,0 +1,31 @@
+//! `jamc train`: one training run, and what it needs.
+
+use std::path::Path;
+
+use jam_ir::recipe::Step;
+use jam_runtime::steps::ResultKind;
+
+use super::{carry_out, known};
+use crate::cli::Common;
+use crate::console::{Console, print};
+use crate::failure::Failure;
+use crate::program;
+
+pub(crate) fn run(
+    file: &Path,
+    recipe: &str,
+    restart: bool,
+    common: &Common,
+    console: &Console,
+) -> Result<(), Failure> {
+    let work = program::load(file, common, console)?.workload(common);
+    known(&work.program.trainings, "training", recipe)?;
+    let folder = work.result(ResultKind::Training, recipe);
+    if restart && folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| Failure::new(format!("cannot remove {}: {error}", folder.display())))?;
+    }
+    carry_out(&work, &[Step::Train(recipe.to_owned())], common, console)?;
+    print(&format!("{}\n", folder.join("last").display()));
+    Ok(())
+}

@@ -1,0 +1,190 @@
+//! From a `.jam` file to a checked program with every model it names: what all commands begin with.
+
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use jam_dsl::{CompileOptions, World};
+use jam_fusion_passes::Parent;
+use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
+use jam_ir::span::SourceMap;
+use jam_ir::{Model, Program};
+use jam_runtime::steps::Workload;
+
+use crate::cli::Common;
+use crate::console::{self, Console};
+use crate::failure::Failure;
+
+/// A program without errors.
+pub(crate) struct Loaded {
+    pub(crate) program: Program,
+    /// The graph behind every model, fusion and training.
+    pub(crate) models: IndexMap<String, Model>,
+    /// Text of the main file.
+    pub(crate) source: String,
+    folder: PathBuf,
+}
+
+/// Files as the language sees them.
+struct Files;
+
+impl World for Files {
+    fn read(&self, path: &str) -> Result<String, String> {
+        read_text(Path::new(path))
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        Path::new(path).exists()
+    }
+}
+
+/// A program file; one that is far too long is not read.
+pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    if size > jam_dsl::MAX_BYTES {
+        return Err(format!("it has {size} bytes, and a program has at most {}", jam_dsl::MAX_BYTES));
+    }
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
+}
+
+/// Reads, compiles and fuses; every mistake is reported before this fails.
+pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Loaded, Failure> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|why| Failure::new(format!("cannot read {name}: {why}")))?;
+    let mut set = Vec::new();
+    for pair in &common.set {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set takes NAME=VALUE, and `{pair}` has no `=`"))
+        })?;
+        set.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    let strategies = jam_fusion_passes::signatures();
+    let options = CompileOptions { strategies: &strategies, set: &set, seed: common.seed };
+    let compiled = jam_dsl::compile(&name, &text, &Files, &options);
+    let mut diagnostics = compiled.diagnostics;
+    let mut models = IndexMap::new();
+    if let Some(program) = &compiled.program {
+        models = resolve_models(program, &mut diagnostics);
+    }
+    report(&diagnostics, &compiled.sources, common, console);
+    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    match compiled.program {
+        Some(mut program) if !failed => {
+            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
+            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            program.folder = folder.display().to_string();
+            Ok(Loaded { program, models, source: text, folder })
+        }
+        _ => Err(Failure::Reported),
+    }
+}
+
+/// The graph of every model, fusion and training, in an order in which each needs only those
+/// before it.
+fn resolve_models(program: &Program, diagnostics: &mut Diagnostics) -> IndexMap<String, Model> {
+    let mut models: IndexMap<String, Model> = IndexMap::new();
+    for (name, recipe) in &program.models {
+        models.insert(name.clone(), recipe.model.clone());
+    }
+    // A fusion may stand before the training it needs: go on until nothing new comes.
+    let mut waiting: Vec<&String> = program.fusions.keys().chain(program.trainings.keys()).collect();
+    loop {
+        let before = waiting.len();
+        waiting.retain(|name| !resolve(program, name, &mut models, diagnostics));
+        if waiting.len() == before {
+            return models;
+        }
+    }
+}
+
+/// Resolves a fusion or training whose parents are resolved; true when there is no more to do.
+fn resolve(
+    program: &Program,
+    name: &str,
+    models: &mut IndexMap<String, Model>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    if let Some(training) = program.trainings.get(name) {
+        let Some(model) = models.get(&training.model.name) else { return false };
+        models.insert(name.to_owned(), model.clone());
+        return true;
+    }
+    let Some(fusion) = program.fusions.get(name) else { return true };
+    let mut parents = Vec::new();
+    for (index, reference) in fusion.parents.iter().enumerate() {
+        let Some(model) = models.get(&reference.name) else { return false };
+        let span = fusion.parent_spans.get(index).copied().flatten();
+        parents.push(Parent { model, source: reference.to_string(), span });
+    }
+    match jam_fusion_passes::fuse(name, &fusion.strategy, &parents, &fusion.settings) {
+        Ok(fused) => {
+            fused.notes.into_iter().for_each(|note| diagnostics.push(note));
+            if let Err(problems) = jam_ir::verify(&fused.model) {
+                for problem in problems {
+                    let message = format!("fusion `{name}` does not verify: {problem}");
+                    diagnostics.push(Diagnostic::error(fusion.span.unwrap_or_default(), message));
+                }
+            }
+            models.insert(name.to_owned(), fused.model);
+        }
+        Err(errors) => errors.into_iter().for_each(|error| diagnostics.push(error)),
+    }
+    true
+}
+
+/// Reports on standard error, or as JSON on standard output.
+pub(crate) fn report(
+    diagnostics: &Diagnostics,
+    sources: &SourceMap,
+    common: &Common,
+    console: &Console,
+) {
+    if diagnostics.is_empty() {
+        return;
+    }
+    if common.json {
+        for diagnostic in diagnostics.iter() {
+            let line = serde_json::to_string(&jam_dsl::report::json(diagnostic, sources));
+            eprintln_line(&line.unwrap_or_default());
+        }
+        return;
+    }
+    for diagnostic in diagnostics.iter() {
+        let text = jam_dsl::report::render(diagnostic, sources, console::colours());
+        if diagnostic.severity == Severity::Error {
+            eprintln_line(&text);
+        } else {
+            console.show(&text);
+        }
+    }
+}
+
+fn eprintln_line(text: &str) {
+    use std::io::Write;
+    // A failing terminal is no reason to stop.
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+impl Loaded {
+    /// The program with the folder of its results.
+    pub(crate) fn workload(self, common: &Common) -> Workload {
+        let out = common.out.clone().unwrap_or_else(|| {
+            let mut name = self.program.name.clone();
+            for (setting, value) in &self.program.settings {
+                let given = common.set.iter().any(|pair| pair.starts_with(&format!("{setting}=")));
+                let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+                if given && plain {
+                    name.push_str(&format!("-{value}"));
+                }
+            }
+            PathBuf::from("runs").join(name)
+        });
+        Workload {
+            program: self.program,
+            models: self.models,
+            source: self.source,
+            folder: self.folder,
+            out,
+        }
+    }
+}
