@@ -89,6 +89,17 @@ impl ModelRef {
             checkpoint: Checkpoint::Last,
         }
     }
+
+    /// The reference that prints as `text`.
+    pub fn parse(text: &str) -> ModelRef {
+        match text.strip_suffix(".best") {
+            Some(name) => ModelRef {
+                name: name.to_owned(),
+                checkpoint: Checkpoint::Best,
+            },
+            None => ModelRef::last(text.strip_suffix(".last").unwrap_or(text)),
+        }
+    }
 }
 
 impl fmt::Display for ModelRef {

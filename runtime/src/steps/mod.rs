@@ -21,6 +21,7 @@ use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
 
 use keys::Keys;
 pub use needs::needed;
+pub use report::{Measured, Report, ReportRow, read_report};
 use workload::{is_done, mark_done};
 pub use workload::{ResultKind, Workload};
 

@@ -6,7 +6,7 @@ use jam_ir::recipe::{EvalRecipe, Measure, PageRecipe};
 use jam_ir::{DType, ModelRef};
 use serde::{Deserialize, Serialize};
 
-use super::{ResultKind, Runner, mark_done};
+use super::{ResultKind, Runner, Workload, mark_done};
 use crate::checkpoints::{AtomicFolder, write_file};
 use crate::decoding::{Limits, Request, generate};
 use crate::evaluation::{ChoiceScore, DrawnScore, Losses, mean_loss, score_choices, score_drawn};
@@ -153,7 +153,7 @@ impl Runner<'_> {
             ..Page::default()
         };
         for report in &recipe.reports {
-            page.tables.push(self.report(report)?.table());
+            page.tables.push(read_report(self.work, report)?.table());
         }
         for (tokenizer, data) in &recipe.tokenizers {
             let folder = self.work.result(ResultKind::Tokenizer, tokenizer);
@@ -218,17 +218,6 @@ impl Runner<'_> {
         Ok(Some(questions))
     }
 
-    /// A report that was made before.
-    ///
-    /// # Errors
-    /// When it was not, or is damaged.
-    pub fn report(&self, name: &str) -> Result<Report> {
-        let path = self.work.result(ResultKind::Report, name).join("report.json");
-        let text = std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))?;
-        serde_json::from_str(&text)
-            .map_err(|error| Error::new(format!("is not a report: {error}")).with_path(&path))
-    }
-
     /// Curves of training and validation loss.
     fn charts(&self, recipe: &PageRecipe) -> Result<Vec<Chart>> {
         let mut train = Chart {
@@ -258,6 +247,17 @@ impl Runner<'_> {
         validation.curves.retain(|curve| curve.points.len() > 1);
         Ok([train, validation].into_iter().filter(|chart| !chart.curves.is_empty()).collect())
     }
+}
+
+/// A report that was made before.
+///
+/// # Errors
+/// When it was not, or is damaged.
+pub fn read_report(work: &Workload, name: &str) -> Result<Report> {
+    let path = work.result(ResultKind::Report, name).join("report.json");
+    let text = std::fs::read_to_string(&path).map_err(|error| Error::io("read", &path, error))?;
+    serde_json::from_str(&text)
+        .map_err(|error| Error::new(format!("is not a report: {error}")).with_path(&path))
 }
 
 impl Report {

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use jam_ir::{TokenKind, TokenLayout};
+use jam_ir::{Model, TokenKind, TokenLayout};
 
 use super::image::VqTokenizer;
 use super::text::TextTokenizer;
@@ -87,6 +87,20 @@ impl Codec {
         Codec::new(layout, text, image)
     }
 
+    /// The vocabulary of a model folder, with the tokenizers that lie in it.
+    ///
+    /// # Errors
+    /// As [`Codec::open`].
+    pub fn from_folder(
+        model: &Model,
+        folder: &Path,
+        device: &jam_backends::Device,
+    ) -> Result<Codec> {
+        let text = folder.join(crate::folders::TEXT_TOKENIZER).exists().then_some(folder);
+        let image = folder.join(crate::folders::IMAGE_TOKENIZER[0]).exists().then_some(folder);
+        Codec::open(model.tokens.clone(), text, image, device)
+    }
+
     /// The vocabulary.
     pub fn layout(&self) -> &TokenLayout {
         &self.layout
@@ -124,6 +138,19 @@ impl Codec {
         })?;
         let start = self.start(TokenKind::Text);
         Ok(tokenizer.encode(text)?.into_iter().map(|id| id + start).collect())
+    }
+
+    /// The text of joint ids of text tokens.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer.
+    pub fn text(&self, ids: &[u32]) -> Result<String> {
+        let start = self.start(TokenKind::Text);
+        let ids: Vec<u32> = ids.iter().map(|id| id.saturating_sub(start)).collect();
+        match &self.text {
+            Some(tokenizer) => tokenizer.decode(&ids),
+            None => Err(Error::new(format!("`{}` has no text tokenizer", self.layout.name))),
+        }
     }
 
     /// Joint ids of pictures of any size: cropped to a square, resized, encoded.

@@ -1,0 +1,53 @@
+//! `jamc forward`: logits of a model on given tokens, safetensors in and out.
+
+use std::path::Path;
+
+use jam_backends::Tokens;
+use jam_ir::DType;
+use jam_runtime::checkpoints::{CheckpointReader, write_tensors};
+use jam_runtime::steps::load_executable;
+
+use crate::cli::{Common, Dtype};
+use crate::failure::Failure;
+use crate::model_source;
+
+pub(crate) fn run(
+    model: &Path,
+    tokens: &Path,
+    output: &Path,
+    common: &Common,
+) -> Result<(), Failure> {
+    let (graph, weights) = model_source::open(model)?;
+    let input = CheckpointReader::open(tokens)?;
+    let shape = input.tensor("input_ids")?.shape.clone();
+    let [rows, length] = shape[..] else {
+        return Err(Failure::new(format!("`input_ids` is {shape:?}, and [batch, time] is asked for")));
+    };
+    let ids = input.read_i64("input_ids")?.into_iter().map(|id| {
+        u32::try_from(id).map_err(|_| Failure::new(format!("{id} is not a token id")))
+    });
+    let ids: Vec<u32> = ids.collect::<Result<_, _>>()?;
+    let mask = if input.tensors().contains_key("attention_mask") {
+        let found = &input.tensor("attention_mask")?.shape;
+        if *found != shape {
+            return Err(Failure::new(format!("`attention_mask` is {found:?}, and `input_ids` {shape:?}")));
+        }
+        Some(input.read_i64("attention_mask")?.into_iter().map(|x| x != 0).collect::<Vec<bool>>())
+    } else {
+        None
+    };
+    let device = jam_backends::DeviceChoice::parse(&common.device)?.open()?;
+    let precision = match common.dtype {
+        Some(Dtype::Bf16) => DType::BF16,
+        _ => DType::F32,
+    };
+    let executable = load_executable(&graph, &*weights, &device, precision)?;
+    let tokens = match &mask {
+        Some(mask) => Tokens::masked(&ids, rows as usize, mask),
+        None => Tokens::new(&ids, rows as usize),
+    };
+    let logits = executable.forward(tokens)?;
+    let shape = [rows, length, executable.vocabulary() as u64];
+    write_tensors(output, &[("logits", &shape, &logits)])?;
+    Ok(())
+}

@@ -1,0 +1,147 @@
+//! `jamc generate`: an illustrated answer, told as it is drawn and written as a page.
+
+use std::cell::RefCell;
+use std::io::Write;
+
+use jam_ir::recipe::{DecodeRecipe, Sampling};
+use jam_ir::{DType, Model, ModelRef, TokenKind};
+use jam_runtime::decoding::{Limits, Request, generate};
+use jam_runtime::folders::ModelFolder;
+use jam_runtime::pages::{Answer, Page, Question, write_page};
+use jam_runtime::steps::load_executable;
+use jam_runtime::tokens::Codec;
+
+use super::known;
+use crate::cli::{Common, GenerateArgs};
+use crate::console::{Console, print, stop_on_interrupt};
+use crate::failure::Failure;
+use crate::program;
+
+pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
+    let (folder, mut recipe) = if args.file.is_dir() {
+        if let Some(recipe) = &args.recipe {
+            let message = format!("a model folder has no recipes; leave `{recipe}` out");
+            return Err(Failure::usage(message));
+        }
+        (ModelFolder::open(&args.file)?, default_recipe())
+    } else {
+        from_program(args, common, console)?
+    };
+    if let Some(seed) = common.seed {
+        recipe.seed = seed;
+    }
+    let device = jam_backends::DeviceChoice::parse(&common.device)?.open()?;
+    let codec = Codec::from_folder(&folder.model, &folder.path, &device)?;
+    let executable = load_executable(&folder.model, &folder.weights, &device, DType::F32)?;
+    let prompt =
+        if args.picture { codec.caption(&args.prompt)? } else { codec.prompt(&args.prompt)? };
+    let requests: Vec<Request> = (0..args.count.max(1))
+        .map(|seed| Request { prompt: prompt.clone(), picture_next: args.picture, seed })
+        .collect();
+    let limits = Limits {
+        context: folder.model.context.unwrap_or(4096),
+        max_tokens: recipe.max_tokens,
+        max_pictures: if args.picture { 1 } else { recipe.max_pictures },
+        end_with_picture: args.picture,
+    };
+    let stop = stop_on_interrupt(console);
+    let stream = Stream::new(&codec, &folder.model, args.count <= 1 && !common.quiet && !common.json);
+    let answers =
+        generate(&executable, codec.layout(), &recipe, limits, &requests, &mut |row, id| stream.token(row, id), &stop)?;
+    stream.end();
+    let mut page = Page { title: args.prompt.clone(), ..Page::default() };
+    let mut question = Question { prompt: args.prompt.clone(), answers: Vec::new() };
+    for tokens in answers {
+        let pieces = codec.pieces(&tokens)?;
+        question.answers.push(Answer { model: folder.model.name.clone(), pieces });
+    }
+    page.questions.push(question);
+    write_page(&page, &args.output, |_| Ok(()))?;
+    print(&format!("{}\n", args.output.join("index.html").display()));
+    Ok(())
+}
+
+/// The model and the recipe that a program names.
+fn from_program(
+    args: &GenerateArgs,
+    common: &Common,
+    console: &Console,
+) -> Result<(ModelFolder, DecodeRecipe), Failure> {
+    let work = program::load(&args.file, common, console)?.workload(common);
+    let recipe = match &args.recipe {
+        Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
+        None => work.program.decodings.values().next().cloned().unwrap_or_else(default_recipe),
+    };
+    let model = match (&args.model, &recipe.model) {
+        (Some(name), _) => ModelRef::parse(name),
+        (None, Some(model)) => model.clone(),
+        (None, None) => {
+            let names: Vec<_> = work.models.keys().map(|name| format!("`{name}`")).collect();
+            let message = format!("say which model answers: --model NAME, one of {}", names.join(", "));
+            return Err(Failure::usage(message));
+        }
+    };
+    known(&work.models, "model", &model.name)?;
+    let folder = work.weights(&model).filter(|folder| folder.join("model.ron").exists());
+    let folder = folder.ok_or_else(|| {
+        Failure::new(format!("`{model}` is not made yet: jamc run {}", args.file.display()))
+    })?;
+    Ok((ModelFolder::open(&folder)?, recipe))
+}
+
+/// How a model folder is sampled.
+fn default_recipe() -> DecodeRecipe {
+    let sampling = Sampling { temperature: 0.8, top_p: 0.9, top_k: 0, guidance: 1.0 };
+    DecodeRecipe {
+        model: None,
+        text: sampling.clone(),
+        image: Sampling { guidance: 2.0, ..sampling },
+        max_tokens: 0,
+        max_pictures: 0,
+        seed: 0,
+        span: None,
+    }
+}
+
+/// Text as it is drawn, on standard error; a picture shows as a mark.
+struct Stream<'a> {
+    codec: &'a Codec,
+    model: &'a Model,
+    shown: bool,
+    state: RefCell<(Vec<u32>, usize)>,
+}
+
+impl<'a> Stream<'a> {
+    fn new(codec: &'a Codec, model: &'a Model, shown: bool) -> Stream<'a> {
+        Stream { codec, model, shown, state: RefCell::default() }
+    }
+
+    fn token(&self, _row: usize, id: u32) {
+        if !self.shown {
+            return;
+        }
+        let mut state = self.state.borrow_mut();
+        let (text, written) = &mut *state;
+        let mut out = String::new();
+        if self.model.tokens.kind(u64::from(id)) == Some(TokenKind::Text) {
+            text.push(id);
+            // A character may need several tokens: whole runs are decoded, and what is new is told.
+            let whole = self.codec.text(text).unwrap_or_default();
+            if !whole.ends_with('\u{fffd}') {
+                out = whole.get(*written..).unwrap_or_default().to_owned();
+                *written = whole.len();
+            }
+        } else if !text.is_empty() {
+            text.clear();
+            *written = 0;
+            out.push_str("\n[picture]\n");
+        }
+        let _ = write!(std::io::stderr(), "{out}");
+    }
+
+    fn end(&self) {
+        if self.shown {
+            let _ = writeln!(std::io::stderr());
+        }
+    }
+}
