@@ -62,3 +62,10 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+/// A model that cannot run, a batch that does not fit, a device that fails.
+impl From<jam_backends::ExecError> for Error {
+    fn from(error: jam_backends::ExecError) -> Error {
+        Error::new(error.to_string())
+    }
+}

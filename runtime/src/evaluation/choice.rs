@@ -8,26 +8,9 @@
 use jam_backends::{Executable, Targets, Tokens};
 use serde::{Deserialize, Serialize};
 
+use crate::data::{ChoiceItem, ChoiceOption};
 use crate::tokens::Codec;
 use crate::{Error, Result};
-
-/// One option of an item.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChoiceOption {
-    /// What is read.
-    pub context: String,
-    /// What is scored; begins with its own blank.
-    pub continuation: String,
-}
-
-/// A question with its options.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ChoiceItem {
-    /// The options.
-    pub options: Vec<ChoiceOption>,
-    /// The right one.
-    pub gold: usize,
-}
 
 /// How many items were answered right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -147,11 +130,8 @@ fn log_likelihoods(model: &Executable, rows: &[&OptionIds]) -> Result<Vec<f64>> 
         targets[place.clone()].copy_from_slice(&row.ids[1..]);
         weights[place][count - row.scored..].fill(1.0);
     }
-    let losses = model.token_losses(Targets {
-        tokens: Tokens::new(&tokens, rows.len()),
-        targets: &targets,
-        weights: &weights,
-    })?;
+    let aims = Targets { ids: &targets, weights: &weights };
+    let losses = model.token_losses(Tokens::new(&tokens, rows.len()), aims)?;
     let sum = |row: &[f32]| -row.iter().map(|loss| f64::from(*loss)).sum::<f64>();
     Ok(losses.chunks(longest).map(sum).collect())
 }

@@ -4,6 +4,6 @@ mod choice;
 mod drawn;
 mod perplexity;
 
-pub use choice::{ChoiceItem, ChoiceOption, ChoiceScore, score_choices};
+pub use choice::{ChoiceScore, score_choices};
 pub use drawn::{AskedPicture, DrawnScore, score_drawn};
 pub use perplexity::{LossSum, Losses, mean_loss};

@@ -84,11 +84,8 @@ pub fn mean_loss(
             targets[place.clone()].copy_from_slice(&piece[1..]);
             weights[place].fill(1.0);
         }
-        let found = model.token_losses(Targets {
-            tokens: Tokens::new(&tokens, rows.len()),
-            targets: &targets,
-            weights: &weights,
-        })?;
+        let aims = Targets { ids: &targets, weights: &weights };
+        let found = model.token_losses(Tokens::new(&tokens, rows.len()), aims)?;
         for ((loss, target), weight) in found.iter().zip(&targets).zip(&weights) {
             if *weight > 0.0 {
                 let loss = f64::from(*loss);

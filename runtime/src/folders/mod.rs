@@ -17,12 +17,11 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use jam_ir::{DType, Model, WeightType};
-use safetensors::Dtype;
 
 pub use card::model_card;
 
 use crate::checkpoints::{
-    AtomicFolder, CheckpointReader, CheckpointWriter, TensorSpec, WeightSource, WriteOptions,
+    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions,
     seal_folder, verify_files, write_file,
 };
 use crate::progress::{Progress, Stop};

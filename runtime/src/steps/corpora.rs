@@ -6,8 +6,8 @@ use jam_ir::recipe::{DataKind, DataRef, DataSource};
 
 use super::{ResultKind, Runner};
 use crate::batches::EncodedSet;
-use crate::data::{self, DataSet, Document, Segment};
-use crate::evaluation::{AskedPicture, ChoiceItem};
+use crate::data::{self, ChoiceItem, DataSet, Document, Segment, is_held_out};
+use crate::evaluation::AskedPicture;
 use crate::images::Picture;
 use crate::lessons::{LessonsFolder, PairRecord, Split};
 use crate::tokens::{Codec, Part};
@@ -74,7 +74,7 @@ impl Runner<'_> {
     /// A split as token ids; encoded once and kept.
     pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
         let layout = codec.layout();
-        let key = format!("{}-{}", self.keys.data(reference)?, self.keys.layout(layout)?);
+        let key = format!("{}-{}", self.keys.data(reference)?, self.keys.tokens(layout)?);
         let name = blake3::hash(key.as_bytes()).to_hex();
         let path = self.work.out.join("cache").join(format!("{}.tokens", &name[..32]));
         if path.exists() {
@@ -195,11 +195,4 @@ fn encode_group(codec: &Codec, documents: &[Document], set: &mut EncodedSet) -> 
         set.push(&ids, question);
     }
     Ok(())
-}
-
-/// Whether a record is held out: its hash falls into the share.
-fn is_held_out(id: &str, share: f64) -> bool {
-    let hash = blake3::hash(id.as_bytes());
-    let bytes = hash.as_bytes()[..8].try_into().map(u64::from_le_bytes).unwrap_or(0);
-    (bytes as f64) < share * u64::MAX as f64
 }

@@ -12,7 +12,7 @@ use jam_ir::recipe::{
     DataRef, DataSource, DecodeRecipe, EvalRecipe, Measure, PageRecipe, TokenizerRecipe,
     TrainRecipe,
 };
-use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens};
+use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens, TokenLayout};
 use serde::Serialize;
 
 use super::Workload;
@@ -47,7 +47,7 @@ impl<'w> Keys<'w> {
 
     pub(super) fn lessons(&self, name: &str) -> Result<String> {
         self.once(format!("lessons {name}"), |hasher| {
-            hasher.text(&crate::lessons::FORMAT.to_string());
+            hasher.text(crate::lessons::FORMAT);
             hasher.recipe(self.work.lessons(name)?)
         })
     }
@@ -91,15 +91,15 @@ impl<'w> Keys<'w> {
     }
 
     /// Key of a vocabulary: its layout and the tokenizers behind it.
-    pub(super) fn tokens(&self, model: &Model) -> Result<String> {
-        self.once(format!("tokens {}", model.tokens.name), |hasher| {
-            hasher.recipe(&model.tokens)?;
-            match &model.tokens.text {
+    pub(super) fn tokens(&self, layout: &TokenLayout) -> Result<String> {
+        self.once(format!("tokens {}", layout.name), |hasher| {
+            hasher.recipe(layout)?;
+            match &layout.text {
                 TextTokens::Tokenizer(name) => hasher.text(&self.tokenizer(name)?),
                 TextTokens::Files(path) => hasher.file(&self.work.path(path))?,
                 TextTokens::Ids => {}
             }
-            match &model.tokens.image {
+            match &layout.image {
                 ImageTokens::Tokenizer(name) => hasher.text(&self.tokenizer(name)?),
                 ImageTokens::Files(path) => hasher.file(&self.work.path(path))?,
                 ImageTokens::Ids => {}
@@ -136,7 +136,7 @@ impl<'w> Keys<'w> {
             let bare = TrainRecipe { span: None, save_every: 0, ..recipe.clone() };
             hasher.recipe(&bare)?;
             hasher.text(&self.model(&recipe.model)?);
-            hasher.text(&self.tokens(self.work.model(&recipe.model.name)?)?);
+            hasher.text(&self.tokens(&self.work.model(&recipe.model.name)?.tokens)?);
             let data = recipe.data.iter().map(|(_, data)| data).chain(&recipe.validate);
             for data in data {
                 hasher.text(&self.data(data)?);
@@ -155,7 +155,7 @@ impl<'w> Keys<'w> {
             hasher.recipe(&EvalRecipe { span: None, ..recipe.clone() })?;
             for model in &recipe.models {
                 hasher.text(&self.model(model)?);
-                hasher.text(&self.tokens(self.work.model(&model.name)?)?);
+                hasher.text(&self.tokens(&self.work.model(&model.name)?.tokens)?);
             }
             for measure in &recipe.measures {
                 let (Measure::Perplexity { data, .. }

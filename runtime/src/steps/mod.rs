@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use indexmap::IndexMap;
-use jam_backends::{Device, ExecOptions, Executable};
+use jam_backends::{Device, ExecOptions, Executable, Precision};
 use jam_ir::recipe::Step;
 use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
 
@@ -25,7 +25,8 @@ pub use report::{Measured, Report, ReportRow, read_report};
 use workload::{is_done, mark_done};
 pub use workload::{ResultKind, Workload};
 
-use crate::checkpoints::{WeightSource, open_weights};
+use crate::checkpoints::WeightSource;
+use crate::checkpoints::import::open_weights;
 use crate::folders::{ModelDraft, model_card, weight_shapes, write_model};
 use crate::lessons::{self, LessonsSettings};
 use crate::plans::{NoSources, PlanRows, PlanSources};
@@ -222,7 +223,11 @@ pub fn load_executable(
     device: &Device,
     precision: DType,
 ) -> Result<Executable> {
-    let options = ExecOptions { precision: precision.into() };
+    let precision = match precision {
+        DType::BF16 | DType::F16 => Precision::Bf16,
+        DType::F32 | DType::U32 => Precision::F32,
+    };
+    let options = ExecOptions { precision };
     let mut read = |name: &str, shape: &[usize]| {
         let found = weights.shape(name);
         let wanted: Vec<u64> = shape.iter().map(|size| *size as u64).collect();

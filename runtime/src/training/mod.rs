@@ -14,7 +14,7 @@ mod state;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use jam_backends::{Executable, Moments};
+use jam_backends::{Executable, Optimizer, Targets, Tokens};
 use jam_ir::Model;
 use jam_ir::recipe::TrainRecipe;
 
@@ -77,9 +77,9 @@ impl Training<'_> {
             pad: pad.copied().unwrap_or(0) as u32,
         };
         let mut stream = BatchStream::new(self.data.clone(), options)?;
-        let mut moments = Moments::new(executable);
+        let mut optimizer = Optimizer::new(executable, &recipe.optimizer);
         let state_folder = folder.join("state");
-        let mut state = RunState::open(&state_folder, self.key, executable, &mut moments)?;
+        let mut state = RunState::open(&state_folder, self.key, executable, &mut optimizer)?;
         if state.step > 0 {
             progress.note(&format!("{}: goes on from step {}", self.name, state.step));
             stream.skip_to(state.step);
@@ -91,7 +91,7 @@ impl Training<'_> {
             let begun = Instant::now();
             let batch = stream.next_batch();
             let lr = learning_rate(&recipe.schedule, recipe.optimizer.lr, state.step, recipe.steps);
-            let (loss, grad_norm) = self.step(executable, &mut moments, &batch, lr)?;
+            let (loss, grad_norm) = self.step(executable, &mut optimizer, &batch, lr)?;
             state.step += 1;
             state.tokens += batch.learned();
             let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
@@ -117,7 +117,7 @@ impl Training<'_> {
             }
             let last = state.step == recipe.steps;
             if !last && (stop.asked() || state.step.is_multiple_of(recipe.save_every.max(1))) {
-                state.save(&state_folder, self.key, executable, &moments)?;
+                state.save(&state_folder, self.key, executable, &optimizer)?;
             }
             if !last && stop.asked() {
                 return Ok(Ended::Stopped);
@@ -136,25 +136,21 @@ impl Training<'_> {
     fn step(
         &self,
         executable: &mut Executable,
-        moments: &mut Moments,
+        optimizer: &mut Optimizer,
         batch: &Batch,
         lr: f64,
     ) -> Result<(f64, f64)> {
-        let step = executable.gradients(
-            jam_backends::Targets {
-                tokens: jam_backends::Tokens::new(&batch.tokens, batch.rows),
-                targets: &batch.targets,
-                weights: &batch.weights,
-            },
-            self.recipe.recompute,
-        )?;
-        if !step.loss.is_finite() {
+        let tokens = Tokens::new(&batch.tokens, batch.rows);
+        let targets = Targets { ids: &batch.targets, weights: &batch.weights };
+        let step = executable.train_step(&[(tokens, targets)], self.recipe.recompute)?;
+        let loss = step.loss.mean;
+        if !loss.is_finite() {
             let help = "the rate is too high, or a weight is damaged: lower `lr`, or lengthen the warm-up";
-            let message = format!("the loss of `{}` is {}", self.name, step.loss);
+            let message = format!("the loss of `{}` is {loss}", self.name);
             return Err(Error::new(message).with_help(help.to_owned()));
         }
-        let norm = executable.adamw(moments, step.gradients, &self.recipe.optimizer, lr)?;
-        Ok((step.loss, norm))
+        let norm = optimizer.step(executable, step.gradients, lr)?;
+        Ok((loss, norm))
     }
 
     fn validation(&self, executable: &Executable) -> Result<Vec<(String, f64)>> {

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use jam_backends::{Executable, Moments};
-use safetensors::Dtype;
+use jam_backends::{Executable, Moments, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoints::{
-    AtomicFolder, CheckpointReader, CheckpointWriter, TensorSpec, WriteOptions, write_file,
+    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, write_file,
 };
 use crate::{Error, Result};
 
@@ -31,7 +30,7 @@ impl RunState {
         folder: &Path,
         key: &str,
         executable: &mut Executable,
-        moments: &mut Moments,
+        optimizer: &mut Optimizer,
     ) -> Result<RunState> {
         let file = folder.join("state.json");
         let Ok(text) = std::fs::read_to_string(&file) else { return Ok(RunState::fresh(key)) };
@@ -45,9 +44,9 @@ impl RunState {
             executable.write(&name, reader.read_f32(&format!("weight/{name}"))?)?;
             let first = reader.read_f32(&format!("first/{name}"))?;
             let second = reader.read_f32(&format!("second/{name}"))?;
-            moments.write(executable, &name, first, second)?;
+            optimizer.set_moments(executable, &name, Moments { first, second })?;
         }
-        moments.set_steps(state.step);
+        optimizer.set_steps(state.step);
         Ok(state)
     }
 
@@ -61,7 +60,7 @@ impl RunState {
         folder: &Path,
         key: &str,
         executable: &Executable,
-        moments: &Moments,
+        optimizer: &Optimizer,
     ) -> Result<()> {
         let draft = AtomicFolder::create(folder)?;
         let mut specs = Vec::new();
@@ -73,8 +72,12 @@ impl RunState {
         }
         let mut writer = CheckpointWriter::create(draft.path(), specs, WriteOptions::default())?;
         for name in names(executable) {
-            let (first, second) = moments.read(executable, &name)?;
-            writer.append_f32(&format!("weight/{name}"), &executable.read(&name)?)?;
+            let weight = executable.read(&name)?;
+            // A weight that no loss has reached yet has no moments.
+            let zeros = || Moments { first: vec![0.0; weight.len()], second: vec![0.0; weight.len()] };
+            let moments = optimizer.moments(executable, &name)?;
+            let Moments { first, second } = moments.unwrap_or_else(zeros);
+            writer.append_f32(&format!("weight/{name}"), &weight)?;
             writer.append_f32(&format!("first/{name}"), &first)?;
             writer.append_f32(&format!("second/{name}"), &second)?;
         }
