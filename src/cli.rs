@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use jam_backends::{Device, DeviceChoice, UnknownDevice};
+
+use crate::failure::Failure;
 
 /// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
 #[derive(Debug, Parser)]
@@ -49,6 +52,15 @@ pub(crate) struct Common {
     /// Folder of results [default: runs/PROGRAM, with the settings given by --set in its name]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+}
+
+impl Common {
+    /// The device that `--device` names.
+    pub(crate) fn open_device(&self) -> Result<Device, Failure> {
+        let choice: DeviceChoice =
+            self.device.parse().map_err(|error: UnknownDevice| Failure::usage(error.to_string()))?;
+        Ok(choice.open()?)
+    }
 }
 
 /// Precision of matrix products.

@@ -25,7 +25,7 @@ pub(crate) struct Loaded {
 }
 
 /// Files as the language sees them.
-struct Files;
+pub(crate) struct Files;
 
 impl World for Files {
     fn read(&self, path: &str) -> Result<String, String> {
@@ -116,7 +116,7 @@ fn resolve(
         let span = fusion.parent_spans.get(index).copied().flatten();
         parents.push(Parent { model, source: reference.to_string(), span });
     }
-    match jam_fusion_passes::fuse(name, &fusion.strategy, &parents, &fusion.settings) {
+    match jam_fusion_passes::fuse(&fusion.strategy, name, &parents, &fusion.settings) {
         Ok(fused) => {
             fused.notes.into_iter().for_each(|note| diagnostics.push(note));
             if let Err(problems) = jam_ir::verify(&fused.model) {

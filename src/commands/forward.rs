@@ -4,8 +4,9 @@ use std::path::Path;
 
 use jam_backends::Tokens;
 use jam_ir::DType;
-use jam_runtime::checkpoints::{CheckpointReader, write_tensors};
+use jam_runtime::checkpoints::{CheckpointReader, write_file};
 use jam_runtime::steps::load_executable;
+use safetensors::tensor::TensorView;
 
 use crate::cli::{Common, Dtype};
 use crate::failure::Failure;
@@ -36,7 +37,7 @@ pub(crate) fn run(
     } else {
         None
     };
-    let device = jam_backends::DeviceChoice::parse(&common.device)?.open()?;
+    let device = common.open_device()?;
     let precision = match common.dtype {
         Some(Dtype::Bf16) => DType::BF16,
         _ => DType::F32,
@@ -48,6 +49,11 @@ pub(crate) fn run(
     };
     let logits = executable.forward(tokens)?;
     let shape = [rows, length, executable.vocabulary() as u64];
-    write_tensors(output, &[("logits", &shape, &logits)])?;
+    let bytes: Vec<u8> = logits.iter().flat_map(|x| x.to_le_bytes()).collect();
+    let shape: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
+    let written = TensorView::new(safetensors::Dtype::F32, shape, &bytes)
+        .and_then(|view| safetensors::serialize([("logits", view)], None))
+        .map_err(|error| Failure::new(format!("the logits cannot be written: {error}")))?;
+    write_file(output, &written)?;
     Ok(())
 }

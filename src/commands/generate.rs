@@ -30,7 +30,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     if let Some(seed) = common.seed {
         recipe.seed = seed;
     }
-    let device = jam_backends::DeviceChoice::parse(&common.device)?.open()?;
+    let device = common.open_device()?;
     let codec = Codec::from_folder(&folder.model, &folder.path, &device)?;
     let executable = load_executable(&folder.model, &folder.weights, &device, DType::F32)?;
     let prompt =

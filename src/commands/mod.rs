@@ -26,7 +26,7 @@ pub(crate) fn carry_out(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let device = jam_backends::DeviceChoice::parse(&common.device)?.open()?;
+    let device = common.open_device()?;
     console.detail(&format!("device: {device:?}"));
     let steps = needed(work, targets)?;
     let stop = stop_on_interrupt(console);

@@ -1,0 +1,36 @@
+//! A model that stands alone: a JAM folder, or a Hugging Face folder of a known architecture.
+
+use std::path::Path;
+
+use jam_dsl::CompileOptions;
+use jam_ir::Model;
+use jam_ir::diagnostic::Severity;
+use jam_runtime::checkpoints::WeightSource;
+use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
+use jam_runtime::folders::ModelFolder;
+
+use crate::failure::Failure;
+use crate::program::Files;
+
+/// Opens a folder: its graph, and its weights by JAM names.
+pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Failure> {
+    if folder.join("model.ron").is_file() {
+        let ModelFolder { model, weights, .. } = ModelFolder::open(folder)?;
+        return Ok((model, Box::new(weights)));
+    }
+    let name = "model";
+    let source = ImportedConfig::read(folder)?.jam_source(name, &folder.display().to_string())?;
+    let options = CompileOptions { strategies: &[], set: &[], seed: None };
+    let compiled = jam_dsl::compile("config.json", &source, &Files, &options);
+    let errors: Vec<_> =
+        compiled.diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    if let Some(first) = errors.first() {
+        let message = format!("{}: its configuration gives no model: {}", folder.display(), first.message);
+        return Err(Failure::new(message));
+    }
+    let recipe = compiled.program.and_then(|mut program| program.models.swap_remove(name));
+    let recipe = recipe.ok_or_else(|| {
+        Failure::new(format!("{}: its configuration gives no model", folder.display()))
+    })?;
+    Ok((recipe.model, open_weights(folder)?))
+}
