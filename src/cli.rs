@@ -57,8 +57,10 @@ pub(crate) struct Common {
 impl Common {
     /// The device that `--device` names.
     pub(crate) fn open_device(&self) -> Result<Device, Failure> {
-        let choice: DeviceChoice =
-            self.device.parse().map_err(|error: UnknownDevice| Failure::usage(error.to_string()))?;
+        let choice: DeviceChoice = self
+            .device
+            .parse()
+            .map_err(|error: UnknownDevice| Failure::usage(error.to_string()))?;
         Ok(choice.open()?)
     }
 }

@@ -26,7 +26,10 @@ pub(crate) struct Console {
 
 impl Console {
     pub(crate) fn new(volume: Volume) -> Console {
-        Console { volume, bars: MultiProgress::new() }
+        Console {
+            volume,
+            bars: MultiProgress::new(),
+        }
     }
 
     /// A line that is only of interest when something is wrong.
@@ -115,7 +118,11 @@ const PAUSE: Duration = Duration::from_secs(10);
 
 impl Lines {
     fn new(label: &str, total: u64) -> Lines {
-        Lines { label: label.to_owned(), total, next: Instant::now() + PAUSE }
+        Lines {
+            label: label.to_owned(),
+            total,
+            next: Instant::now() + PAUSE,
+        }
     }
 }
 

@@ -32,15 +32,19 @@ fn main() -> ExitCode {
             commands::inspect::run(&file, name.as_deref(), view, &common, &console)
         }
         Command::Build { file, names } => commands::build::run(&file, &names, &common, &console),
-        Command::Train { file, recipe, restart } => {
-            commands::train::run(&file, &recipe, restart, &common, &console)
-        }
+        Command::Train {
+            file,
+            recipe,
+            restart,
+        } => commands::train::run(&file, &recipe, restart, &common, &console),
         Command::Generate(args) => commands::generate::run(&args, &common, &console),
         Command::Eval { file, report } => commands::eval::run(&file, &report, &common, &console),
         Command::Run { file } => commands::run::run(&file, &common, &console),
-        Command::Forward { model, tokens, output } => {
-            commands::forward::run(&model, &tokens, &output, &common)
-        }
+        Command::Forward {
+            model,
+            tokens,
+            output,
+        } => commands::forward::run(&model, &tokens, &output, &common),
         Command::Doctor => commands::doctor::run(&common),
     };
     match result {

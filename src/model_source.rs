@@ -20,17 +20,33 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Fail
     }
     let name = "model";
     let source = ImportedConfig::read(folder)?.jam_source(name, &folder.display().to_string())?;
-    let options = CompileOptions { strategies: &[], set: &[], seed: None };
+    let options = CompileOptions {
+        strategies: &[],
+        set: &[],
+        seed: None,
+    };
     let compiled = jam_dsl::compile("config.json", &source, &Files, &options);
-    let errors: Vec<_> =
-        compiled.diagnostics.iter().filter(|found| found.severity == Severity::Error).collect();
+    let errors: Vec<_> = compiled
+        .diagnostics
+        .iter()
+        .filter(|found| found.severity == Severity::Error)
+        .collect();
     if let Some(first) = errors.first() {
-        let message = format!("{}: its configuration gives no model: {}", folder.display(), first.message);
+        let message = format!(
+            "{}: its configuration gives no model: {}",
+            folder.display(),
+            first.message
+        );
         return Err(Failure::new(message));
     }
-    let recipe = compiled.program.and_then(|mut program| program.models.swap_remove(name));
+    let recipe = compiled
+        .program
+        .and_then(|mut program| program.models.swap_remove(name));
     let recipe = recipe.ok_or_else(|| {
-        Failure::new(format!("{}: its configuration gives no model", folder.display()))
+        Failure::new(format!(
+            "{}: its configuration gives no model",
+            folder.display()
+        ))
     })?;
     Ok((recipe.model, open_weights(folder)?))
 }

@@ -39,9 +39,14 @@ impl World for Files {
 
 /// A program file; one that is far too long is not read.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
-    let size = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
+    let size = std::fs::metadata(path)
+        .map_err(|error| error.to_string())?
+        .len();
     if size > jam_dsl::MAX_BYTES {
-        return Err(format!("it has {size} bytes, and a program has at most {}", jam_dsl::MAX_BYTES));
+        return Err(format!(
+            "it has {size} bytes, and a program has at most {}",
+            jam_dsl::MAX_BYTES
+        ));
     }
     let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
@@ -59,7 +64,11 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
         set.push((name.trim().to_owned(), value.trim().to_owned()));
     }
     let strategies = jam_fusion_passes::signatures();
-    let options = CompileOptions { strategies: &strategies, set: &set, seed: common.seed };
+    let options = CompileOptions {
+        strategies: &strategies,
+        set: &set,
+        seed: common.seed,
+    };
     let compiled = jam_dsl::compile(&name, &text, &Files, &options);
     let mut diagnostics = compiled.diagnostics;
     let mut models = IndexMap::new();
@@ -67,13 +76,24 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
         models = resolve_models(program, &mut diagnostics);
     }
     report(&diagnostics, &compiled.sources, common, console);
-    let failed = diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error);
+    let failed = diagnostics
+        .iter()
+        .any(|diagnostic| diagnostic.severity == Severity::Error);
     match compiled.program {
         Some(mut program) if !failed => {
             let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            let folder = if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder };
+            let folder = if folder.as_os_str().is_empty() {
+                PathBuf::from(".")
+            } else {
+                folder
+            };
             program.folder = folder.display().to_string();
-            Ok(Loaded { program, models, source: text, folder })
+            Ok(Loaded {
+                program,
+                models,
+                source: text,
+                folder,
+            })
         }
         _ => Err(Failure::Reported),
     }
@@ -87,7 +107,11 @@ fn resolve_models(program: &Program, diagnostics: &mut Diagnostics) -> IndexMap<
         models.insert(name.clone(), recipe.model.clone());
     }
     // A fusion may stand before the training it needs: go on until nothing new comes.
-    let mut waiting: Vec<&String> = program.fusions.keys().chain(program.trainings.keys()).collect();
+    let mut waiting: Vec<&String> = program
+        .fusions
+        .keys()
+        .chain(program.trainings.keys())
+        .collect();
     loop {
         let before = waiting.len();
         waiting.retain(|name| !resolve(program, name, &mut models, diagnostics));
@@ -105,20 +129,33 @@ fn resolve(
     diagnostics: &mut Diagnostics,
 ) -> bool {
     if let Some(training) = program.trainings.get(name) {
-        let Some(model) = models.get(&training.model.name) else { return false };
+        let Some(model) = models.get(&training.model.name) else {
+            return false;
+        };
         models.insert(name.to_owned(), model.clone());
         return true;
     }
-    let Some(fusion) = program.fusions.get(name) else { return true };
+    let Some(fusion) = program.fusions.get(name) else {
+        return true;
+    };
     let mut parents = Vec::new();
     for (index, reference) in fusion.parents.iter().enumerate() {
-        let Some(model) = models.get(&reference.name) else { return false };
+        let Some(model) = models.get(&reference.name) else {
+            return false;
+        };
         let span = fusion.parent_spans.get(index).copied().flatten();
-        parents.push(Parent { model, source: reference.to_string(), span });
+        parents.push(Parent {
+            model,
+            source: reference.to_string(),
+            span,
+        });
     }
     match jam_fusion_passes::fuse(&fusion.strategy, name, &parents, &fusion.settings) {
         Ok(fused) => {
-            fused.notes.into_iter().for_each(|note| diagnostics.push(note));
+            fused
+                .notes
+                .into_iter()
+                .for_each(|note| diagnostics.push(note));
             if let Err(problems) = jam_ir::verify(&fused.model) {
                 for problem in problems {
                     let message = format!("fusion `{name}` does not verify: {problem}");
@@ -171,7 +208,10 @@ impl Loaded {
         let out = common.out.clone().unwrap_or_else(|| {
             let mut name = self.program.name.clone();
             for (setting, value) in &self.program.settings {
-                let given = common.set.iter().any(|pair| pair.starts_with(&format!("{setting}=")));
+                let given = common
+                    .set
+                    .iter()
+                    .any(|pair| pair.starts_with(&format!("{setting}=")));
                 let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
                 if given && plain {
                     name.push_str(&format!("-{value}"));

@@ -14,7 +14,13 @@ const IMPORTS: [(&str, &str, &[&str]); 6] = [
     (
         ".",
         "jamc",
-        &["jam-ir", "jam-dsl", "jam-fusion-passes", "jam-backends", "jam-runtime"],
+        &[
+            "jam-ir",
+            "jam-dsl",
+            "jam-fusion-passes",
+            "jam-backends",
+            "jam-runtime",
+        ],
     ),
 ];
 
@@ -28,7 +34,16 @@ fn root() -> &'static Path {
 /// Every Rust file of the house.
 fn rust_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
-    let rooms = ["src", "dsl", "ir", "fusion-passes", "backends", "runtime", "tests", "examples"];
+    let rooms = [
+        "src",
+        "dsl",
+        "ir",
+        "fusion-passes",
+        "backends",
+        "runtime",
+        "tests",
+        "examples",
+    ];
     let mut folders: Vec<PathBuf> = rooms.iter().map(|room| root().join(room)).collect();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).unwrap() {
@@ -66,9 +81,18 @@ fn dependencies(manifest: &str) -> Vec<String> {
 fn imports_run_downward_only() {
     for (folder, package, allowed) in IMPORTS {
         let manifest = fs::read_to_string(root().join(folder).join("Cargo.toml")).unwrap();
-        assert!(manifest.contains(&format!("name = \"{package}\"")), "{folder} is {package}");
-        for name in dependencies(&manifest).iter().filter(|name| name.starts_with("jam-")) {
-            assert!(allowed.contains(&name.as_str()), "{package} must not import {name}");
+        assert!(
+            manifest.contains(&format!("name = \"{package}\"")),
+            "{folder} is {package}"
+        );
+        for name in dependencies(&manifest)
+            .iter()
+            .filter(|name| name.starts_with("jam-"))
+        {
+            assert!(
+                allowed.contains(&name.as_str()),
+                "{package} must not import {name}"
+            );
         }
     }
 }
@@ -78,9 +102,15 @@ fn the_ir_knows_no_files_no_device_and_no_command_line() {
     let manifest = fs::read_to_string(root().join("ir/Cargo.toml")).unwrap();
     for name in dependencies(&manifest) {
         let foreign = ["burn", "cubecl", "clap", "pest", "safetensors"];
-        assert!(!foreign.iter().any(|start| name.starts_with(start)), "jam-ir imports {name}");
+        assert!(
+            !foreign.iter().any(|start| name.starts_with(start)),
+            "jam-ir imports {name}"
+        );
     }
-    for file in rust_files().iter().filter(|file| file.starts_with(root().join("ir/src"))) {
+    for file in rust_files()
+        .iter()
+        .filter(|file| file.starts_with(root().join("ir/src")))
+    {
         let text = fs::read_to_string(file).unwrap();
         assert!(!text.contains("std::fs"), "{} reads files", file.display());
     }
@@ -96,7 +126,10 @@ fn every_file_says_what_it_holds_and_is_of_a_length_one_holds_in_mind() {
         }
         let lines = text.lines().count();
         if lines > LONGEST {
-            wrong.insert(file.clone(), format!("has {lines} lines, more than {LONGEST}"));
+            wrong.insert(
+                file.clone(),
+                format!("has {lines} lines, more than {LONGEST}"),
+            );
         }
         let name = file.file_stem().unwrap().to_string_lossy();
         if ["utils", "util", "base", "helpers", "misc", "common"].contains(&&*name) {

@@ -22,14 +22,26 @@ pub(crate) fn run(
     for name in names {
         known(all, "fusion", name)?;
     }
-    let chosen: Vec<_> = all.keys().filter(|name| names.is_empty() || names.contains(name)).collect();
+    let chosen: Vec<_> = all
+        .keys()
+        .filter(|name| names.is_empty() || names.contains(name))
+        .collect();
     if chosen.is_empty() {
-        return Err(Failure::new(format!("{} has no `fuse` to build", file.display())));
+        return Err(Failure::new(format!(
+            "{} has no `fuse` to build",
+            file.display()
+        )));
     }
-    let steps: Vec<_> = chosen.iter().map(|name| Step::Fuse((*name).clone())).collect();
+    let steps: Vec<_> = chosen
+        .iter()
+        .map(|name| Step::Fuse((*name).clone()))
+        .collect();
     carry_out(&work, &steps, common, console)?;
     for name in chosen {
-        print(&format!("{}\n", work.result(ResultKind::Model, name).display()));
+        print(&format!(
+            "{}\n",
+            work.result(ResultKind::Model, name).display()
+        ));
     }
     Ok(())
 }

@@ -30,7 +30,11 @@ pub(crate) fn run(
             Some(laid_out) => write_file(file, laid_out.as_bytes())?,
         }
     }
-    if wrong { Err(Failure::Reported) } else { Ok(()) }
+    if wrong {
+        Err(Failure::Reported)
+    } else {
+        Ok(())
+    }
 }
 
 /// The text in its layout; `None`, with reports, when it is not a program.

@@ -22,18 +22,29 @@ pub(crate) fn run(
     let input = CheckpointReader::open(tokens)?;
     let shape = input.tensor("input_ids")?.shape.clone();
     let [rows, length] = shape[..] else {
-        return Err(Failure::new(format!("`input_ids` is {shape:?}, and [batch, time] is asked for")));
+        return Err(Failure::new(format!(
+            "`input_ids` is {shape:?}, and [batch, time] is asked for"
+        )));
     };
-    let ids = input.read_i64("input_ids")?.into_iter().map(|id| {
-        u32::try_from(id).map_err(|_| Failure::new(format!("{id} is not a token id")))
-    });
+    let ids = input
+        .read_i64("input_ids")?
+        .into_iter()
+        .map(|id| u32::try_from(id).map_err(|_| Failure::new(format!("{id} is not a token id"))));
     let ids: Vec<u32> = ids.collect::<Result<_, _>>()?;
     let mask = if input.tensors().contains_key("attention_mask") {
         let found = &input.tensor("attention_mask")?.shape;
         if *found != shape {
-            return Err(Failure::new(format!("`attention_mask` is {found:?}, and `input_ids` {shape:?}")));
+            return Err(Failure::new(format!(
+                "`attention_mask` is {found:?}, and `input_ids` {shape:?}"
+            )));
         }
-        Some(input.read_i64("attention_mask")?.into_iter().map(|x| x != 0).collect::<Vec<bool>>())
+        Some(
+            input
+                .read_i64("attention_mask")?
+                .into_iter()
+                .map(|x| x != 0)
+                .collect::<Vec<bool>>(),
+        )
     } else {
         None
     };

@@ -33,10 +33,17 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     let device = common.open_device()?;
     let codec = Codec::from_folder(&folder.model, &folder.path, &device)?;
     let executable = load_executable(&folder.model, &folder.weights, &device, DType::F32)?;
-    let prompt =
-        if args.picture { codec.caption(&args.prompt)? } else { codec.prompt(&args.prompt)? };
+    let prompt = if args.picture {
+        codec.caption(&args.prompt)?
+    } else {
+        codec.prompt(&args.prompt)?
+    };
     let requests: Vec<Request> = (0..args.count.max(1))
-        .map(|seed| Request { prompt: prompt.clone(), picture_next: args.picture, seed })
+        .map(|seed| Request {
+            prompt: prompt.clone(),
+            picture_next: args.picture,
+            seed,
+        })
         .collect();
     let limits = Limits {
         context: folder.model.context.unwrap_or(4096),
@@ -45,15 +52,35 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         end_with_picture: args.picture,
     };
     let stop = stop_on_interrupt(console);
-    let stream = Stream::new(&codec, &folder.model, args.count <= 1 && !common.quiet && !common.json);
-    let answers =
-        generate(&executable, codec.layout(), &recipe, limits, &requests, &mut |row, id| stream.token(row, id), &stop)?;
+    let stream = Stream::new(
+        &codec,
+        &folder.model,
+        args.count <= 1 && !common.quiet && !common.json,
+    );
+    let answers = generate(
+        &executable,
+        codec.layout(),
+        &recipe,
+        limits,
+        &requests,
+        &mut |row, id| stream.token(row, id),
+        &stop,
+    )?;
     stream.end();
-    let mut page = Page { title: args.prompt.clone(), ..Page::default() };
-    let mut question = Question { prompt: args.prompt.clone(), answers: Vec::new() };
+    let mut page = Page {
+        title: args.prompt.clone(),
+        ..Page::default()
+    };
+    let mut question = Question {
+        prompt: args.prompt.clone(),
+        answers: Vec::new(),
+    };
     for tokens in answers {
         let pieces = codec.pieces(&tokens)?;
-        question.answers.push(Answer { model: folder.model.name.clone(), pieces });
+        question.answers.push(Answer {
+            model: folder.model.name.clone(),
+            pieces,
+        });
     }
     page.questions.push(question);
     write_page(&page, &args.output, |_| Ok(()))?;
@@ -70,32 +97,54 @@ fn from_program(
     let work = program::load(&args.file, common, console)?.workload(common);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
-        None => work.program.decodings.values().next().cloned().unwrap_or_else(default_recipe),
+        None => work
+            .program
+            .decodings
+            .values()
+            .next()
+            .cloned()
+            .unwrap_or_else(default_recipe),
     };
     let model = match (&args.model, &recipe.model) {
         (Some(name), _) => ModelRef::parse(name),
         (None, Some(model)) => model.clone(),
         (None, None) => {
             let names: Vec<_> = work.models.keys().map(|name| format!("`{name}`")).collect();
-            let message = format!("say which model answers: --model NAME, one of {}", names.join(", "));
+            let message = format!(
+                "say which model answers: --model NAME, one of {}",
+                names.join(", ")
+            );
             return Err(Failure::usage(message));
         }
     };
     known(&work.models, "model", &model.name)?;
-    let folder = work.weights(&model).filter(|folder| folder.join("model.ron").exists());
+    let folder = work
+        .weights(&model)
+        .filter(|folder| folder.join("model.ron").exists());
     let folder = folder.ok_or_else(|| {
-        Failure::new(format!("`{model}` is not made yet: jamc run {}", args.file.display()))
+        Failure::new(format!(
+            "`{model}` is not made yet: jamc run {}",
+            args.file.display()
+        ))
     })?;
     Ok((ModelFolder::open(&folder)?, recipe))
 }
 
 /// How a model folder is sampled.
 fn default_recipe() -> DecodeRecipe {
-    let sampling = Sampling { temperature: 0.8, top_p: 0.9, top_k: 0, guidance: 1.0 };
+    let sampling = Sampling {
+        temperature: 0.8,
+        top_p: 0.9,
+        top_k: 0,
+        guidance: 1.0,
+    };
     DecodeRecipe {
         model: None,
         text: sampling.clone(),
-        image: Sampling { guidance: 2.0, ..sampling },
+        image: Sampling {
+            guidance: 2.0,
+            ..sampling
+        },
         max_tokens: 0,
         max_pictures: 0,
         seed: 0,
@@ -113,7 +162,12 @@ struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     fn new(codec: &'a Codec, model: &'a Model, shown: bool) -> Stream<'a> {
-        Stream { codec, model, shown, state: RefCell::default() }
+        Stream {
+            codec,
+            model,
+            shown,
+            state: RefCell::default(),
+        }
     }
 
     fn token(&self, _row: usize, id: u32) {

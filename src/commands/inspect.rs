@@ -41,8 +41,12 @@ pub(crate) fn run(
         models = IndexMap::from([(name.to_owned(), model)]);
     }
     match view {
-        View::Ir => models.values().for_each(|model| print(&jam_ir::text::print(model))),
-        View::Dot => models.values().for_each(|model| print(&jam_ir::dot::dot(model))),
+        View::Ir => models
+            .values()
+            .for_each(|model| print(&jam_ir::text::print(model))),
+        View::Dot => models
+            .values()
+            .for_each(|model| print(&jam_ir::dot::dot(model))),
         View::Counts => show_counts(&models, common)?,
     }
     Ok(())
@@ -61,7 +65,10 @@ fn open(
     }
     let loaded = program::load(file, common, console)?;
     let trainings = &loaded.program.trainings;
-    let models = loaded.models.into_iter().filter(|(name, _)| !trainings.contains_key(name));
+    let models = loaded
+        .models
+        .into_iter()
+        .filter(|(name, _)| !trainings.contains_key(name));
     Ok(models.collect())
 }
 
@@ -70,7 +77,10 @@ fn show_counts(models: &IndexMap<String, Model>, common: &Common) -> Result<(), 
     for (name, model) in models {
         let counts = counts(model)
             .map_err(|why| Failure::new(format!("`{name}` cannot be counted: {why}")))?;
-        inspected.push(Inspected { name: name.clone(), counts });
+        inspected.push(Inspected {
+            name: name.clone(),
+            counts,
+        });
     }
     let inspection = Inspection { models: inspected };
     if common.json {

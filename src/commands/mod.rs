@@ -44,7 +44,13 @@ pub(crate) fn known<'a, T>(
 ) -> Result<&'a T, Failure> {
     map.get(name).ok_or_else(|| {
         let names: Vec<_> = map.keys().map(|name| format!("`{name}`")).collect();
-        let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Failure::new(format!("the program has no {what} `{name}`; it has {there}"))
+        let there = if names.is_empty() {
+            "none".to_owned()
+        } else {
+            names.join(", ")
+        };
+        Failure::new(format!(
+            "the program has no {what} `{name}`; it has {there}"
+        ))
     })
 }

@@ -15,7 +15,10 @@ pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(),
     let steps = work.program.steps.clone();
     carry_out(&work, &steps, common, console)?;
     for report in work.program.evaluations.keys() {
-        print(&format!("\n{}\n", read_report(&work, report)?.table().markdown()));
+        print(&format!(
+            "\n{}\n",
+            read_report(&work, report)?.table().markdown()
+        ));
     }
     for page in work.program.pages.keys() {
         let path = work.result(ResultKind::Page, page).join("index.html");

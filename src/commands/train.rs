@@ -22,8 +22,9 @@ pub(crate) fn run(
     known(&work.program.trainings, "training", recipe)?;
     let folder = work.result(ResultKind::Training, recipe);
     if restart && folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .map_err(|error| Failure::new(format!("cannot remove {}: {error}", folder.display())))?;
+        std::fs::remove_dir_all(&folder).map_err(|error| {
+            Failure::new(format!("cannot remove {}: {error}", folder.display()))
+        })?;
     }
     carry_out(&work, &[Step::Train(recipe.to_owned())], common, console)?;
     print(&format!("{}\n", folder.join("last").display()));

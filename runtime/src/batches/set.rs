@@ -45,7 +45,11 @@ impl EncodedSet {
     /// # Panics
     /// When there is no such document; so for [`EncodedSet::prompt`].
     pub fn document(&self, index: usize) -> &[u32] {
-        let start = if index == 0 { 0 } else { self.ends[index - 1] as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1] as usize
+        };
         &self.ids[start..self.ends[index] as usize]
     }
 
@@ -85,9 +89,17 @@ impl EncodedSet {
         if blake3::hash(body).as_bytes() != sum || body.len() < 24 || &body[..8] != MAGIC {
             return Err(damaged());
         }
-        let number = |at: usize| body[at..at + 8].try_into().map(u64::from_le_bytes).unwrap_or(0) as usize;
+        let number = |at: usize| {
+            body[at..at + 8]
+                .try_into()
+                .map(u64::from_le_bytes)
+                .unwrap_or(0) as usize
+        };
         let (documents, tokens) = (number(8), number(16));
-        let size = documents.checked_mul(12).zip(tokens.checked_mul(4)).map(|(a, b)| a + b);
+        let size = documents
+            .checked_mul(12)
+            .zip(tokens.checked_mul(4))
+            .map(|(a, b)| a + b);
         if size != Some(body.len() - 24) {
             return Err(damaged());
         }

@@ -87,7 +87,9 @@ impl<'d> BatchStream<'d> {
     pub fn new(sets: Vec<(f64, &'d EncodedSet)>, options: BatchOptions) -> Result<BatchStream<'d>> {
         let total: f64 = sets.iter().map(|(weight, _)| weight).sum();
         if sets.is_empty() || !total.is_finite() || sets.iter().any(|(weight, _)| *weight <= 0.0) {
-            return Err(Error::new("a mixture needs data sets with positive weights"));
+            return Err(Error::new(
+                "a mixture needs data sets with positive weights",
+            ));
         }
         let mut bounds = Vec::new();
         let mut sum = 0.0;
@@ -101,7 +103,10 @@ impl<'d> BatchStream<'d> {
             .map(|(index, (_, set))| Source::new(set, index, &options))
             .collect();
         if let Some(empty) = sources.iter().position(|source| source.rows() == 0) {
-            let message = format!("data set {} of the mixture has no document to learn from", empty + 1);
+            let message = format!(
+                "data set {} of the mixture has no document to learn from",
+                empty + 1
+            );
             return Err(Error::new(message));
         }
         let mean: f64 = sources
@@ -113,7 +118,15 @@ impl<'d> BatchStream<'d> {
             BatchSize::Rows(rows) => rows as usize,
             BatchSize::Tokens(tokens) => (tokens as f64 / mean).round() as usize,
         };
-        Ok(BatchStream { sources, bounds, options, rows: rows.max(1), step: 0, drawn: 0, pool: Vec::new() })
+        Ok(BatchStream {
+            sources,
+            bounds,
+            options,
+            rows: rows.max(1),
+            step: 0,
+            drawn: 0,
+            pool: Vec::new(),
+        })
     }
 
     /// Rows of a batch.
@@ -124,8 +137,10 @@ impl<'d> BatchStream<'d> {
     /// The next batch.
     pub fn next_batch(&mut self) -> Batch {
         let rows = self.next_rows();
-        let rows: Vec<_> =
-            rows.iter().map(|row| self.sources[row.source].tokens(row.index, &self.options)).collect();
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|row| self.sources[row.source].tokens(row.index, &self.options))
+            .collect();
         self.fill(&rows)
     }
 
@@ -167,7 +182,12 @@ impl<'d> BatchStream<'d> {
     }
 
     fn fill(&self, rows: &[RowTokens]) -> Batch {
-        let length = rows.iter().map(|row| row.ids.len().saturating_sub(1)).max().unwrap_or(0).max(1);
+        let length = rows
+            .iter()
+            .map(|row| row.ids.len().saturating_sub(1))
+            .max()
+            .unwrap_or(0)
+            .max(1);
         let mut batch = Batch {
             rows: rows.len(),
             length,
@@ -237,7 +257,11 @@ impl<'d> Source<'d> {
             let mut start = 0;
             while start + 1 < len {
                 let taken = longest.min(len - start);
-                pieces.push(Piece { document: document as u32, start, len: taken });
+                pieces.push(Piece {
+                    document: document as u32,
+                    start,
+                    len: taken,
+                });
                 start += taken - 1;
             }
         }
@@ -315,11 +339,18 @@ impl<'d> Source<'d> {
                 sum += u64::from(self.pieces[*piece as usize].len);
             }
         }
-        Order { epoch, pieces, sums }
+        Order {
+            epoch,
+            pieces,
+            sums,
+        }
     }
 
     fn tokens(&self, index: u64, options: &BatchOptions) -> RowTokens {
-        let mut row = RowTokens { ids: Vec::new(), learned: Vec::new() };
+        let mut row = RowTokens {
+            ids: Vec::new(),
+            learned: Vec::new(),
+        };
         let Some(length) = self.packed else {
             self.add(self.piece(index), 0, u64::MAX, options, &mut row);
             return row;
@@ -346,7 +377,9 @@ impl<'d> Source<'d> {
     fn add(&self, piece: Piece, skip: u64, take: u64, options: &BatchOptions, row: &mut RowTokens) {
         let document = self.set.document(piece.document as usize);
         let first = piece.start as usize + skip as usize;
-        let last = (first as u64).saturating_add(take).min(u64::from(piece.start + piece.len)) as usize;
+        let last = (first as u64)
+            .saturating_add(take)
+            .min(u64::from(piece.start + piece.len)) as usize;
         row.ids.extend_from_slice(&document[first..last]);
         let read = match options.objective {
             Objective::NextToken => 0,

@@ -17,19 +17,32 @@ fn set(documents: u32, first: u32) -> EncodedSet {
 }
 
 fn options(form: BatchForm, size: BatchSize) -> BatchOptions {
-    BatchOptions { form, size, length: 6, objective: Objective::NextToken, seed: 3, pad: 0 }
+    BatchOptions {
+        form,
+        size,
+        length: 6,
+        objective: Objective::NextToken,
+        seed: 3,
+        pad: 0,
+    }
 }
 
 fn learned(batch: &Batch) -> Vec<(u32, u32)> {
     let pairs = batch.tokens.iter().zip(&batch.targets).zip(&batch.weights);
-    pairs.filter(|(_, weight)| **weight > 0.0).map(|((a, b), _)| (*a, *b)).collect()
+    pairs
+        .filter(|(_, weight)| **weight > 0.0)
+        .map(|((a, b), _)| (*a, *b))
+        .collect()
 }
 
 #[test]
 fn rows_show_every_token_of_an_epoch_once() {
     let set = set(64, 1);
-    let mut stream =
-        BatchStream::new(vec![(1.0, &set)], options(BatchForm::Rows, BatchSize::Rows(4))).unwrap();
+    let mut stream = BatchStream::new(
+        vec![(1.0, &set)],
+        options(BatchForm::Rows, BatchSize::Rows(4)),
+    )
+    .unwrap();
     // 64 documents, of which those of 8 tokens take two rows: (9 of them) 73 rows.
     let rows: u32 = (0..64).map(|i| if i % 7 == 6 { 2 } else { 1 }).sum();
     let mut seen = Vec::new();
@@ -45,7 +58,11 @@ fn rows_show_every_token_of_an_epoch_once() {
     seen.dedup();
     let mut expected = Vec::new();
     for document in 0..set.len() {
-        expected.extend(set.document(document).windows(2).map(|pair| (pair[0], pair[1])));
+        expected.extend(
+            set.document(document)
+                .windows(2)
+                .map(|pair| (pair[0], pair[1])),
+        );
     }
     expected.sort_unstable();
     assert_eq!(seen, expected, "each pair of neighbours is learned");
@@ -54,8 +71,11 @@ fn rows_show_every_token_of_an_epoch_once() {
 #[test]
 fn packed_rows_are_full_and_cover_the_epoch() {
     let set = set(40, 1);
-    let mut stream =
-        BatchStream::new(vec![(1.0, &set)], options(BatchForm::Packed, BatchSize::Tokens(18))).unwrap();
+    let mut stream = BatchStream::new(
+        vec![(1.0, &set)],
+        options(BatchForm::Packed, BatchSize::Tokens(18)),
+    )
+    .unwrap();
     assert_eq!(stream.rows(), 3);
     let rows = set.tokens() / 7;
     let mut tokens = Vec::new();
@@ -84,11 +104,25 @@ fn a_stream_goes_on_where_another_stopped() {
         }
         let mut other = options(form, BatchSize::Rows(4));
         other.seed = 4;
-        assert_ne!(BatchStream::new(mixture(), other).unwrap().next_batch(), batches[0]);
-        let from_b: usize = batches.iter().flat_map(|x| &x.tokens).filter(|id| **id >= 1000).count();
-        let all: usize = batches.iter().flat_map(|x| &x.tokens).filter(|id| **id > 0).count();
+        assert_ne!(
+            BatchStream::new(mixture(), other).unwrap().next_batch(),
+            batches[0]
+        );
+        let from_b: usize = batches
+            .iter()
+            .flat_map(|x| &x.tokens)
+            .filter(|id| **id >= 1000)
+            .count();
+        let all: usize = batches
+            .iter()
+            .flat_map(|x| &x.tokens)
+            .filter(|id| **id > 0)
+            .count();
         let share = from_b as f64 / all as f64;
-        assert!((0.55..0.85).contains(&share), "{form:?}: {share} of the tokens come from the second");
+        assert!(
+            (0.55..0.85).contains(&share),
+            "{form:?}: {share} of the tokens come from the second"
+        );
     }
 }
 
@@ -98,7 +132,9 @@ fn questions_are_read_and_not_learned() {
     set.push(&[9, 1, 2, 3, 4], 3);
     let mut options = options(BatchForm::Rows, BatchSize::Rows(1));
     options.objective = Objective::Answers;
-    let batch = BatchStream::new(vec![(1.0, &set)], options).unwrap().next_batch();
+    let batch = BatchStream::new(vec![(1.0, &set)], options)
+        .unwrap()
+        .next_batch();
     assert_eq!(batch.weights, [0.0, 0.0, 1.0, 1.0]);
     assert_eq!(batch.targets, [1, 2, 3, 4]);
 }

@@ -68,24 +68,40 @@ pub fn generate(
         return Ok(Vec::new());
     }
     let rules = Rules::new(layout, limits)?;
-    let longest = requests.iter().map(|request| request.prompt.len()).max().unwrap_or(0);
+    let longest = requests
+        .iter()
+        .map(|request| request.prompt.len())
+        .max()
+        .unwrap_or(0);
     if requests.iter().any(|request| request.prompt.is_empty()) {
         return Err(Error::new("a prompt has no tokens"));
     }
     if longest as u64 >= limits.context {
-        let message = format!("a prompt of {longest} tokens leaves no room in {}", limits.context);
+        let message = format!(
+            "a prompt of {longest} tokens leaves no room in {}",
+            limits.context
+        );
         return Err(Error::new(message));
     }
     let room = limits.context as usize - longest;
-    let room = if limits.max_tokens > 0 { room.min(limits.max_tokens as usize) } else { room };
+    let room = if limits.max_tokens > 0 {
+        room.min(limits.max_tokens as usize)
+    } else {
+        room
+    };
 
-    let mut rows: Vec<Row> = requests.iter().map(|r| Row::new(r, recipe.seed, &rules)).collect();
+    let mut rows: Vec<Row> = requests
+        .iter()
+        .map(|r| Row::new(r, recipe.seed, &rules))
+        .collect();
     let mut decoder = model.decoder(rows.len(), longest + room)?;
     let mut logits = prefill(&mut decoder, requests, longest, rules.pad)?;
     let vocabulary = model.vocabulary();
     let mut guides: Vec<Guide<'_>> = Vec::new();
     if recipe.image.guidance != 1.0 {
-        let begun = (0..rows.len()).filter(|row| requests[*row].picture_next).collect();
+        let begun = (0..rows.len())
+            .filter(|row| requests[*row].picture_next)
+            .collect();
         guides.extend(Guide::begin(model, &rules, begun)?);
     }
     for step in 0..room {
@@ -96,7 +112,9 @@ pub fn generate(
                 continue;
             }
             let logits = &mut logits[index * vocabulary..][..vocabulary];
-            let without = guides.iter().find_map(|guide| guide.logits(index, vocabulary));
+            let without = guides
+                .iter()
+                .find_map(|guide| guide.logits(index, vocabulary));
             let id = row.choose(&rules, recipe, logits, without, (room - step) as u64)?;
             next[index] = id;
             if row.advance(&rules, id) {
@@ -111,7 +129,12 @@ pub fn generate(
             break;
         }
         logits = decoder.step(&next)?;
-        guides.retain(|guide| guide.rows.iter().any(|row| matches!(rows[*row].phase, Phase::Picture { .. })));
+        guides.retain(|guide| {
+            guide
+                .rows
+                .iter()
+                .any(|row| matches!(rows[*row].phase, Phase::Picture { .. }))
+        });
         guides.iter_mut().try_for_each(|guide| guide.step(&next))?;
         if recipe.image.guidance != 1.0 {
             guides.extend(Guide::begin(model, &rules, begun)?);
@@ -132,8 +155,17 @@ impl Row {
     fn new(request: &Request, seed: u64, rules: &Rules) -> Row {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(request.seed);
-        let phase = if request.picture_next { rules.picture() } else { Phase::Text };
-        Row { phase, pictures: 0, tokens: Vec::new(), rng }
+        let phase = if request.picture_next {
+            rules.picture()
+        } else {
+            Phase::Text
+        };
+        Row {
+            phase,
+            pictures: 0,
+            tokens: Vec::new(),
+            rng,
+        }
     }
 
     /// Draws the next token; `room` counts the tokens that still fit, this one included.
@@ -197,7 +229,11 @@ impl<'m> Guide<'m> {
         let capacity = rules.without.len() + rules.picture_tokens as usize;
         let mut decoder = model.decoder(rows.len(), capacity)?;
         let logits = decoder.prefill(Tokens::new(&context, rows.len()))?;
-        Ok(Some(Guide { rows, decoder, logits }))
+        Ok(Some(Guide {
+            rows,
+            decoder,
+            logits,
+        }))
     }
 
     fn step(&mut self, next: &[u32]) -> Result<()> {
@@ -208,7 +244,8 @@ impl<'m> Guide<'m> {
 
     fn logits(&self, row: usize, vocabulary: usize) -> Option<&[f32]> {
         let place = self.rows.iter().position(|candidate| *candidate == row)?;
-        self.logits.get(place * vocabulary..(place + 1) * vocabulary)
+        self.logits
+            .get(place * vocabulary..(place + 1) * vocabulary)
     }
 }
 
@@ -247,8 +284,12 @@ pub fn runs(layout: &TokenLayout, tokens: &[u32]) -> Vec<Run> {
     for &token in tokens {
         let start = |kind| layout.range(kind).map_or(0, |range| range.start as u32);
         match (layout.kind(u64::from(token)), runs.last_mut()) {
-            (Some(TokenKind::Text), Some(Run::Text(ids))) => ids.push(token - start(TokenKind::Text)),
-            (Some(TokenKind::Text), _) => runs.push(Run::Text(vec![token - start(TokenKind::Text)])),
+            (Some(TokenKind::Text), Some(Run::Text(ids))) => {
+                ids.push(token - start(TokenKind::Text))
+            }
+            (Some(TokenKind::Text), _) => {
+                runs.push(Run::Text(vec![token - start(TokenKind::Text)]))
+            }
             (Some(TokenKind::Image), Some(Run::Picture(codes))) if codes.len() < picture => {
                 codes.push(token - start(TokenKind::Image));
             }

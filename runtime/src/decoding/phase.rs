@@ -43,7 +43,9 @@ impl Rules {
                 .with_help("documents end with it: marks = [bos, pad, eos, unk, break]".to_owned())
         })?;
         let image = layout.range(TokenKind::Image).filter(|range| range.len > 0);
-        let image = image.map_or(0..0, |range| range.start as usize..(range.start + range.len) as usize);
+        let image = image.map_or(0..0, |range| {
+            range.start as usize..(range.start + range.len) as usize
+        });
         let brk = mark("break").filter(|_| !image.is_empty() && layout.grid > 0);
         let without = [Some(eos), mark("mask:0"), brk];
         let mut text = vec![false; layout.size as usize];
@@ -65,7 +67,9 @@ impl Rules {
 
     /// The beginning of a picture.
     pub(super) fn picture(&self) -> Phase {
-        Phase::Picture { left: self.picture_tokens }
+        Phase::Picture {
+            left: self.picture_tokens,
+        }
     }
 
     /// Ids that may come next outside of a picture, with room for `room` more tokens.
@@ -129,7 +133,12 @@ mod tests {
     }
 
     fn limits() -> Limits {
-        Limits { context: 32, max_tokens: 0, max_pictures: 2, end_with_picture: false }
+        Limits {
+            context: 32,
+            max_tokens: 0,
+            max_pictures: 2,
+            end_with_picture: false,
+        }
     }
 
     #[test]
@@ -140,9 +149,15 @@ mod tests {
         assert!(!may_break(4, 0));
         assert!(!may_break(20, 2), "no third picture");
         let text = rules.allowed(Phase::Text, 0, 20);
-        assert_eq!(text, [true, true, true, true, true, false, false, false, true]);
+        assert_eq!(
+            text,
+            [true, true, true, true, true, false, false, false, true]
+        );
         let after = rules.allowed(Phase::AfterPicture, 2, 20);
-        assert_eq!(after, [true, false, false, false, false, false, false, false, true]);
+        assert_eq!(
+            after,
+            [true, false, false, false, false, false, false, false, true]
+        );
     }
 
     #[test]
@@ -156,8 +171,15 @@ mod tests {
         }
         let left = |left| Phase::Picture { left };
         let expected = [
-            Phase::Text, left(4), left(3), left(2), left(1), Phase::AfterPicture, Phase::Text,
-            Phase::Text, Phase::Done,
+            Phase::Text,
+            left(4),
+            left(3),
+            left(2),
+            left(1),
+            Phase::AfterPicture,
+            Phase::Text,
+            Phase::Text,
+            Phase::Done,
         ];
         assert_eq!(seen, expected);
     }
@@ -166,6 +188,11 @@ mod tests {
     fn a_vocabulary_without_an_end_is_refused() {
         let mut layout = layout();
         layout.marks.shift_remove("eos");
-        assert!(Rules::new(&layout, limits()).unwrap_err().message.contains("no `eos`"));
+        assert!(
+            Rules::new(&layout, limits())
+                .unwrap_err()
+                .message
+                .contains("no `eos`")
+        );
     }
 }

@@ -51,7 +51,11 @@ pub fn score_choices(
     let mut rows = Vec::new();
     for (number, item) in items.iter().enumerate() {
         if item.gold >= item.options.len() {
-            return Err(Error::new(format!("item {} has no option {}", number + 1, item.gold)));
+            return Err(Error::new(format!(
+                "item {} has no option {}",
+                number + 1,
+                item.gold
+            )));
         }
         for option in &item.options {
             rows.push((number, encode(codec, option, context)?));
@@ -74,7 +78,9 @@ pub fn score_choices(
         let by_length: Vec<f64> = sums
             .iter()
             .zip(&item.options)
-            .map(|(sum, option)| sum / option.continuation.trim_start().chars().count().max(1) as f64)
+            .map(|(sum, option)| {
+                sum / option.continuation.trim_start().chars().count().max(1) as f64
+            })
             .collect();
         score.items += 1;
         score.right += u64::from(best(sums) == Some(item.gold));
@@ -104,7 +110,10 @@ struct OptionIds {
 /// falls where the context's own tokens end.
 fn encode(codec: &Codec, option: &ChoiceOption, context: usize) -> Result<OptionIds> {
     let whole = codec.text_ids(&format!("{}{}", option.context, option.continuation))?;
-    let given = codec.text_ids(&option.context)?.len().min(whole.len().saturating_sub(1));
+    let given = codec
+        .text_ids(&option.context)?
+        .len()
+        .min(whole.len().saturating_sub(1));
     let scored = whole.len() - given;
     let mut ids = vec![codec.eos()];
     ids.extend(whole);
@@ -130,7 +139,10 @@ fn log_likelihoods(model: &Executable, rows: &[&OptionIds]) -> Result<Vec<f64>> 
         targets[place.clone()].copy_from_slice(&row.ids[1..]);
         weights[place][count - row.scored..].fill(1.0);
     }
-    let aims = Targets { ids: &targets, weights: &weights };
+    let aims = Targets {
+        ids: &targets,
+        weights: &weights,
+    };
     let losses = model.token_losses(Tokens::new(&tokens, rows.len()), aims)?;
     let sum = |row: &[f32]| -row.iter().map(|loss| f64::from(*loss)).sum::<f64>();
     Ok(losses.chunks(longest).map(sum).collect())

@@ -1,7 +1,6 @@
 //! Things drawn right: pictures are drawn from captions, read back by the analyser of the drawing
 //! lessons, and compared with the scene that was asked for.
 
-use image::RgbImage;
 use jam_backends::Executable;
 use jam_ir::recipe::DecodeRecipe;
 use serde::{Deserialize, Serialize};
@@ -49,10 +48,7 @@ impl DrawnScore {
     /// # Errors
     /// When the picture is empty.
     pub fn add(&mut self, asked: &Scene, picture: &Picture) -> Result<()> {
-        let (width, height) = (picture.width() as u32, picture.height() as u32);
-        let image = RgbImage::from_raw(width, height, picture.pixels().to_vec());
-        let reading = image.and_then(|image| analyse(&image).ok());
-        let reading = reading.ok_or_else(|| Error::new("an empty picture cannot be read"))?;
+        let reading = analyse(picture).map_err(|error| Error::new(error.to_string()))?;
         let judgement = judge(asked, &reading.scene);
         self.pictures += 1;
         self.perfect += u64::from(judgement.is_perfect());
@@ -79,24 +75,45 @@ pub fn score_drawn(
     bar: &mut dyn Bar,
     stop: &Stop,
 ) -> Result<DrawnScore> {
-    let limits = Limits { context, max_tokens: 0, max_pictures: 1, end_with_picture: true };
+    let limits = Limits {
+        context,
+        max_tokens: 0,
+        max_pictures: 1,
+        end_with_picture: true,
+    };
     let mut score = DrawnScore::default();
     for (chunk, group) in asked.chunks(ROWS).enumerate() {
         let mut requests = Vec::new();
         for (index, asked) in group.iter().enumerate() {
             let prompt = codec.caption(&asked.caption)?;
-            requests.push(Request { prompt, picture_next: true, seed: (chunk * ROWS + index) as u64 });
+            requests.push(Request {
+                prompt,
+                picture_next: true,
+                seed: (chunk * ROWS + index) as u64,
+            });
         }
-        let answers = generate(model, codec.layout(), recipe, limits, &requests, &mut |_, _| {}, stop)?;
+        let answers = generate(
+            model,
+            codec.layout(),
+            recipe,
+            limits,
+            &requests,
+            &mut |_, _| {},
+            stop,
+        )?;
         if stop.asked() {
             break;
         }
         for (asked, tokens) in group.iter().zip(answers) {
-            let drawn = codec.pieces(&tokens)?.into_iter().find_map(|piece| match piece {
-                Piece::Picture(picture) => Some(picture),
-                Piece::Text(_) => None,
-            });
-            let drawn = drawn.ok_or_else(|| Error::new("a caption was not drawn: no room in the context"))?;
+            let drawn = codec
+                .pieces(&tokens)?
+                .into_iter()
+                .find_map(|piece| match piece {
+                    Piece::Picture(picture) => Some(picture),
+                    Piece::Text(_) => None,
+                });
+            let drawn = drawn
+                .ok_or_else(|| Error::new("a caption was not drawn: no room in the context"))?;
             score.add(&asked.scene, &drawn)?;
         }
         bar.at(score.pictures, "");

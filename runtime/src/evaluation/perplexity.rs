@@ -60,7 +60,11 @@ pub fn mean_loss(
     limit: usize,
     length: usize,
 ) -> Result<Losses> {
-    let documents = if limit == 0 { set.len() } else { set.len().min(limit) };
+    let documents = if limit == 0 {
+        set.len()
+    } else {
+        set.len().min(limit)
+    };
     let mut pieces: Vec<&[u32]> = Vec::new();
     for document in (0..documents).map(|index| set.document(index)) {
         let mut start = 0;
@@ -84,7 +88,10 @@ pub fn mean_loss(
             targets[place.clone()].copy_from_slice(&piece[1..]);
             weights[place].fill(1.0);
         }
-        let aims = Targets { ids: &targets, weights: &weights };
+        let aims = Targets {
+            ids: &targets,
+            weights: &weights,
+        };
         let found = model.token_losses(Tokens::new(&tokens, rows.len()), aims)?;
         for ((loss, target), weight) in found.iter().zip(&targets).zip(&weights) {
             if *weight > 0.0 {

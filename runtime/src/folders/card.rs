@@ -23,7 +23,10 @@ pub fn model_card(model: &Model, made_by: &str) -> String {
     line(format!("{made_by}\n"));
     line("| | |".to_owned());
     line("|---|---|".to_owned());
-    line(format!("| parameters | {parameters} in {} weights |", uses.len()));
+    line(format!(
+        "| parameters | {parameters} in {} weights |",
+        uses.len()
+    ));
     for axis in &model.axes {
         if let (Some(size), false) = (axis.size, axis.role == Role::Batch) {
             line(format!("| {} ({}) | {size} |", axis.name, axis.role.word()));
@@ -34,7 +37,10 @@ pub fn model_card(model: &Model, made_by: &str) -> String {
     }
     let tokens = &model.tokens;
     if !tokens.name.is_empty() {
-        line(format!("| vocabulary | `{}`, {} ids |", tokens.name, tokens.size));
+        line(format!(
+            "| vocabulary | `{}`, {} ids |",
+            tokens.name, tokens.size
+        ));
     }
     line("\n## Where the weights come from\n".to_owned());
     line("| weight | plan |".to_owned());
@@ -50,8 +56,10 @@ fn describe(plan: &Plan) -> String {
     match plan {
         Plan::Load { source, name } => format!("`{name}` of `{source}`"),
         Plan::Sum(terms) => {
-            let terms: Vec<_> =
-                terms.iter().map(|(factor, term)| format!("{factor} × {}", describe(term))).collect();
+            let terms: Vec<_> = terms
+                .iter()
+                .map(|(factor, term)| format!("{factor} × {}", describe(term)))
+                .collect();
             terms.join(" + ")
         }
         Plan::Grid { rows, .. } => {

@@ -21,8 +21,8 @@ use jam_ir::{DType, Model, WeightType};
 pub use card::model_card;
 
 use crate::checkpoints::{
-    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions,
-    seal_folder, verify_files, write_file,
+    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
+    verify_files, write_file,
 };
 use crate::progress::{Progress, Stop};
 use crate::{Error, Result};
@@ -58,7 +58,10 @@ impl ModelFolder {
         let model: Model = ron::from_str(&text)
             .map_err(|error| Error::new(format!("is not a model: {error}")).with_path(&file))?;
         if let Err(problems) = jam_ir::verify(&model) {
-            let first = problems.first().map(ToString::to_string).unwrap_or_default();
+            let first = problems
+                .first()
+                .map(ToString::to_string)
+                .unwrap_or_default();
             let message = format!("does not verify ({} problems): {first}", problems.len());
             return Err(Error::new(message).with_path(&file));
         }
@@ -69,13 +72,20 @@ impl ModelFolder {
                     return Err(Error::new(format!("has no weight `{name}`")).with_path(path));
                 }
                 Some(info) if info.shape != shape => {
-                    let message = format!("weight `{name}` is {:?}, and the graph asks for {shape:?}", info.shape);
+                    let message = format!(
+                        "weight `{name}` is {:?}, and the graph asks for {shape:?}",
+                        info.shape
+                    );
                     return Err(Error::new(message).with_path(path));
                 }
                 Some(_) => {}
             }
         }
-        Ok(ModelFolder { path: path.to_owned(), model, weights })
+        Ok(ModelFolder {
+            path: path.to_owned(),
+            model,
+            weights,
+        })
     }
 }
 
@@ -86,7 +96,9 @@ pub fn weight_shapes(model: &Model) -> Result<Vec<(String, Vec<u64>)>> {
         let shape = model.weight_shape(ty);
         shape.ok_or_else(|| Error::new(format!("weight `{name}` has an axis without a size")))
     };
-    uses.iter().map(|(name, param)| Ok((name.clone(), shape(name, &param.ty)?))).collect()
+    uses.iter()
+        .map(|(name, param)| Ok((name.clone(), shape(name, &param.ty)?)))
+        .collect()
 }
 
 /// A model folder about to be written.
@@ -124,7 +136,10 @@ pub fn write_model(
     let graph = ron::ser::to_string_pretty(model, pretty)
         .map_err(|error| Error::new(format!("the model cannot be written: {error}")))?;
     write_file(&folder.path().join("model.ron"), graph.as_bytes())?;
-    write_file(&folder.path().join("model.ir"), jam_ir::text::print(model).as_bytes())?;
+    write_file(
+        &folder.path().join("model.ir"),
+        jam_ir::text::print(model).as_bytes(),
+    )?;
     write_file(&folder.path().join("source.jam"), draft.source.as_bytes())?;
     write_file(&folder.path().join("README.md"), draft.card.as_bytes())?;
     for tokenizer in &draft.tokenizers {
@@ -136,7 +151,8 @@ pub fn write_model(
     let specs = shapes.iter().map(|(name, shape)| {
         TensorSpec::new(name.clone(), stored(uses[name].ty.dtype), shape.clone())
     });
-    let mut writer = CheckpointWriter::create(folder.path(), specs.collect(), WriteOptions::default())?;
+    let mut writer =
+        CheckpointWriter::create(folder.path(), specs.collect(), WriteOptions::default())?;
     let bytes = |shape: &[u64]| shape.iter().product::<u64>();
     let total: u64 = shapes.iter().map(|(_, shape)| bytes(shape)).sum();
     let mut bar = progress.begin("weights", total);

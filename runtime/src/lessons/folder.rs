@@ -11,7 +11,7 @@ use super::scene::Scene;
 use super::splits::Split;
 
 /// The version of the folder's format and of the world in it.
-pub(super) const FORMAT: &str = "jam-lessons-1";
+pub const FORMAT: &str = "jam-lessons-1";
 
 /// The file that marks a complete folder.
 pub(super) const MANIFEST: &str = "lessons.json";

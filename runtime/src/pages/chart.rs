@@ -25,8 +25,9 @@ pub struct Chart {
 }
 
 /// Colours of curves, readable on light and dark ground (Okabe and Ito, 2008).
-const COLOURS: [&str; 7] =
-    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999"];
+const COLOURS: [&str; 7] = [
+    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#999999",
+];
 
 const WIDTH: f64 = 640.0;
 const HEIGHT: f64 = 300.0;
@@ -42,12 +43,15 @@ impl Chart {
         let finite = |value: &f64| value.is_finite();
         let bounds = |pick: fn(&(f64, f64)) -> f64| {
             let values = points().map(pick).filter(finite);
-            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+                (low.min(v), high.max(v))
+            })
         };
         let (x_low, x_high) = widen(bounds(|point| point.0));
         let (y_low, y_high) = widen(bounds(|point| point.1));
         let place_x = |x: f64| LEFT + (x - x_low) / (x_high - x_low) * (WIDTH - LEFT - RIGHT);
-        let place_y = |y: f64| HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP);
+        let place_y =
+            |y: f64| HEIGHT - BOTTOM - (y - y_low) / (y_high - y_low) * (HEIGHT - BOTTOM - TOP);
         let legend = self.curves.len().div_ceil(4) as f64 * 18.0;
         let mut svg = String::new();
         let mut put = |text: String| svg.push_str(&text);
@@ -87,10 +91,17 @@ impl Chart {
         for (index, curve) in self.curves.iter().enumerate() {
             let colour = COLOURS[index % COLOURS.len()];
             let mut path = String::new();
-            for (x, y) in curve.points.iter().filter(|(x, y)| x.is_finite() && y.is_finite()) {
+            for (x, y) in curve
+                .points
+                .iter()
+                .filter(|(x, y)| x.is_finite() && y.is_finite())
+            {
                 let _ = write!(path, "{:.1},{:.1} ", place_x(*x), place_y(*y));
             }
-            put(format!("<polyline points=\"{}\" stroke=\"{colour}\"/>", path.trim_end()));
+            put(format!(
+                "<polyline points=\"{}\" stroke=\"{colour}\"/>",
+                path.trim_end()
+            ));
             let (column, row) = (index % 4, index / 4);
             let x = LEFT + column as f64 * (WIDTH - LEFT) / 4.0;
             let y = HEIGHT + row as f64 * 18.0 + 6.0;
@@ -123,7 +134,10 @@ fn widen((low, high): (f64, f64)) -> (f64, f64) {
 fn ticks(low: f64, high: f64) -> Vec<f64> {
     let rough = (high - low) / 5.0;
     let power = 10f64.powf(rough.log10().floor());
-    let step = [1.0, 2.0, 5.0, 10.0].into_iter().map(|m| m * power).find(|step| *step >= rough);
+    let step = [1.0, 2.0, 5.0, 10.0]
+        .into_iter()
+        .map(|m| m * power)
+        .find(|step| *step >= rough);
     let step = step.unwrap_or(power * 10.0);
     let first = (low / step).ceil() as i64;
     let last = (high / step).floor() as i64;
@@ -133,11 +147,18 @@ fn ticks(low: f64, high: f64) -> Vec<f64> {
 fn number(value: f64) -> String {
     let text = format!("{value:.3}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text == "-0" { "0".to_owned() } else { text.to_owned() }
+    if text == "-0" {
+        "0".to_owned()
+    } else {
+        text.to_owned()
+    }
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -146,25 +167,59 @@ mod tests {
 
     #[test]
     fn every_point_lies_inside_the_drawing() {
-        let curve = Curve { name: "a<b".into(), points: vec![(0.0, 5.0), (10.0, 1.0), (20.0, f64::NAN)] };
-        let chart = Chart { title: "t".into(), x: "steps".into(), y: "loss".into(), curves: vec![curve] };
+        let curve = Curve {
+            name: "a<b".into(),
+            points: vec![(0.0, 5.0), (10.0, 1.0), (20.0, f64::NAN)],
+        };
+        let chart = Chart {
+            title: "t".into(),
+            x: "steps".into(),
+            y: "loss".into(),
+            curves: vec![curve],
+        };
         let svg = chart.svg();
-        let points = svg.split("points=\"").nth(1).unwrap().split('"').next().unwrap();
+        let points = svg
+            .split("points=\"")
+            .nth(1)
+            .unwrap()
+            .split('"')
+            .next()
+            .unwrap();
         let points: Vec<(f64, f64)> = points
             .split(' ')
             .map(|point| point.split_once(',').unwrap())
             .map(|(x, y)| (x.parse().unwrap(), y.parse().unwrap()))
             .collect();
         assert_eq!(points.len(), 2);
-        assert!(points.iter().all(|(x, y)| (0.0..=WIDTH).contains(x) && (0.0..=HEIGHT).contains(y)));
+        assert!(
+            points
+                .iter()
+                .all(|(x, y)| (0.0..=WIDTH).contains(x) && (0.0..=HEIGHT).contains(y))
+        );
         assert!(points[0].1 < points[1].1, "a higher loss stands higher");
         assert!(svg.contains("a&lt;b"));
     }
 
     #[test]
     fn ticks_are_round_and_inside() {
-        assert_eq!(ticks(0.0, 1.0), [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]);
-        assert!(ticks(3.0, 1700.0).iter().all(|tick| (3.0..=1700.0).contains(tick)));
-        assert!(!Chart { title: String::new(), x: String::new(), y: String::new(), curves: vec![] }.svg().is_empty());
+        assert_eq!(
+            ticks(0.0, 1.0),
+            [0.0, 0.2, 0.4, 0.6000000000000001, 0.8, 1.0]
+        );
+        assert!(
+            ticks(3.0, 1700.0)
+                .iter()
+                .all(|tick| (3.0..=1700.0).contains(tick))
+        );
+        assert!(
+            !Chart {
+                title: String::new(),
+                x: String::new(),
+                y: String::new(),
+                curves: vec![]
+            }
+            .svg()
+            .is_empty()
+        );
     }
 }

@@ -2,7 +2,7 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::{Answer, Page, Piece, PictureFiles, Question, Reconstructions, Table};
+use super::{Answer, Page, PictureFiles, Piece, Question, Reconstructions, Table};
 use crate::Result;
 
 /// The page; its pictures are written as they come.
@@ -10,8 +10,12 @@ use crate::Result;
 /// # Errors
 /// When a picture cannot be written.
 pub fn render_html(page: &Page, pictures: &mut PictureFiles<'_>) -> Result<String> {
-    let questions = each(&page.questions, |question| show_question(question, pictures))?;
-    let reconstructions = each(&page.reconstructions, |item| show_reconstructions(item, pictures))?;
+    let questions = each(&page.questions, |question| {
+        show_question(question, pictures)
+    })?;
+    let reconstructions = each(&page.reconstructions, |item| {
+        show_reconstructions(item, pictures)
+    })?;
     let markup = html! {
         (DOCTYPE)
         html lang="en" {

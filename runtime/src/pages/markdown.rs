@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::{Page, Piece, PictureFiles, Table};
+use super::{Page, PictureFiles, Piece, Table};
 use crate::Result;
 
 /// One interleaved document; its pictures are written as they come.
@@ -42,8 +42,12 @@ pub fn render_markdown(page: &Page, pictures: &mut PictureFiles<'_>) -> Result<S
     for item in &page.reconstructions {
         let _ = write!(text, "## {}\n\n", item.caption);
         for (original, reconstruction) in item.originals.iter().zip(&item.reconstructions) {
-            let (original, reconstruction) = (pictures.add(original)?, pictures.add(reconstruction)?);
-            let _ = writeln!(text, "![original]({original}) ![reconstruction]({reconstruction})");
+            let (original, reconstruction) =
+                (pictures.add(original)?, pictures.add(reconstruction)?);
+            let _ = writeln!(
+                text,
+                "![original]({original}) ![reconstruction]({reconstruction})"
+            );
         }
         text.push('\n');
     }

@@ -85,7 +85,11 @@ pub struct Page {
 ///
 /// # Errors
 /// When a picture cannot be encoded or a file not be written.
-pub fn write_page(page: &Page, target: &Path, finish: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub fn write_page(
+    page: &Page,
+    target: &Path,
+    finish: impl FnOnce(&Path) -> Result<()>,
+) -> Result<()> {
     let folder = AtomicFolder::create(target)?;
     let mut pictures = PictureFiles::new(folder.path());
     let html = render_html(page, &mut pictures)?;

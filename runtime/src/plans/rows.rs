@@ -5,9 +5,9 @@ use std::ops::Range;
 use half::{bf16, f16};
 use jam_ir::{DType, Plan};
 
+use super::PlanSources;
 use super::fresh::DrawSeed;
 use super::shape::{concat_parts, grid_blocks, plan_shape};
-use super::PlanSources;
 use crate::{Error, Result};
 
 /// One weight whose plan is carried out row by row.
@@ -28,7 +28,13 @@ impl<'a> PlanRows<'a> {
         seed: u64,
         sources: &'a dyn PlanSources,
     ) -> PlanRows<'a> {
-        PlanRows { plan, name, shape, seed, sources }
+        PlanRows {
+            plan,
+            name,
+            shape,
+            seed,
+            sources,
+        }
     }
 
     /// All its numbers, row-major.
@@ -77,7 +83,9 @@ impl<'a> PlanRows<'a> {
                 for (index, (factor, term)) in terms.iter().enumerate() {
                     let numbers = self.nested(term, shape, rows.clone(), place, index)?;
                     let factor = *factor as f32;
-                    sum.iter_mut().zip(numbers).for_each(|(sum, x)| *sum += factor * x);
+                    sum.iter_mut()
+                        .zip(numbers)
+                        .for_each(|(sum, x)| *sum += factor * x);
                 }
                 sum
             }
@@ -85,36 +93,74 @@ impl<'a> PlanRows<'a> {
                 let shapes = concat_parts(*axis, parts, shape, self.sources)?
                     .ok_or_else(|| self.misfit("concatenation", shape))?;
                 let parts: Vec<_> = parts.iter().zip(&shapes).collect();
-                self.concat(*axis, shape, rows, parts.len(), |index, rows| {
-                    let (part, shape) = parts[index];
-                    Ok((shape.clone(), self.nested(part, shape, rows, &mut place.clone(), index)?))
-                }, &shapes)?
+                self.concat(
+                    *axis,
+                    shape,
+                    rows,
+                    parts.len(),
+                    |index, rows| {
+                        let (part, shape) = parts[index];
+                        Ok((
+                            shape.clone(),
+                            self.nested(part, shape, rows, &mut place.clone(), index)?,
+                        ))
+                    },
+                    &shapes,
+                )?
             }
-            Plan::Grid { row_axis, column_axis, rows: blocks } => {
-                let shapes = grid_blocks(*row_axis, *column_axis, blocks, Some(shape), self.sources)?
-                    .ok_or_else(|| self.misfit("grid", shape))?;
+            Plan::Grid {
+                row_axis,
+                column_axis,
+                rows: blocks,
+            } => {
+                let shapes =
+                    grid_blocks(*row_axis, *column_axis, blocks, Some(shape), self.sources)?
+                        .ok_or_else(|| self.misfit("grid", shape))?;
                 let mut row_shapes = Vec::new();
                 for row in &shapes {
                     let mut joined = row.first().cloned().unwrap_or_default();
                     joined[*column_axis] = row.iter().map(|block| block[*column_axis]).sum();
                     row_shapes.push(joined);
                 }
-                self.concat(*row_axis, shape, rows, blocks.len(), |r, rows| {
-                    let whole = row_shapes[r].clone();
-                    let numbers = self.concat(*column_axis, &whole, rows, blocks[r].len(), |c, rows| {
-                        let index = r * blocks[r].len() + c;
-                        let block = &blocks[r][c];
-                        let shape = &shapes[r][c];
-                        Ok((shape.clone(), self.nested(block, shape, rows, &mut place.clone(), index)?))
-                    }, &shapes[r])?;
-                    Ok((whole, numbers))
-                }, &row_shapes)?
+                self.concat(
+                    *row_axis,
+                    shape,
+                    rows,
+                    blocks.len(),
+                    |r, rows| {
+                        let whole = row_shapes[r].clone();
+                        let numbers = self.concat(
+                            *column_axis,
+                            &whole,
+                            rows,
+                            blocks[r].len(),
+                            |c, rows| {
+                                let index = r * blocks[r].len() + c;
+                                let block = &blocks[r][c];
+                                let shape = &shapes[r][c];
+                                Ok((
+                                    shape.clone(),
+                                    self.nested(block, shape, rows, &mut place.clone(), index)?,
+                                ))
+                            },
+                            &shapes[r],
+                        )?;
+                        Ok((whole, numbers))
+                    },
+                    &row_shapes,
+                )?
             }
-            Plan::Slice { axis, start, len, of } => {
-                let whole = plan_shape(of, self.sources)?.ok_or_else(|| self.misfit("slice", shape))?;
-                let fits = whole.get(*axis).is_some_and(|size| {
-                    start.checked_add(*len).is_some_and(|end| end <= *size)
-                });
+            Plan::Slice {
+                axis,
+                start,
+                len,
+                of,
+            } => {
+                let whole =
+                    plan_shape(of, self.sources)?.ok_or_else(|| self.misfit("slice", shape))?;
+                let fits = whole
+                    .get(*axis)
+                    .is_some_and(|size| start.checked_add(*len).is_some_and(|end| end <= *size));
                 if !fits || whole.len() != shape.len() {
                     return Err(self.misfit("slice", shape));
                 }
@@ -126,7 +172,10 @@ impl<'a> PlanRows<'a> {
                     let inner = count(&whole[*axis + 1..])?;
                     let (from, take) = (*start as usize * inner, *len as usize * inner);
                     let step = whole[*axis] as usize * inner;
-                    (0..outer).flat_map(|i| &numbers[i * step + from..][..take]).copied().collect()
+                    (0..outer)
+                        .flat_map(|i| &numbers[i * step + from..][..take])
+                        .copied()
+                        .collect()
                 }
             }
             Plan::Rows { runs, sources } => {
@@ -136,7 +185,9 @@ impl<'a> PlanRows<'a> {
                     let end = begin + len;
                     let (from, to) = (rows.start.max(begin), rows.end.min(end));
                     if from < to {
-                        let plan = sources.get(*source).ok_or_else(|| self.misfit("choice of rows", shape))?;
+                        let plan = sources
+                            .get(*source)
+                            .ok_or_else(|| self.misfit("choice of rows", shape))?;
                         numbers.extend(self.nested(plan, shape, from..to, place, *source)?);
                     }
                     begin = end;
@@ -198,9 +249,12 @@ impl<'a> PlanRows<'a> {
         shapes: &[Vec<u64>],
     ) -> Result<Vec<f32>> {
         let fits = shapes.iter().all(|shape| {
-            shape.len() == whole.len() && (0..whole.len()).all(|i| i == axis || shape[i] == whole[i])
+            shape.len() == whole.len()
+                && (0..whole.len()).all(|i| i == axis || shape[i] == whole[i])
         });
-        let total = shapes.iter().try_fold(0u64, |sum, shape| sum.checked_add(*shape.get(axis)?));
+        let total = shapes
+            .iter()
+            .try_fold(0u64, |sum, shape| sum.checked_add(*shape.get(axis)?));
         if !fits || total != whole.get(axis).copied() {
             return Err(self.misfit("row of parts", whole));
         }
@@ -250,8 +304,11 @@ impl<'a> PlanRows<'a> {
             whole[*from] = shape[axis];
         }
         let keeps_rows = order.first().is_none_or(|first| *first == 0);
-        let (operand_rows, first) =
-            if keeps_rows { (rows.clone(), 0) } else { (0..whole[0], rows.start) };
+        let (operand_rows, first) = if keeps_rows {
+            (rows.clone(), 0)
+        } else {
+            (0..whole[0], rows.start)
+        };
         let numbers = self.nested(of, &whole, operand_rows, place, 0)?;
         let mut strides = vec![1usize; whole.len()];
         for axis in (0..whole.len().saturating_sub(1)).rev() {
@@ -266,7 +323,11 @@ impl<'a> PlanRows<'a> {
         let mut permuted = Vec::with_capacity(sizes.iter().product());
         let mut index = vec![0usize; sizes.len()];
         for _ in 0..sizes.iter().product() {
-            let at: usize = index.iter().zip(&strides).map(|(i, stride)| i * stride).sum();
+            let at: usize = index
+                .iter()
+                .zip(&strides)
+                .map(|(i, stride)| i * stride)
+                .sum();
             permuted.push(numbers[base + at]);
             for axis in (0..index.len()).rev() {
                 index[axis] += 1;
@@ -290,7 +351,9 @@ impl<'a> PlanRows<'a> {
 
 /// Number of entries of a shape.
 fn count(shape: &[u64]) -> Result<usize> {
-    let product = shape.iter().try_fold(1u64, |product, size| product.checked_mul(*size));
+    let product = shape
+        .iter()
+        .try_fold(1u64, |product, size| product.checked_mul(*size));
     let product = product.and_then(|product| usize::try_from(product).ok());
     product.ok_or_else(|| Error::new(format!("a tensor of shape {shape:?} is too large")))
 }
@@ -298,8 +361,12 @@ fn count(shape: &[u64]) -> Result<usize> {
 /// Rounds numbers to an element type.
 pub(crate) fn round_to(dtype: DType, numbers: &mut [f32]) {
     match dtype {
-        DType::F16 => numbers.iter_mut().for_each(|x| *x = f16::from_f32(*x).to_f32()),
-        DType::BF16 => numbers.iter_mut().for_each(|x| *x = bf16::from_f32(*x).to_f32()),
+        DType::F16 => numbers
+            .iter_mut()
+            .for_each(|x| *x = f16::from_f32(*x).to_f32()),
+        DType::BF16 => numbers
+            .iter_mut()
+            .for_each(|x| *x = bf16::from_f32(*x).to_f32()),
         DType::F32 | DType::U32 => {}
     }
 }

@@ -25,10 +25,17 @@ pub fn plan_shape(plan: &Plan, sources: &dyn PlanSources) -> Result<Option<Vec<u
             let shapes = parts.iter().map(|part| plan_shape(part, sources));
             join(*axis, &shapes.collect::<Result<Vec<_>>>()?)
         }
-        Plan::Grid { row_axis, column_axis, rows } => {
+        Plan::Grid {
+            row_axis,
+            column_axis,
+            rows,
+        } => {
             let blocks = grid_blocks(*row_axis, *column_axis, rows, None, sources)?;
             let rows = blocks.map(|blocks| {
-                blocks.iter().map(|row| join(*column_axis, &wrap(row))).collect::<Vec<_>>()
+                blocks
+                    .iter()
+                    .map(|row| join(*column_axis, &wrap(row)))
+                    .collect::<Vec<_>>()
             });
             rows.and_then(|rows| join(*row_axis, &rows))
         }
@@ -73,9 +80,17 @@ pub(super) fn concat_parts(
     whole: &[u64],
     sources: &dyn PlanSources,
 ) -> Result<Option<Vec<Vec<u64>>>> {
-    let known = parts.iter().map(|part| plan_shape(part, sources)).collect::<Result<Vec<_>>>()?;
-    let Some(total) = whole.get(axis) else { return Ok(None) };
-    let taken = known.iter().flatten().try_fold(0u64, |sum, shape| sum.checked_add(*shape.get(axis)?));
+    let known = parts
+        .iter()
+        .map(|part| plan_shape(part, sources))
+        .collect::<Result<Vec<_>>>()?;
+    let Some(total) = whole.get(axis) else {
+        return Ok(None);
+    };
+    let taken = known
+        .iter()
+        .flatten()
+        .try_fold(0u64, |sum, shape| sum.checked_add(*shape.get(axis)?));
     let unknown = known.iter().filter(|shape| shape.is_none()).count();
     let rest = taken.and_then(|taken| total.checked_sub(taken));
     Ok(match (unknown, rest) {
@@ -83,7 +98,12 @@ pub(super) fn concat_parts(
         (1, Some(rest)) => {
             let mut missing = whole.to_vec();
             missing[axis] = rest;
-            Some(known.into_iter().map(|shape| shape.unwrap_or_else(|| missing.clone())).collect())
+            Some(
+                known
+                    .into_iter()
+                    .map(|shape| shape.unwrap_or_else(|| missing.clone()))
+                    .collect(),
+            )
         }
         _ => None,
     })
@@ -105,22 +125,33 @@ pub(super) fn grid_blocks(
     }
     let columns = rows.first().map_or(0, Vec::len);
     let template = known.iter().flatten().flatten().next().cloned();
-    let Some(template) = template.or_else(|| whole.map(<[u64]>::to_vec)) else { return Ok(None) };
+    let Some(template) = template.or_else(|| whole.map(<[u64]>::to_vec)) else {
+        return Ok(None);
+    };
     let even = |axis: usize, count: usize| {
         let size = *whole?.get(axis)?;
-        size.is_multiple_of(count as u64).then(|| size / count as u64)
+        size.is_multiple_of(count as u64)
+            .then(|| size / count as u64)
     };
     let size_along = |axis: usize, shapes: &mut dyn Iterator<Item = &Option<Vec<u64>>>| {
-        shapes.flatten().next().and_then(|shape| shape.get(axis).copied())
+        shapes
+            .flatten()
+            .next()
+            .and_then(|shape| shape.get(axis).copied())
     };
     let mut blocks = Vec::new();
     for row in &known {
         let height = size_along(row_axis, &mut row.iter()).or_else(|| even(row_axis, rows.len()));
         let mut shapes = Vec::new();
         for (column, shape) in row.iter().enumerate() {
-            let width = size_along(column_axis, &mut known.iter().filter_map(|row| row.get(column)))
-                .or_else(|| even(column_axis, columns));
-            let (Some(height), Some(width)) = (height, width) else { return Ok(None) };
+            let width = size_along(
+                column_axis,
+                &mut known.iter().filter_map(|row| row.get(column)),
+            )
+            .or_else(|| even(column_axis, columns));
+            let (Some(height), Some(width)) = (height, width) else {
+                return Ok(None);
+            };
             let mut filled = shape.clone().unwrap_or_else(|| template.clone());
             if row_axis.max(column_axis) >= filled.len() {
                 return Ok(None);

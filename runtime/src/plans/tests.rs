@@ -41,7 +41,10 @@ fn run(plan: &Plan, shape: &[u64]) -> Vec<f32> {
     for row in 0..shape[0] {
         by_one.extend(rows.rows(row..row + 1).unwrap());
     }
-    assert_eq!(all, by_one, "rows one by one give the same numbers as all at once");
+    assert_eq!(
+        all, by_one,
+        "rows one by one give the same numbers as all at once"
+    );
     all
 }
 
@@ -53,7 +56,10 @@ fn load(source: &str) -> Plan {
 fn sums_and_scales() {
     let mean = Plan::Sum(vec![(0.5, load("a")), (0.5, load("b"))]);
     assert_eq!(run(&mean, &[2, 3]), [50.0, 51.0, 52.0, 53.0, 54.0, 55.0]);
-    let scaled = Plan::Scale { by: 2.0, of: Box::new(load("a")) };
+    let scaled = Plan::Scale {
+        by: 2.0,
+        of: Box::new(load("a")),
+    };
     assert_eq!(run(&scaled, &[2, 3]), [0.0, 2.0, 4.0, 6.0, 8.0, 10.0]);
 }
 
@@ -82,12 +88,26 @@ fn grids_follow_their_axes() {
 
 #[test]
 fn slices_concatenations_and_rows() {
-    let slice = |axis, start, len| Plan::Slice { axis, start, len, of: Box::new(load("a")) };
+    let slice = |axis, start, len| Plan::Slice {
+        axis,
+        start,
+        len,
+        of: Box::new(load("a")),
+    };
     assert_eq!(run(&slice(1, 1, 2), &[2, 2]), [1.0, 2.0, 4.0, 5.0]);
     assert_eq!(run(&slice(0, 1, 1), &[1, 3]), [3.0, 4.0, 5.0]);
-    let concat = Plan::Concat { axis: 1, parts: vec![slice(1, 2, 1), load("b")] };
-    assert_eq!(run(&concat, &[2, 4]), [2.0, 100.0, 101.0, 102.0, 5.0, 103.0, 104.0, 105.0]);
-    let rows = Plan::Rows { runs: vec![(1, 1), (1, 0)], sources: vec![load("a"), load("b")] };
+    let concat = Plan::Concat {
+        axis: 1,
+        parts: vec![slice(1, 2, 1), load("b")],
+    };
+    assert_eq!(
+        run(&concat, &[2, 4]),
+        [2.0, 100.0, 101.0, 102.0, 5.0, 103.0, 104.0, 105.0]
+    );
+    let rows = Plan::Rows {
+        runs: vec![(1, 1), (1, 0)],
+        sources: vec![load("a"), load("b")],
+    };
     assert_eq!(run(&rows, &[2, 3]), [100.0, 101.0, 102.0, 3.0, 4.0, 5.0]);
 }
 
@@ -123,13 +143,21 @@ fn draws_have_their_moments_and_their_own_seeds() {
     let normal = run(&Plan::Normal { sd: 0.5 }, &[100, 100]);
     let mean = normal.iter().sum::<f32>() / 1e4;
     let variance = normal.iter().map(|x| (x - mean).powi(2)).sum::<f32>() / 1e4;
-    assert!(mean.abs() < 0.02 && (variance - 0.25).abs() < 0.02, "{mean} {variance}");
+    assert!(
+        mean.abs() < 0.02 && (variance - 0.25).abs() < 0.02,
+        "{mean} {variance}"
+    );
     let cut = run(&Plan::TruncatedNormal { sd: 0.5, cut: 1.0 }, &[50, 50]);
     assert!(cut.iter().all(|x| x.abs() <= 0.5) && cut.iter().any(|x| x.abs() > 0.45));
     let two = Plan::Concat {
         axis: 0,
         parts: vec![
-            Plan::Slice { axis: 0, start: 0, len: 1, of: Box::new(load("a")) },
+            Plan::Slice {
+                axis: 0,
+                start: 0,
+                len: 1,
+                of: Box::new(load("a")),
+            },
             Plan::Normal { sd: 1.0 },
         ],
     };
@@ -142,12 +170,21 @@ fn draws_have_their_moments_and_their_own_seeds() {
 fn misfits_are_told() {
     let sources = sources();
     let tell = |plan: &Plan, shape: &[u64]| {
-        PlanRows::new(plan, "w", shape, 7, &sources).all().unwrap_err().to_string()
+        PlanRows::new(plan, "w", shape, 7, &sources)
+            .all()
+            .unwrap_err()
+            .to_string()
     };
     assert!(tell(&load("a"), &[3, 3]).contains("is [2, 3], and [3, 3] is needed"));
     assert!(tell(&load("c"), &[2, 3]).contains("`c` has no weights"));
-    let concat = Plan::Concat { axis: 0, parts: vec![load("a"), load("b")] };
+    let concat = Plan::Concat {
+        axis: 0,
+        parts: vec![load("a"), load("b")],
+    };
     assert!(tell(&concat, &[5, 3]).contains("concatenation"));
-    let permute = Plan::Permute { order: vec![0, 0], of: Box::new(load("a")) };
+    let permute = Plan::Permute {
+        order: vec![0, 0],
+        of: Box::new(load("a")),
+    };
     assert!(tell(&permute, &[2, 2]).contains("permutation"));
 }

@@ -21,9 +21,14 @@ impl Runner<'_> {
     fn files(&self, source: &DataSource) -> Result<Vec<PathBuf>> {
         match source {
             DataSource::Files(patterns) => data::matching_files(&self.work.folder, patterns),
-            DataSource::Lessons { lessons, part, split } => {
+            DataSource::Lessons {
+                lessons,
+                part,
+                split,
+            } => {
                 let folder = self.work.result(ResultKind::Lessons, lessons);
-                let folder = LessonsFolder::open(&folder).map_err(|error| Error::new(error.to_string()))?;
+                let folder =
+                    LessonsFolder::open(&folder).map_err(|error| Error::new(error.to_string()))?;
                 let split = match split.as_str() {
                     "train" => Split::Train,
                     "val" => Split::Val,
@@ -58,9 +63,14 @@ impl Runner<'_> {
         let mut documents = Vec::new();
         for index in 0..set.len() {
             let document = set.document(index)?;
-            let pictures = document.segments.iter().filter(|s| matches!(s, Segment::Picture(_))).count();
+            let pictures = document
+                .segments
+                .iter()
+                .filter(|s| matches!(s, Segment::Picture(_)))
+                .count();
             let too_many = recipe.max_pictures > 0 && pictures as u64 > recipe.max_pictures;
-            let elsewhere = divided && (split == "val") != is_held_out(&document.id, recipe.held_out);
+            let elsewhere =
+                divided && (split == "val") != is_held_out(&document.id, recipe.held_out);
             if !too_many && !elsewhere {
                 documents.push(document);
             }
@@ -74,23 +84,37 @@ impl Runner<'_> {
     /// A split as token ids; encoded once and kept.
     pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
         let layout = codec.layout();
-        let key = format!("{}-{}", self.keys.data(reference)?, self.keys.tokens(layout)?);
+        let key = format!(
+            "{}-{}",
+            self.keys.data(reference)?,
+            self.keys.tokens(layout)?
+        );
         let name = blake3::hash(key.as_bytes()).to_hex();
-        let path = self.work.out.join("cache").join(format!("{}.tokens", &name[..32]));
+        let path = self
+            .work
+            .out
+            .join("cache")
+            .join(format!("{}.tokens", &name[..32]));
         if path.exists() {
             if let Ok(set) = EncodedSet::load(&path) {
                 return Ok(set);
             }
         }
         let documents = self.documents(reference)?;
-        let mut bar = self.progress.begin(&format!("encode {reference}"), documents.len() as u64);
+        let mut bar = self
+            .progress
+            .begin(&format!("encode {reference}"), documents.len() as u64);
         let mut set = EncodedSet::default();
         let mut start = 0;
         while start < documents.len() {
             // A group of documents with about a batch of pictures among them.
             let (mut end, mut count) = (start, 0);
             while end < documents.len() && (count < PICTURES && end - start < 4 * PICTURES) {
-                count += documents[end].segments.iter().filter(|s| matches!(s, Segment::Picture(_))).count();
+                count += documents[end]
+                    .segments
+                    .iter()
+                    .filter(|s| matches!(s, Segment::Picture(_)))
+                    .count();
                 end += 1;
             }
             encode_group(codec, &documents[start..end], &mut set)?;
@@ -109,16 +133,26 @@ impl Runner<'_> {
         let mut texts = Vec::new();
         for document in self.documents(reference)? {
             texts.extend(document.prompt);
-            texts.extend(document.segments.into_iter().filter_map(|segment| match segment {
-                Segment::Text(text) => Some(text),
-                Segment::Picture(_) => None,
-            }));
+            texts.extend(
+                document
+                    .segments
+                    .into_iter()
+                    .filter_map(|segment| match segment {
+                        Segment::Text(text) => Some(text),
+                        Segment::Picture(_) => None,
+                    }),
+            );
         }
         Ok(texts)
     }
 
     /// Every picture of a split, cropped to a square of `side` pixels; at most `limit`, 0 for all.
-    pub(super) fn pictures(&self, reference: &DataRef, side: usize, limit: usize) -> Result<Vec<Picture>> {
+    pub(super) fn pictures(
+        &self,
+        reference: &DataRef,
+        side: usize,
+        limit: usize,
+    ) -> Result<Vec<Picture>> {
         let mut pictures = Vec::new();
         for document in self.documents(reference)? {
             for segment in document.segments {
@@ -137,10 +171,16 @@ impl Runner<'_> {
     pub(super) fn choices(&self, reference: &DataRef, limit: u64) -> Result<Vec<ChoiceItem>> {
         let recipe = self.work.data(&reference.name)?;
         let DataKind::Choice { format } = &recipe.kind else {
-            return Err(Error::new(format!("data `{}` is not multiple choice", reference.name)));
+            return Err(Error::new(format!(
+                "data `{}` is not multiple choice",
+                reference.name
+            )));
         };
         let source = recipe.splits.get(&reference.split).ok_or_else(|| {
-            Error::new(format!("data `{}` has no split `{}`", reference.name, reference.split))
+            Error::new(format!(
+                "data `{}` has no split `{}`",
+                reference.name, reference.split
+            ))
         })?;
         let mut items = data::choices(format, &self.files(source)?)?;
         if limit > 0 {
@@ -156,15 +196,22 @@ impl Runner<'_> {
             if limit > 0 && asked.len() as u64 == limit {
                 break;
             }
-            let record: PairRecord = serde_json::from_value(document.meta.clone()).map_err(|error| {
-                let message = format!("record `{}` of `{reference}` has no scene: {error}", document.id);
-                Error::new(message).with_help("`drawn` needs drawing lessons".to_owned())
-            })?;
+            let record: PairRecord =
+                serde_json::from_value(document.meta.clone()).map_err(|error| {
+                    let message = format!(
+                        "record `{}` of `{reference}` has no scene: {error}",
+                        document.id
+                    );
+                    Error::new(message).with_help("`drawn` needs drawing lessons".to_owned())
+                })?;
             let caption = document.segments.iter().find_map(|segment| match segment {
                 Segment::Text(text) => Some(text.clone()),
                 Segment::Picture(_) => None,
             });
-            asked.extend(caption.map(|caption| AskedPicture { caption, scene: record.scene }));
+            asked.extend(caption.map(|caption| AskedPicture {
+                caption,
+                scene: record.scene,
+            }));
         }
         Ok(asked)
     }
@@ -180,13 +227,19 @@ fn encode_group(codec: &Codec, documents: &[Document], set: &mut EncodedSet) -> 
             }
         }
     }
-    let codes = if pictures.is_empty() { Vec::new() } else { codec.picture_ids(&pictures)? };
+    let codes = if pictures.is_empty() {
+        Vec::new()
+    } else {
+        codec.picture_ids(&pictures)?
+    };
     let mut codes = codes.iter();
     for document in documents {
         let parts = document.segments.iter().map(|segment| match segment {
             Segment::Text(text) => Ok(Part::Text(text)),
             Segment::Picture(_) => {
-                let codes = codes.next().ok_or_else(|| Error::new("a picture was not encoded"))?;
+                let codes = codes
+                    .next()
+                    .ok_or_else(|| Error::new("a picture was not encoded"))?;
                 Ok(Part::Picture(codes))
             }
         });

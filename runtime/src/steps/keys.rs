@@ -29,11 +29,18 @@ pub(super) struct Keys<'w> {
 
 impl<'w> Keys<'w> {
     pub(super) fn new(work: &'w Workload) -> Keys<'w> {
-        Keys { work, known: RefCell::default() }
+        Keys {
+            work,
+            known: RefCell::default(),
+        }
     }
 
     /// Works out a key once; `make` adds everything that the key depends on.
-    fn once(&self, name: String, make: impl FnOnce(&mut KeyHasher) -> Result<()>) -> Result<String> {
+    fn once(
+        &self,
+        name: String,
+        make: impl FnOnce(&mut KeyHasher) -> Result<()>,
+    ) -> Result<String> {
         if let Some(key) = self.known.borrow().get(&name) {
             return Ok(key.clone());
         }
@@ -67,7 +74,11 @@ impl<'w> Keys<'w> {
                             hasher.file(&file)?;
                         }
                     }
-                    DataSource::Lessons { lessons, part, split } => {
+                    DataSource::Lessons {
+                        lessons,
+                        part,
+                        split,
+                    } => {
                         hasher.text(&self.lessons(lessons)?);
                         hasher.text(part);
                         hasher.text(split);
@@ -86,7 +97,8 @@ impl<'w> Keys<'w> {
                 TokenizerRecipe::Bpe { train, .. } => train,
                 TokenizerRecipe::Vq(vq) => &vq.train,
             };
-            data.iter().try_for_each(|data| Ok(hasher.text(&self.data(data)?)))
+            data.iter()
+                .try_for_each(|data| Ok(hasher.text(&self.data(data)?)))
         })
     }
 
@@ -119,9 +131,16 @@ impl<'w> Keys<'w> {
             hasher.recipe(&without_spans(work.model(&model.name)?))?;
             if let Some(fusion) = program.fusions.get(&model.name) {
                 hasher.text(&program.seed.to_string());
-                return fusion.parents.iter().try_for_each(|parent| Ok(hasher.text(&self.model(parent)?)));
+                return fusion
+                    .parents
+                    .iter()
+                    .try_for_each(|parent| Ok(hasher.text(&self.model(parent)?)));
             }
-            match program.models.get(&model.name).and_then(|recipe| recipe.weights.as_ref()) {
+            match program
+                .models
+                .get(&model.name)
+                .and_then(|recipe| recipe.weights.as_ref())
+            {
                 Some(weights) => hasher.file(&work.path(weights))?,
                 None => hasher.text(&program.seed.to_string()),
             }
@@ -133,11 +152,19 @@ impl<'w> Keys<'w> {
         self.once(format!("train {name}"), |hasher| {
             let recipe = self.work.training(name)?;
             // How often a run saves does not change what it learns.
-            let bare = TrainRecipe { span: None, save_every: 0, ..recipe.clone() };
+            let bare = TrainRecipe {
+                span: None,
+                save_every: 0,
+                ..recipe.clone()
+            };
             hasher.recipe(&bare)?;
             hasher.text(&self.model(&recipe.model)?);
             hasher.text(&self.tokens(&self.work.model(&recipe.model.name)?.tokens)?);
-            let data = recipe.data.iter().map(|(_, data)| data).chain(&recipe.validate);
+            let data = recipe
+                .data
+                .iter()
+                .map(|(_, data)| data)
+                .chain(&recipe.validate);
             for data in data {
                 hasher.text(&self.data(data)?);
             }
@@ -146,13 +173,19 @@ impl<'w> Keys<'w> {
     }
 
     fn decode(&self, name: &str, hasher: &mut KeyHasher) -> Result<()> {
-        hasher.recipe(&DecodeRecipe { span: None, ..self.work.decoding(name)?.clone() })
+        hasher.recipe(&DecodeRecipe {
+            span: None,
+            ..self.work.decoding(name)?.clone()
+        })
     }
 
     pub(super) fn eval(&self, name: &str) -> Result<String> {
         self.once(format!("eval {name}"), |hasher| {
             let recipe = self.work.evaluation(name)?;
-            hasher.recipe(&EvalRecipe { span: None, ..recipe.clone() })?;
+            hasher.recipe(&EvalRecipe {
+                span: None,
+                ..recipe.clone()
+            })?;
             for model in &recipe.models {
                 hasher.text(&self.model(model)?);
                 hasher.text(&self.tokens(&self.work.model(&model.name)?.tokens)?);
@@ -173,7 +206,10 @@ impl<'w> Keys<'w> {
     pub(super) fn page(&self, name: &str) -> Result<String> {
         self.once(format!("page {name}"), |hasher| {
             let recipe = self.work.page(name)?;
-            hasher.recipe(&PageRecipe { span: None, ..recipe.clone() })?;
+            hasher.recipe(&PageRecipe {
+                span: None,
+                ..recipe.clone()
+            })?;
             hasher.text(&self.data(&recipe.questions)?);
             self.decode(&recipe.decode, hasher)?;
             for model in &recipe.models {
@@ -200,11 +236,17 @@ fn without_spans(model: &Model) -> Model {
     let clear = |block: &mut Block| {
         block.span = None;
         block.params.iter_mut().for_each(|param| param.span = None);
-        block.body.iter_mut().for_each(|statement| statement.span = None);
+        block
+            .body
+            .iter_mut()
+            .for_each(|statement| statement.span = None);
     };
     clear(&mut model.main);
     model.blocks.values_mut().for_each(clear);
-    model.weights.values_mut().for_each(|weight| weight.span = None);
+    model
+        .weights
+        .values_mut()
+        .for_each(|weight| weight.span = None);
     model
 }
 
@@ -243,7 +285,10 @@ impl KeyHasher {
             return entries.iter().try_for_each(|entry| self.file(entry));
         }
         self.text(&meta.len().to_string());
-        let time = meta.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let time = meta
+            .modified()
+            .ok()
+            .and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         self.text(&time.map_or(0, |time| time.as_nanos()).to_string());
         Ok(())
     }

@@ -59,10 +59,22 @@ impl Runner<'_> {
         };
         // A run with other settings has another key, and so another place.
         let state = folder.with_file_name(format!(".{name}-{key}"));
-        let checkpoints = image::Checkpoints { folder: &state, every: 500 };
+        let checkpoints = image::Checkpoints {
+            folder: &state,
+            every: 500,
+        };
         let flag = self.stop.flag();
-        let run = image::train(&settings, &mut source, &self.device, &mut progress, flag, Some(checkpoints))?;
-        let VqRun::Finished(tokenizer) = run else { return Ok(Ended::Stopped) };
+        let run = image::train(
+            &settings,
+            &mut source,
+            &self.device,
+            &mut progress,
+            flag,
+            Some(checkpoints),
+        )?;
+        let VqRun::Finished(tokenizer) = run else {
+            return Ok(Ended::Stopped);
+        };
         let draft = AtomicFolder::create(folder)?;
         tokenizer.save(draft.path())?;
         mark_done(draft.path(), key)?;
@@ -89,7 +101,10 @@ impl Runner<'_> {
             recipe,
             model,
             data: data.iter().map(|(weight, set)| (*weight, set)).collect(),
-            validate: validate.iter().map(|(name, set)| (name.clone(), set)).collect(),
+            validate: validate
+                .iter()
+                .map(|(name, set)| (name.clone(), set))
+                .collect(),
             source: &self.work.source,
             made_by: format!("Training `{name}` of `{}`.", recipe.model),
             tokenizers: self.tokenizer_folders(model),

@@ -22,8 +22,8 @@ use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
 use keys::Keys;
 pub use needs::needed;
 pub use report::{Measured, Report, ReportRow, read_report};
-use workload::{is_done, mark_done};
 pub use workload::{ResultKind, Workload};
+use workload::{is_done, mark_done};
 
 use crate::checkpoints::WeightSource;
 use crate::checkpoints::import::open_weights;
@@ -51,7 +51,13 @@ impl<'w> Runner<'w> {
         progress: &'w dyn Progress,
         stop: Stop,
     ) -> Runner<'w> {
-        Runner { work, keys: Keys::new(work), device, progress, stop }
+        Runner {
+            work,
+            keys: Keys::new(work),
+            device,
+            progress,
+            stop,
+        }
     }
 
     /// Carries out steps in order.
@@ -64,16 +70,21 @@ impl<'w> Runner<'w> {
             let folder = self.work.result(kind, name);
             let key = self.key(step)?;
             if is_done(&folder, &key) {
-                self.progress.note(&format!("{:<28} done before", title(step)));
+                self.progress
+                    .note(&format!("{:<28} done before", title(step)));
                 continue;
             }
             let begun = Instant::now();
             if self.step(step, &folder, &key)? == Ended::Stopped {
-                self.progress.note(&format!("{}: stopped; the same command goes on from here", title(step)));
+                self.progress.note(&format!(
+                    "{}: stopped; the same command goes on from here",
+                    title(step)
+                ));
                 return Ok(Ended::Stopped);
             }
             let seconds = begun.elapsed().as_secs_f64();
-            self.progress.note(&format!("{:<28} done in {seconds:.1} s", title(step)));
+            self.progress
+                .note(&format!("{:<28} done in {seconds:.1} s", title(step)));
         }
         Ok(Ended::Complete)
     }
@@ -117,7 +128,9 @@ impl<'w> Runner<'w> {
             val_choices: part,
             ..LessonsSettings::default()
         };
-        let mut bar = self.progress.begin(&format!("lessons {name}"), settings.records());
+        let mut bar = self
+            .progress
+            .begin(&format!("lessons {name}"), settings.records());
         lessons::write(&settings, folder, &mut |done, _| bar.at(done, ""))
             .map_err(|error| Error::new(error.to_string()))?;
         mark_done(folder, key)?;
@@ -130,7 +143,11 @@ impl<'w> Runner<'w> {
         let fusion = self.work.program.fusions.get(name);
         let fusion = fusion.ok_or_else(|| Error::new(format!("`{name}` is not a fusion")))?;
         let sources = self.plan_sources(model)?;
-        let parents: Vec<_> = fusion.parents.iter().map(|parent| format!("`{parent}`")).collect();
+        let parents: Vec<_> = fusion
+            .parents
+            .iter()
+            .map(|parent| format!("`{parent}`"))
+            .collect();
         let made_by = format!("Fusion `{}` of {}.", fusion.strategy, parents.join(" and "));
         let draft = ModelDraft {
             model,
@@ -196,7 +213,12 @@ impl<'w> Runner<'w> {
             ImageTokens::Files(path) => Some(self.work.path(path)),
             ImageTokens::Ids => None,
         };
-        Codec::open(tokens.clone(), text.as_deref(), image.as_deref(), &self.device)
+        Codec::open(
+            tokens.clone(),
+            text.as_deref(),
+            image.as_deref(),
+            &self.device,
+        )
     }
 
     /// Folders of the tokenizers that travel with a model.

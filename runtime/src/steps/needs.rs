@@ -13,9 +13,17 @@ use crate::Result;
 /// # Errors
 /// When the program refers to what it does not have.
 pub fn needed(work: &Workload, targets: &[Step]) -> Result<Vec<Step>> {
-    let mut found = Found { work, names: BTreeSet::new(), steps: Vec::new() };
+    let mut found = Found {
+        work,
+        names: BTreeSet::new(),
+        steps: Vec::new(),
+    };
     targets.iter().try_for_each(|target| found.step(target))?;
-    let steps = work.program.steps.iter().filter(|step| found.steps.contains(step));
+    let steps = work
+        .program
+        .steps
+        .iter()
+        .filter(|step| found.steps.contains(step));
     Ok(steps.cloned().collect())
 }
 
@@ -40,29 +48,44 @@ impl Found<'_> {
             },
             Step::Fuse(name) => {
                 let parents = work.program.fusions.get(name).map(|fusion| &fusion.parents);
-                parents.into_iter().flatten().try_for_each(|parent| self.model(&parent.name))?;
+                parents
+                    .into_iter()
+                    .flatten()
+                    .try_for_each(|parent| self.model(&parent.name))?;
                 self.tokens(name)
             }
             Step::Train(name) => {
                 let recipe = work.training(name)?;
                 self.model(&recipe.model.name)?;
                 self.tokens(&recipe.model.name)?;
-                recipe.data.iter().try_for_each(|(_, data)| self.data(data))?;
+                recipe
+                    .data
+                    .iter()
+                    .try_for_each(|(_, data)| self.data(data))?;
                 self.all_data(&recipe.validate)
             }
             Step::Eval(name) => {
                 let recipe = work.evaluation(name)?;
-                recipe.models.iter().try_for_each(|model| self.model(&model.name))?;
-                recipe.measures.iter().try_for_each(|measure| match measure {
-                    Measure::Perplexity { data, .. }
-                    | Measure::Choice { data, .. }
-                    | Measure::Drawn { data, .. } => self.data(data),
-                })
+                recipe
+                    .models
+                    .iter()
+                    .try_for_each(|model| self.model(&model.name))?;
+                recipe
+                    .measures
+                    .iter()
+                    .try_for_each(|measure| match measure {
+                        Measure::Perplexity { data, .. }
+                        | Measure::Choice { data, .. }
+                        | Measure::Drawn { data, .. } => self.data(data),
+                    })
             }
             Step::Page(name) => {
                 let recipe = work.page(name)?;
                 self.data(&recipe.questions)?;
-                recipe.models.iter().try_for_each(|model| self.model(&model.name))?;
+                recipe
+                    .models
+                    .iter()
+                    .try_for_each(|model| self.model(&model.name))?;
                 for report in &recipe.reports {
                     self.step(&Step::Eval(report.clone()))?;
                 }
@@ -70,7 +93,10 @@ impl Found<'_> {
                     self.step(&Step::Tokenizer(tokenizer.clone()))?;
                     self.data(data)?;
                 }
-                recipe.curves.iter().try_for_each(|run| self.step(&Step::Train(run.clone())))
+                recipe
+                    .curves
+                    .iter()
+                    .try_for_each(|run| self.step(&Step::Train(run.clone())))
             }
         }
     }

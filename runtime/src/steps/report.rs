@@ -69,11 +69,20 @@ impl Runner<'_> {
         let recipe = self.work.evaluation(name)?;
         let total = (recipe.models.len() * recipe.measures.len()) as u64;
         let mut bar = self.progress.begin(name, total);
-        let mut report = Report { name: name.to_owned(), rows: Vec::new() };
+        let mut report = Report {
+            name: name.to_owned(),
+            rows: Vec::new(),
+        };
         for model in &recipe.models {
-            let mut row = ReportRow { model: model.to_string(), measures: Vec::new() };
+            let mut row = ReportRow {
+                model: model.to_string(),
+                measures: Vec::new(),
+            };
             for measured in self.measure(model, recipe, &mut |done, what| {
-                bar.at((report.rows.len() * recipe.measures.len()) as u64 + done, &format!("{model} {what}"));
+                bar.at(
+                    (report.rows.len() * recipe.measures.len()) as u64 + done,
+                    &format!("{model} {what}"),
+                );
             })? {
                 row.measures.push(measured);
             }
@@ -86,7 +95,10 @@ impl Runner<'_> {
         let json = serde_json::to_string_pretty(&report)
             .map_err(|error| Error::new(format!("the report cannot be written: {error}")))?;
         write_file(&draft.path().join("report.json"), json.as_bytes())?;
-        write_file(&draft.path().join("report.md"), report.table().markdown().as_bytes())?;
+        write_file(
+            &draft.path().join("report.md"),
+            report.table().markdown().as_bytes(),
+        )?;
         mark_done(draft.path(), key)?;
         draft.commit()?;
         Ok(Ended::Complete)
@@ -113,24 +125,44 @@ impl Runner<'_> {
                     at(index as u64, "perplexity");
                     let set = self.encoded(data, &codec)?;
                     let length = context.min(1024) as usize;
-                    let losses = mean_loss(&executable, codec.layout(), &set, *limit as usize, length)?;
-                    Measured::Perplexity { data: data.to_string(), losses }
+                    let losses =
+                        mean_loss(&executable, codec.layout(), &set, *limit as usize, length)?;
+                    Measured::Perplexity {
+                        data: data.to_string(),
+                        losses,
+                    }
                 }
                 Measure::Choice { data, limit } => {
                     at(index as u64, "choice");
                     let items = self.choices(data, *limit)?;
                     let score = score_choices(&executable, &codec, &items, context as usize)?;
-                    Measured::Choice { data: data.to_string(), score }
+                    Measured::Choice {
+                        data: data.to_string(),
+                        score,
+                    }
                 }
-                Measure::Drawn { data, decode, pictures } => {
+                Measure::Drawn {
+                    data,
+                    decode,
+                    pictures,
+                } => {
                     at(index as u64, "drawn");
                     let asked = self.asked(data, *pictures)?;
                     let decode = self.work.decoding(decode)?;
                     let mut silent = crate::progress::Silent;
                     let score = score_drawn(
-                        &executable, &codec, decode, &asked, context, &mut silent, &self.stop,
+                        &executable,
+                        &codec,
+                        decode,
+                        &asked,
+                        context,
+                        &mut silent,
+                        &self.stop,
                     )?;
-                    Measured::Drawn { data: data.to_string(), score }
+                    Measured::Drawn {
+                        data: data.to_string(),
+                        score,
+                    }
                 }
             });
         }
@@ -139,13 +171,20 @@ impl Runner<'_> {
 
     pub(super) fn write_page(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
         let recipe = self.work.page(name)?;
-        let Some(questions) = self.answers(name, recipe)? else { return Ok(Ended::Stopped) };
+        let Some(questions) = self.answers(name, recipe)? else {
+            return Ok(Ended::Stopped);
+        };
         let mut page = Page {
             title: recipe.title.clone(),
             lead: format!(
                 "Answers of {} to questions that were held out of training, drawn with `{}`. Every \
                  number below is measured by the program `{}`.",
-                recipe.models.iter().map(|model| format!("`{model}`")).collect::<Vec<_>>().join(", "),
+                recipe
+                    .models
+                    .iter()
+                    .map(|model| format!("`{model}`"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
                 recipe.decode,
                 self.work.program.name
             ),
@@ -173,21 +212,33 @@ impl Runner<'_> {
         }
         page.charts = self.charts(recipe)?;
         write_page(&page, folder, |draft| mark_done(draft, key))?;
-        self.progress.note(&format!("page: {}", folder.join("index.html").display()));
+        self.progress
+            .note(&format!("page: {}", folder.join("index.html").display()));
         Ok(Ended::Complete)
     }
 
     /// The answers of every model to every question; `None` when stopped.
     fn answers(&self, name: &str, recipe: &PageRecipe) -> Result<Option<Vec<Question>>> {
         let decode = self.work.decoding(&recipe.decode)?;
-        let mut prompts: Vec<String> =
-            self.documents(&recipe.questions)?.into_iter().filter_map(|document| document.prompt).collect();
+        let mut prompts: Vec<String> = self
+            .documents(&recipe.questions)?
+            .into_iter()
+            .filter_map(|document| document.prompt)
+            .collect();
         prompts.truncate(recipe.count as usize);
         if prompts.is_empty() {
-            return Err(Error::new(format!("data `{}` has no questions", recipe.questions)));
+            return Err(Error::new(format!(
+                "data `{}` has no questions",
+                recipe.questions
+            )));
         }
-        let mut questions: Vec<Question> =
-            prompts.iter().map(|prompt| Question { prompt: prompt.clone(), answers: Vec::new() }).collect();
+        let mut questions: Vec<Question> = prompts
+            .iter()
+            .map(|prompt| Question {
+                prompt: prompt.clone(),
+                answers: Vec::new(),
+            })
+            .collect();
         let mut bar = self.progress.begin(name, recipe.models.len() as u64);
         for (done, reference) in recipe.models.iter().enumerate() {
             bar.at(done as u64, &reference.to_string());
@@ -203,16 +254,30 @@ impl Runner<'_> {
             let mut requests = Vec::new();
             for (index, prompt) in prompts.iter().enumerate() {
                 let prompt = codec.prompt(prompt)?;
-                requests.push(Request { prompt, picture_next: false, seed: index as u64 });
+                requests.push(Request {
+                    prompt,
+                    picture_next: false,
+                    seed: index as u64,
+                });
             }
-            let answers =
-                generate(&executable, codec.layout(), decode, limits, &requests, &mut |_, _| {}, &self.stop)?;
+            let answers = generate(
+                &executable,
+                codec.layout(),
+                decode,
+                limits,
+                &requests,
+                &mut |_, _| {},
+                &self.stop,
+            )?;
             if self.stop.asked() {
                 return Ok(None);
             }
             for (question, tokens) in questions.iter_mut().zip(answers) {
                 let pieces = codec.pieces(&tokens)?;
-                question.answers.push(Answer { model: reference.to_string(), pieces });
+                question.answers.push(Answer {
+                    model: reference.to_string(),
+                    pieces,
+                });
             }
         }
         Ok(Some(questions))
@@ -226,9 +291,17 @@ impl Runner<'_> {
             y: "nats a token".to_owned(),
             curves: Vec::new(),
         };
-        let mut validation = Chart { title: "Validation loss".to_owned(), ..train.clone() };
+        let mut validation = Chart {
+            title: "Validation loss".to_owned(),
+            ..train.clone()
+        };
         for run in &recipe.curves {
-            let log = read_log(&self.work.result(ResultKind::Training, run).join("log.jsonl"))?;
+            let log = read_log(
+                &self
+                    .work
+                    .result(ResultKind::Training, run)
+                    .join("log.jsonl"),
+            )?;
             // About a hundred points, each a mean.
             let size = log.len().div_ceil(100).max(1);
             let points = log.chunks(size).map(|lines| {
@@ -237,15 +310,27 @@ impl Runner<'_> {
                 };
                 (mean(|line| line.step as f64), mean(|line| line.loss))
             });
-            train.curves.push(Curve { name: run.clone(), points: points.collect() });
-            let points = log.iter().filter(|line| !line.validation.is_empty()).map(|line| {
-                let sum: f64 = line.validation.iter().map(|(_, loss)| loss).sum();
-                (line.step as f64, sum / line.validation.len() as f64)
+            train.curves.push(Curve {
+                name: run.clone(),
+                points: points.collect(),
             });
-            validation.curves.push(Curve { name: run.clone(), points: points.collect() });
+            let points = log
+                .iter()
+                .filter(|line| !line.validation.is_empty())
+                .map(|line| {
+                    let sum: f64 = line.validation.iter().map(|(_, loss)| loss).sum();
+                    (line.step as f64, sum / line.validation.len() as f64)
+                });
+            validation.curves.push(Curve {
+                name: run.clone(),
+                points: points.collect(),
+            });
         }
         validation.curves.retain(|curve| curve.points.len() > 1);
-        Ok([train, validation].into_iter().filter(|chart| !chart.curves.is_empty()).collect())
+        Ok([train, validation]
+            .into_iter()
+            .filter(|chart| !chart.curves.is_empty())
+            .collect())
     }
 }
 
@@ -263,7 +348,10 @@ pub fn read_report(work: &Workload, name: &str) -> Result<Report> {
 impl Report {
     /// The report as a table: a row a model, a column or two a measure.
     pub fn table(&self) -> Table {
-        let mut table = Table { title: format!("Report `{}`", self.name), ..Table::default() };
+        let mut table = Table {
+            title: format!("Report `{}`", self.name),
+            ..Table::default()
+        };
         for row in &self.rows {
             let mut head = vec!["model".to_owned()];
             let mut cells = vec![row.model.clone()];
@@ -276,10 +364,16 @@ impl Report {
                 match measured {
                     Measured::Perplexity { data, losses } => {
                         if losses.text.count > 0 {
-                            cell(format!("{data} text PPL"), format!("{:.2}", losses.text.perplexity()));
+                            cell(
+                                format!("{data} text PPL"),
+                                format!("{:.2}", losses.text.perplexity()),
+                            );
                         }
                         if losses.image.count > 0 {
-                            cell(format!("{data} picture PPL"), format!("{:.2}", losses.image.perplexity()));
+                            cell(
+                                format!("{data} picture PPL"),
+                                format!("{:.2}", losses.image.perplexity()),
+                            );
                         }
                     }
                     Measured::Choice { data, score } => {

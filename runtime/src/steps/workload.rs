@@ -28,7 +28,8 @@ pub struct Workload {
 
 /// A lookup that tells what is missing: the language has checked names, a stored program may lie.
 fn found<'a, T>(map: &'a IndexMap<String, T>, what: &str, name: &str) -> Result<&'a T> {
-    map.get(name).ok_or_else(|| Error::new(format!("the program has no {what} `{name}`")))
+    map.get(name)
+        .ok_or_else(|| Error::new(format!("the program has no {what} `{name}`")))
 }
 
 impl Workload {

@@ -48,15 +48,21 @@ impl Codec {
             if has <= room {
                 return Ok(());
             }
-            let message =
-                format!("the {what} tokenizer has {has} tokens, and `{}` has room for {room}", layout.name);
+            let message = format!(
+                "the {what} tokenizer has {has} tokens, and `{}` has room for {room}",
+                layout.name
+            );
             Err(Error::new(message))
         };
         if let Some(text) = &text {
             check("text", text.size(), room(TokenKind::Text))?;
         }
         if let Some(image) = &image {
-            check("image", image.settings().codes as u64, room(TokenKind::Image))?;
+            check(
+                "image",
+                image.settings().codes as u64,
+                room(TokenKind::Image),
+            )?;
             if image.tokens_per_picture() as u64 != layout.picture_tokens() {
                 let message = format!(
                     "the image tokenizer makes {} tokens of a picture, and `{}` has a grid of {}",
@@ -68,8 +74,14 @@ impl Codec {
             }
         }
         let eos = layout.marks.get("eos").map(|id| *id as u32);
-        let eos = eos.ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
-        Ok(Codec { layout, text, image, eos })
+        let eos = eos
+            .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
+        Ok(Codec {
+            layout,
+            text,
+            image,
+            eos,
+        })
     }
 
     /// Opens the tokenizers that lie in folders (a model folder has both).
@@ -83,7 +95,9 @@ impl Codec {
         device: &jam_backends::Device,
     ) -> Result<Codec> {
         let text = text.map(TextTokenizer::open).transpose()?;
-        let image = image.map(|folder| VqTokenizer::load(folder, device)).transpose()?;
+        let image = image
+            .map(|folder| VqTokenizer::load(folder, device))
+            .transpose()?;
         Codec::new(layout, text, image)
     }
 
@@ -96,8 +110,14 @@ impl Codec {
         folder: &Path,
         device: &jam_backends::Device,
     ) -> Result<Codec> {
-        let text = folder.join(crate::folders::TEXT_TOKENIZER).exists().then_some(folder);
-        let image = folder.join(crate::folders::IMAGE_TOKENIZER[0]).exists().then_some(folder);
+        let text = folder
+            .join(crate::folders::TEXT_TOKENIZER)
+            .exists()
+            .then_some(folder);
+        let image = folder
+            .join(crate::folders::IMAGE_TOKENIZER[0])
+            .exists()
+            .then_some(folder);
         Codec::open(model.tokens.clone(), text, image, device)
     }
 
@@ -123,8 +143,13 @@ impl Codec {
     pub fn brk(&self) -> Result<u32> {
         let found = self.layout.marks.get("break").map(|id| *id as u32);
         found.ok_or_else(|| {
-            Error::new(format!("the vocabulary `{}` has no `break`", self.layout.name))
-                .with_help("pictures stand between breaks: marks = [bos, pad, eos, unk, break]".to_owned())
+            Error::new(format!(
+                "the vocabulary `{}` has no `break`",
+                self.layout.name
+            ))
+            .with_help(
+                "pictures stand between breaks: marks = [bos, pad, eos, unk, break]".to_owned(),
+            )
         })
     }
 
@@ -134,10 +159,17 @@ impl Codec {
     /// When there is no text tokenizer.
     pub fn text_ids(&self, text: &str) -> Result<Vec<u32>> {
         let tokenizer = self.text.as_ref().ok_or_else(|| {
-            Error::new(format!("the vocabulary `{}` has no text tokenizer", self.layout.name))
+            Error::new(format!(
+                "the vocabulary `{}` has no text tokenizer",
+                self.layout.name
+            ))
         })?;
         let start = self.start(TokenKind::Text);
-        Ok(tokenizer.encode(text)?.into_iter().map(|id| id + start).collect())
+        Ok(tokenizer
+            .encode(text)?
+            .into_iter()
+            .map(|id| id + start)
+            .collect())
     }
 
     /// The text of joint ids of text tokens.
@@ -149,7 +181,10 @@ impl Codec {
         let ids: Vec<u32> = ids.iter().map(|id| id.saturating_sub(start)).collect();
         match &self.text {
             Some(tokenizer) => tokenizer.decode(&ids),
-            None => Err(Error::new(format!("`{}` has no text tokenizer", self.layout.name))),
+            None => Err(Error::new(format!(
+                "`{}` has no text tokenizer",
+                self.layout.name
+            ))),
         }
     }
 
@@ -159,11 +194,16 @@ impl Codec {
     /// When there is no image tokenizer.
     pub fn picture_ids(&self, pictures: &[Picture]) -> Result<Vec<Vec<u32>>> {
         let tokenizer = self.image.as_ref().ok_or_else(|| {
-            Error::new(format!("the vocabulary `{}` has no image tokenizer", self.layout.name))
+            Error::new(format!(
+                "the vocabulary `{}` has no image tokenizer",
+                self.layout.name
+            ))
         })?;
         let side = tokenizer.settings().picture;
-        let pictures: Vec<Picture> =
-            pictures.iter().map(|picture| fitted(picture, side)).collect::<Result<_>>()?;
+        let pictures: Vec<Picture> = pictures
+            .iter()
+            .map(|picture| fitted(picture, side))
+            .collect::<Result<_>>()?;
         let start = self.start(TokenKind::Image);
         let mut ids = tokenizer.encode(&pictures)?;
         ids.iter_mut().flatten().for_each(|id| *id += start);
@@ -233,14 +273,21 @@ impl Codec {
                     let picture = image.decode(&[&codes])?.pop();
                     Piece::Picture(picture.ok_or_else(|| Error::new("a picture was not decoded"))?)
                 }
-                _ => return Err(Error::new(format!("`{}` lacks a tokenizer", self.layout.name))),
+                _ => {
+                    return Err(Error::new(format!(
+                        "`{}` lacks a tokenizer",
+                        self.layout.name
+                    )));
+                }
             });
         }
         Ok(pieces)
     }
 
     fn start(&self, kind: TokenKind) -> u32 {
-        self.layout.range(kind).map_or(0, |range| range.start as u32)
+        self.layout
+            .range(kind)
+            .map_or(0, |range| range.start as u32)
     }
 }
 

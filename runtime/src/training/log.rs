@@ -38,7 +38,10 @@ pub(super) struct Log {
 impl Log {
     /// Opens the log and drops every line after step `step`: those steps are done again.
     pub(super) fn resume(path: &Path, step: u64) -> Result<Log> {
-        let kept: Vec<_> = read_log(path)?.into_iter().filter(|line| line.step <= step).collect();
+        let kept: Vec<_> = read_log(path)?
+            .into_iter()
+            .filter(|line| line.step <= step)
+            .collect();
         let mut text = String::new();
         for line in &kept {
             text.push_str(&encode(line)?);
@@ -46,7 +49,10 @@ impl Log {
         crate::checkpoints::write_file(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path);
         let file = file.map_err(|error| Error::io("open", path, error))?;
-        Ok(Log { path: path.to_owned(), file })
+        Ok(Log {
+            path: path.to_owned(),
+            file,
+        })
     }
 
     /// Adds a line.

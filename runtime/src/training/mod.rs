@@ -67,7 +67,12 @@ impl Training<'_> {
         stop: &Stop,
     ) -> Result<Ended> {
         let recipe = self.recipe;
-        let pad = self.model.tokens.marks.get("pad").or(self.model.tokens.marks.get("eos"));
+        let pad = self
+            .model
+            .tokens
+            .marks
+            .get("pad")
+            .or(self.model.tokens.marks.get("eos"));
         let options = BatchOptions {
             form: recipe.form,
             size: recipe.batch,
@@ -90,15 +95,25 @@ impl Training<'_> {
         while state.step < recipe.steps {
             let begun = Instant::now();
             let batch = stream.next_batch();
-            let lr = learning_rate(&recipe.schedule, recipe.optimizer.lr, state.step, recipe.steps);
+            let lr = learning_rate(
+                &recipe.schedule,
+                recipe.optimizer.lr,
+                state.step,
+                recipe.steps,
+            );
             let (loss, grad_norm) = self.step(executable, &mut optimizer, &batch, lr)?;
             state.step += 1;
             state.tokens += batch.learned();
             let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
             bar.at(state.step, &format!("loss {loss:.3}  {rate:.0} tokens/s"));
             let validates = !self.validate.is_empty()
-                && (state.step.is_multiple_of(recipe.validate_every.max(1)) || state.step == recipe.steps);
-            let validation = if validates { self.validation(executable)? } else { Vec::new() };
+                && (state.step.is_multiple_of(recipe.validate_every.max(1))
+                    || state.step == recipe.steps);
+            let validation = if validates {
+                self.validation(executable)?
+            } else {
+                Vec::new()
+            };
             log.add(&LogLine {
                 step: state.step,
                 tokens: state.tokens,
@@ -109,7 +124,8 @@ impl Training<'_> {
                 validation: validation.clone(),
             })?;
             if validates {
-                let mean = validation.iter().map(|(_, loss)| loss).sum::<f64>() / validation.len() as f64;
+                let mean =
+                    validation.iter().map(|(_, loss)| loss).sum::<f64>() / validation.len() as f64;
                 if state.best.is_none_or(|best| mean < best) {
                     state.best = Some(mean);
                     self.write(&folder.join("best"), executable)?;
@@ -141,11 +157,15 @@ impl Training<'_> {
         lr: f64,
     ) -> Result<(f64, f64)> {
         let tokens = Tokens::new(&batch.tokens, batch.rows);
-        let targets = Targets { ids: &batch.targets, weights: &batch.weights };
+        let targets = Targets {
+            ids: &batch.targets,
+            weights: &batch.weights,
+        };
         let step = executable.train_step(&[(tokens, targets)], self.recipe.recompute)?;
         let loss = step.loss.mean;
         if !loss.is_finite() {
-            let help = "the rate is too high, or a weight is damaged: lower `lr`, or lengthen the warm-up";
+            let help =
+                "the rate is too high, or a weight is damaged: lower `lr`, or lengthen the warm-up";
             let message = format!("the loss of `{}` is {loss}", self.name);
             return Err(Error::new(message).with_help(help.to_owned()));
         }
@@ -156,7 +176,13 @@ impl Training<'_> {
     fn validation(&self, executable: &Executable) -> Result<Vec<(String, f64)>> {
         let mut losses = Vec::new();
         for (name, set) in &self.validate {
-            let loss = mean_loss(executable, &self.model.tokens, set, VALIDATION_DOCUMENTS, self.recipe.length as usize)?;
+            let loss = mean_loss(
+                executable,
+                &self.model.tokens,
+                set,
+                VALIDATION_DOCUMENTS,
+                self.recipe.length as usize,
+            )?;
             losses.push((name.clone(), loss.all.mean()));
         }
         Ok(losses)
@@ -174,7 +200,11 @@ impl Training<'_> {
         let mut rows = |name: &str, rows: std::ops::Range<u64>| {
             if held.0 != name {
                 let numbers = executable.read(name)?;
-                let shape = executable.parameters().iter().find(|p| p.name() == name).map(|p| p.shape());
+                let shape = executable
+                    .parameters()
+                    .iter()
+                    .find(|p| p.name() == name)
+                    .map(|p| p.shape());
                 let width = shape.map_or(1, |shape| shape[1..].iter().product());
                 held = (name.to_owned(), numbers, width);
             }

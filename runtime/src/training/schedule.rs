@@ -27,20 +27,53 @@ mod tests {
     use super::*;
 
     fn rate(kind: ScheduleKind, floor: f64, step: u64) -> f64 {
-        learning_rate(&Schedule { kind, warmup: 4, floor }, 1e-3, step, 20)
+        learning_rate(
+            &Schedule {
+                kind,
+                warmup: 4,
+                floor,
+            },
+            1e-3,
+            step,
+            20,
+        )
     }
 
     /// The numbers are those of transformers' `get_linear_schedule_with_warmup` and
     /// `get_cosine_schedule_with_warmup`.
     #[test]
     fn rates_are_those_of_transformers() {
-        let linear = [(0, 0.0), (1, 2.5e-4), (3, 7.5e-4), (4, 1e-3), (5, 9.375e-4), (10, 6.25e-4), (19, 6.25e-5), (20, 0.0), (24, 0.0)];
-        let cosine = [(0, 0.0), (2, 5e-4), (4, 1e-3), (5, 9.903926402016153e-4), (10, 6.91341716182545e-4), (19, 9.607359798384786e-6), (20, 0.0)];
+        let linear = [
+            (0, 0.0),
+            (1, 2.5e-4),
+            (3, 7.5e-4),
+            (4, 1e-3),
+            (5, 9.375e-4),
+            (10, 6.25e-4),
+            (19, 6.25e-5),
+            (20, 0.0),
+            (24, 0.0),
+        ];
+        let cosine = [
+            (0, 0.0),
+            (2, 5e-4),
+            (4, 1e-3),
+            (5, 9.903926402016153e-4),
+            (10, 6.91341716182545e-4),
+            (19, 9.607359798384786e-6),
+            (20, 0.0),
+        ];
         for (step, expected) in linear {
-            assert!((rate(ScheduleKind::Linear, 0.0, step) - expected).abs() < 1e-15, "step {step}");
+            assert!(
+                (rate(ScheduleKind::Linear, 0.0, step) - expected).abs() < 1e-15,
+                "step {step}"
+            );
         }
         for (step, expected) in cosine {
-            assert!((rate(ScheduleKind::Cosine, 0.0, step) - expected).abs() < 1e-15, "step {step}");
+            assert!(
+                (rate(ScheduleKind::Cosine, 0.0, step) - expected).abs() < 1e-15,
+                "step {step}"
+            );
         }
     }
 

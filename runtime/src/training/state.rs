@@ -33,9 +33,12 @@ impl RunState {
         optimizer: &mut Optimizer,
     ) -> Result<RunState> {
         let file = folder.join("state.json");
-        let Ok(text) = std::fs::read_to_string(&file) else { return Ok(RunState::fresh(key)) };
-        let state: RunState = serde_json::from_str(&text)
-            .map_err(|error| Error::new(format!("is not the state of a run: {error}")).with_path(&file))?;
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            return Ok(RunState::fresh(key));
+        };
+        let state: RunState = serde_json::from_str(&text).map_err(|error| {
+            Error::new(format!("is not the state of a run: {error}")).with_path(&file)
+        })?;
         if state.key != key {
             return Ok(RunState::fresh(key));
         }
@@ -51,7 +54,10 @@ impl RunState {
     }
 
     fn fresh(key: &str) -> RunState {
-        RunState { key: key.to_owned(), ..RunState::default() }
+        RunState {
+            key: key.to_owned(),
+            ..RunState::default()
+        }
     }
 
     /// Writes the state: complete under a temporary name, then renamed.
@@ -67,14 +73,21 @@ impl RunState {
         for parameter in executable.parameters() {
             let shape: Vec<u64> = parameter.shape().iter().map(|size| *size as u64).collect();
             for kind in ["weight", "first", "second"] {
-                specs.push(TensorSpec::new(format!("{kind}/{}", parameter.name()), Dtype::F32, shape.clone()));
+                specs.push(TensorSpec::new(
+                    format!("{kind}/{}", parameter.name()),
+                    Dtype::F32,
+                    shape.clone(),
+                ));
             }
         }
         let mut writer = CheckpointWriter::create(draft.path(), specs, WriteOptions::default())?;
         for name in names(executable) {
             let weight = executable.read(&name)?;
             // A weight that no loss has reached yet has no moments.
-            let zeros = || Moments { first: vec![0.0; weight.len()], second: vec![0.0; weight.len()] };
+            let zeros = || Moments {
+                first: vec![0.0; weight.len()],
+                second: vec![0.0; weight.len()],
+            };
             let moments = optimizer.moments(executable, &name)?;
             let Moments { first, second } = moments.unwrap_or_else(zeros);
             writer.append_f32(&format!("weight/{name}"), &weight)?;
@@ -82,7 +95,10 @@ impl RunState {
             writer.append_f32(&format!("second/{name}"), &second)?;
         }
         writer.finish()?;
-        let state = RunState { key: key.to_owned(), ..self.clone() };
+        let state = RunState {
+            key: key.to_owned(),
+            ..self.clone()
+        };
         let text = serde_json::to_string_pretty(&state)
             .map_err(|error| Error::new(format!("the state cannot be written: {error}")))?;
         write_file(&draft.path().join("state.json"), text.as_bytes())?;
@@ -101,5 +117,9 @@ impl RunState {
 }
 
 fn names(executable: &Executable) -> Vec<String> {
-    executable.parameters().iter().map(|parameter| parameter.name().to_owned()).collect()
+    executable
+        .parameters()
+        .iter()
+        .map(|parameter| parameter.name().to_owned())
+        .collect()
 }
