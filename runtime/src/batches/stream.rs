@@ -249,20 +249,22 @@ struct Piece {
 
 impl<'d> Source<'d> {
     fn new(set: &'d EncodedSet, number: usize, options: &BatchOptions) -> Source<'d> {
-        // A row of n inputs needs n + 1 tokens; neighbouring pieces share one.
+        // A row of n inputs needs n + 1 tokens. Neighbouring rows share one, so that each token is
+        // learned; packed pieces follow one another anyway.
+        let shared = u32::from(options.form == BatchForm::Rows);
         let longest = options.length as u32 + 1;
         let mut pieces = Vec::new();
         for document in 0..set.len() {
             let len = set.document(document).len() as u32;
             let mut start = 0;
-            while start + 1 < len {
+            while start + shared < len {
                 let taken = longest.min(len - start);
                 pieces.push(Piece {
                     document: document as u32,
                     start,
                     len: taken,
                 });
-                start += taken - 1;
+                start += taken - shared;
             }
         }
         let total = pieces.iter().map(|piece| u64::from(piece.len)).sum();

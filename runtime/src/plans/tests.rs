@@ -11,6 +11,10 @@ use super::*;
 struct Held(IndexMap<String, (Vec<u64>, Vec<f32>)>);
 
 impl WeightSource for Held {
+    fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+
     fn shape(&self, name: &str) -> Option<Vec<u64>> {
         self.0.get(name).map(|(shape, _)| shape.clone())
     }
