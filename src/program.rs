@@ -42,7 +42,7 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     let size = std::fs::metadata(path)
         .map_err(|error| error.to_string())?
         .len();
-    if size > jam_dsl::MAX_BYTES {
+    if size > jam_dsl::MAX_BYTES as u64 {
         return Err(format!(
             "it has {size} bytes, and a program has at most {}",
             jam_dsl::MAX_BYTES

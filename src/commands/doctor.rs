@@ -1,5 +1,8 @@
 //! `jamc doctor`: what this machine offers, and what the program was built with.
 
+use jam_backends::{Doctor, Kind};
+use serde_json::json;
+
 use crate::cli::Common;
 use crate::console::print;
 use crate::failure::Failure;
@@ -7,11 +10,52 @@ use crate::failure::Failure;
 pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     let found = jam_backends::doctor();
     if common.json {
-        let json = serde_json::to_string_pretty(&found);
-        print(&json.map_err(|error| Failure::new(error.to_string()))?);
-        print("\n");
-    } else {
-        print(&found.to_string());
+        print(&format!("{:#}\n", as_json(&found)));
+        return Ok(());
     }
+    print(&format!("jamc {}\n", env!("CARGO_PKG_VERSION")));
+    print(&format!(
+        "processor: {} threads, {}\n",
+        found.threads, found.simd
+    ));
+    for Kind {
+        name,
+        built,
+        devices,
+        note,
+    } in &found.kinds
+    {
+        let state = if *built { "built in" } else { "not built in" };
+        print(&format!("\n{name}: {state}\n"));
+        for (device, description) in devices {
+            print(&format!("  --device {device:<10} {description}\n"));
+        }
+        if let Some(note) = note {
+            print(&format!("  {note}\n"));
+        }
+    }
+    print(&format!("\n--device auto takes {}\n", found.auto));
     Ok(())
+}
+
+fn as_json(found: &Doctor) -> serde_json::Value {
+    let kinds = found.kinds.iter().map(|kind| {
+        let devices = kind
+            .devices
+            .iter()
+            .map(|(device, description)| json!({ "device": device, "description": description }));
+        json!({
+            "name": kind.name,
+            "built": kind.built,
+            "devices": devices.collect::<Vec<_>>(),
+            "note": kind.note,
+        })
+    });
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "threads": found.threads,
+        "simd": found.simd,
+        "kinds": kinds.collect::<Vec<_>>(),
+        "auto": found.auto,
+    })
 }

@@ -12,7 +12,6 @@
 mod choice;
 mod files;
 mod order;
-pub mod pack;
 mod picture;
 mod records;
 mod set;
