@@ -18,6 +18,7 @@ use cli::{Cli, Command};
 use console::{Console, Volume};
 
 fn main() -> ExitCode {
+    jam_backends::kernels::memory::keep_freed_memory();
     let Cli { command, common } = Cli::parse();
     let volume = match (common.quiet, common.verbose) {
         (true, _) => Volume::Quiet,

@@ -59,7 +59,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     );
     let answers = generate(
         &executable,
-        codec.layout(),
+        codec.producible(),
         &recipe,
         limits,
         &requests,

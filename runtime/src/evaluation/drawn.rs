@@ -94,7 +94,7 @@ pub fn score_drawn(
         }
         let answers = generate(
             model,
-            codec.layout(),
+            codec.producible(),
             recipe,
             limits,
             &requests,

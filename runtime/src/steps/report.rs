@@ -262,7 +262,7 @@ impl Runner<'_> {
             }
             let answers = generate(
                 &executable,
-                codec.layout(),
+                codec.producible(),
                 decode,
                 limits,
                 &requests,

@@ -6,7 +6,7 @@
 
 use std::path::Path;
 
-use jam_ir::{Model, TokenKind, TokenLayout};
+use jam_ir::{Model, TokenKind, TokenLayout, TokenRange};
 
 use super::image::VqTokenizer;
 use super::text::TextTokenizer;
@@ -19,6 +19,8 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Codec {
     layout: TokenLayout,
+    /// The layout, its text range cut to the tokens that the tokenizer has.
+    producible: TokenLayout,
     text: Option<TextTokenizer>,
     image: Option<VqTokenizer>,
     eos: u32,
@@ -78,6 +80,7 @@ impl Codec {
             .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
         Ok(Codec {
             layout,
+            producible,
             text,
             image,
             eos,
@@ -124,6 +127,12 @@ impl Codec {
     /// The vocabulary.
     pub fn layout(&self) -> &TokenLayout {
         &self.layout
+    }
+
+    /// The vocabulary without the text ids that the tokenizer has no token for: what decoding may
+    /// produce.
+    pub fn producible(&self) -> &TokenLayout {
+        &self.producible
     }
 
     /// The image tokenizer, where there is one.
@@ -266,7 +275,7 @@ impl Codec {
     /// When a tokenizer is missing or fails.
     pub fn pieces(&self, tokens: &[u32]) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
-        for run in runs(&self.layout, tokens) {
+        for run in runs(&self.producible, tokens) {
             pieces.push(match (run, &self.text, &self.image) {
                 (Run::Text(ids), Some(text), _) => Piece::Text(text.decode(&ids)?),
                 (Run::Picture(codes), _, Some(image)) => {
