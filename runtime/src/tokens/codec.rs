@@ -78,6 +78,21 @@ impl Codec {
         let eos = layout.marks.get("eos").map(|id| *id as u32);
         let eos = eos
             .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
+        let mut producible = layout.clone();
+        let place = producible
+            .ranges
+            .iter()
+            .position(|range| range.kind == TokenKind::Text);
+        if let (Some(place), Some(text)) = (place, &text) {
+            let range = &mut producible.ranges[place];
+            let unused = TokenRange {
+                kind: TokenKind::Filler,
+                start: range.start + text.size(),
+                len: range.len - text.size(),
+            };
+            range.len = text.size();
+            producible.ranges.insert(place + 1, unused);
+        }
         Ok(Codec {
             layout,
             producible,
