@@ -267,7 +267,7 @@ impl<'a> Checker<'a> {
             self.no_parameters(statement);
         }
         let value = match kind {
-            Kind::Setting => self.setting(name, statement),
+            Kind::Setting => self.setting(name, statement, world),
             Kind::Let => self.value(statement).map(|value| value.value),
             _ => {
                 if kind.is_record() {
@@ -459,8 +459,10 @@ impl<'a> Checker<'a> {
             .iter()
             .filter(|set| set.target.text == name.text)
         {
-            let Some(key) = &set.key else { continue };
-            let value = self.evaluate(&set.value, &mut Global);
+            let (Some(key), Ok(value)) = (&set.key, &set.value) else {
+                continue;
+            };
+            let value = self.evaluate(value, &mut Global);
             // `--set run.optimizer.lr=1e-3` changes one setting of a variant.
             if let Some((outer, label)) = key.text.split_once('.')
                 && let Some((

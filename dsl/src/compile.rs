@@ -22,6 +22,13 @@ pub trait World {
 
     /// Whether a file or folder is there.
     fn exists(&self, path: &str) -> bool;
+
+    /// The absolute path of a file or folder that a text of the command line names, if it is
+    /// there: such a text starts where the command was given, and not in the program's folder.
+    fn absolute(&self, path: &str) -> Option<String> {
+        let _ = path;
+        None
+    }
 }
 
 /// What a run of the compiler is given beside the program.
@@ -101,8 +108,10 @@ pub(crate) struct Override {
     pub(crate) target: Name,
     /// The key in it; `None` for the value of a setting.
     pub(crate) key: Option<Name>,
-    /// The value.
-    pub(crate) value: Expression,
+    /// The value as it was given: where a text is wanted, it may stand without quotation marks.
+    pub(crate) written: String,
+    /// The value as an expression, or why it is none.
+    pub(crate) value: Result<Expression, Box<Diagnostic>>,
 }
 
 /// Reads the main file and those that it uses.
@@ -223,15 +232,7 @@ impl Loader<'_> {
                 break;
             };
             self.folders.push(String::new());
-            let value = match parse_value(id, text) {
-                Ok(value) => value,
-                Err(error) => {
-                    self.diagnostics.push(
-                        error.note("a text stands in quotation marks, for the shell too: '\"…\"'"),
-                    );
-                    continue;
-                }
-            };
+            let value = parse_value(id, text);
             let mut parts = target.splitn(2, '.').map(|part| {
                 let end = self
                     .sources
@@ -246,6 +247,7 @@ impl Loader<'_> {
             overrides.push(Override {
                 target,
                 key: parts.next(),
+                written: text.clone(),
                 value,
             });
         }

@@ -83,8 +83,8 @@ impl<'a> Checker<'a> {
             .iter()
             .filter(|set| set.target.text == name.text)
         {
-            if let Some(key) = &set.key {
-                self.update_line(&mut lines, key, &set.value, statement);
+            if let (Some(key), Ok(value)) = (&set.key, &set.value) {
+                self.update_line(&mut lines, key, value, statement);
             }
         }
         self.model_texts.insert(&name.text, lines.clone());

@@ -4,10 +4,11 @@ use jam_ir::diagnostic::Diagnostic;
 use jam_ir::span::Span;
 
 use crate::checker::{Checker, Kind};
+use crate::compile::{Override, World};
 use crate::evaluate::Global;
 use crate::given::{as_count, twice};
 use crate::suggest;
-use crate::syntax::{Name, Statement, Subject, dotted};
+use crate::syntax::{Expression, ExpressionKind, Name, Statement, Subject, dotted};
 use crate::value::{Spanned, Value};
 
 impl<'a> Checker<'a> {
@@ -41,6 +42,10 @@ impl<'a> Checker<'a> {
                 );
                 continue;
             };
+            if let (Some(_), Err(problem)) = (&given.key, &given.value) {
+                self.diagnostics.push(no_expression(problem));
+                continue;
+            }
             match (&given.key, definition.kind) {
                 (None, Kind::Setting) => {}
                 (None, kind) => {
@@ -101,7 +106,13 @@ impl<'a> Checker<'a> {
             .iter()
             .find(|given| given.target.text == "seed")
         {
-            let value = self.evaluate(&seed.value, &mut Global);
+            let value = match &seed.value {
+                Ok(value) => self.evaluate(value, &mut Global),
+                Err(problem) => {
+                    self.diagnostics.push(no_expression(problem));
+                    return;
+                }
+            };
             let seed = as_count("seed", &value, 0, &mut self.diagnostics);
             self.program.seed = seed.unwrap_or(0);
         }
@@ -111,13 +122,19 @@ impl<'a> Checker<'a> {
     }
 
     /// `setting size = one_of(quick, full)` or `setting data = "data"`.
-    pub(crate) fn setting(&mut self, name: &Name, statement: &'a Statement) -> Option<Value> {
+    pub(crate) fn setting(
+        &mut self,
+        name: &Name,
+        statement: &'a Statement,
+        world: &dyn World,
+    ) -> Option<Value> {
         let default = self.value(statement)?;
-        let given = self.overrides.iter().rev();
-        let given = given
-            .clone()
-            .find(|given| given.key.is_none() && given.target.text == name.text);
-        let given = given.map(|given| self.evaluate(&given.value, &mut Global));
+        let mut given = self.overrides.iter().rev();
+        let given = given.find(|given| given.key.is_none() && given.target.text == name.text);
+        let given = match given {
+            Some(given) => Some(self.given_setting(given, &default, world)?),
+            None => None,
+        };
         let value = match &default.value {
             Value::Call(call) if dotted(&call.name) == "one_of" => {
                 let mut words: Vec<String> = Vec::new();
@@ -188,10 +205,6 @@ impl<'a> Checker<'a> {
                         (Value::Number(_), Value::Number(_))
                         | (Value::Text(_), Value::Text(_))
                         | (Value::Flag(_), Value::Flag(_)) => given,
-                        // A shell eats quotation marks: a bare word is meant as a text.
-                        (Value::Text(_), Value::Word { word, .. }) => {
-                            Spanned::new(Value::Text(word.clone()), given.span)
-                        }
                         _ => {
                             let wanted = default.described();
                             self.diagnostics.push(
@@ -234,4 +247,49 @@ impl<'a> Checker<'a> {
         self.program.settings.insert(name.text.clone(), shown);
         Some(value)
     }
+
+    /// The value of a setting from the command line.
+    fn given_setting(
+        &mut self,
+        given: &Override,
+        default: &Spanned,
+        world: &dyn World,
+    ) -> Option<Spanned> {
+        let span = given.target.span;
+        let quoted = matches!(
+            &given.value,
+            Ok(Expression {
+                kind: ExpressionKind::Text(_),
+                ..
+            })
+        );
+        // A shell eats quotation marks: where a text is wanted, everything is one.
+        if matches!(default.value, Value::Text(_)) && !quoted {
+            let text = world.absolute(&given.written);
+            let text = text.unwrap_or_else(|| given.written.clone());
+            return Some(Spanned::new(Value::Text(text), span));
+        }
+        match &given.value {
+            Ok(value) => {
+                let value = self.evaluate(value, &mut Global);
+                match value.value {
+                    Value::Text(text) => {
+                        let text = world.absolute(&text).unwrap_or(text);
+                        Some(Spanned::new(Value::Text(text), value.span))
+                    }
+                    _ => Some(value),
+                }
+            }
+            Err(problem) => {
+                self.diagnostics.push(no_expression(problem));
+                None
+            }
+        }
+    }
+}
+
+/// The report of a value of the command line that cannot be read.
+fn no_expression(problem: &Diagnostic) -> Diagnostic {
+    let problem = problem.clone();
+    problem.note("a text stands in quotation marks, for the shell too: '\"…\"'")
 }

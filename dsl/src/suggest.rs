@@ -1,7 +1,7 @@
 //! Did you mean …?
 
 /// Most candidates that are compared; a program that defines more was not written by hand.
-const MAX_CANDIDATES: usize = 1000;
+const MAX_CANDIDATES: usize = 300;
 
 /// The candidate that is most likely meant by a word that is not one, if any is near enough.
 pub(crate) fn nearest<'a>(
@@ -18,19 +18,21 @@ pub(crate) fn nearest<'a>(
         if candidate == word {
             continue;
         }
-        let distance = strsim::damerau_levenshtein(&lower, &candidate.to_ascii_lowercase());
         let allowed = match word.len().max(candidate.len()) {
             0..=2 => 0,
             3..=4 => 1,
             5..=8 => 2,
             _ => 3,
         };
+        let lower_candidate = candidate.to_ascii_lowercase();
         // Half of a word is a likely slip too: `temp` for `temperature`.
-        let part = lower.len() >= 3 && candidate.to_ascii_lowercase().starts_with(&lower);
-        let distance = if part {
-            distance.min(allowed)
-        } else {
-            distance
+        let part = lower.len() >= 3 && lower_candidate.starts_with(&lower);
+        if !part && word.len().abs_diff(candidate.len()) > allowed {
+            continue;
+        }
+        let distance = match part {
+            true => allowed.min(1),
+            false => strsim::damerau_levenshtein(&lower, &lower_candidate),
         };
         if distance <= allowed && best.is_none_or(|(least, _)| distance < least) {
             best = Some((distance, candidate));
