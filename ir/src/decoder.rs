@@ -43,8 +43,10 @@ pub struct DecoderConfig {
     pub norm_place: NormPlace,
     /// How positions enter.
     pub positions: PositionConfig,
-    /// Whether the matrices of the layers have biases.
+    /// Whether the matrices of attention have biases.
     pub biases: bool,
+    /// Whether the matrices of the feed-forward part have biases.
+    pub mlp_biases: bool,
     /// Whether the head is the token table read backwards.
     pub tied: bool,
     /// Norms on queries and keys, over the features of a head.
@@ -146,6 +148,7 @@ impl DecoderConfig {
             norm_place: NormPlace::Before,
             positions: PositionConfig::Learned { offset: 2 },
             biases: true,
+            mlp_biases: true,
             tied: true,
             qk_norm: None,
             embed_width: None,
@@ -166,6 +169,7 @@ impl DecoderConfig {
         let mut config = DecoderConfig::opt(tokens, context, width, layers, heads, hidden);
         config.name = "cm3leon".to_owned();
         config.biases = false;
+        config.mlp_biases = false;
         config.norm.affine = false;
         config.norm.bias = false;
         config
@@ -195,6 +199,7 @@ impl DecoderConfig {
             layout: RotaryLayout::Halves,
         };
         config.biases = false;
+        config.mlp_biases = false;
         config.tied = false;
         config
     }
@@ -362,7 +367,7 @@ fn attention(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
         let side = [heads, axes.key];
         let shape = [batch, time, heads, axes.key];
         let weight = builder.matrix(&format!("attn.{name}"), &[axes.width], &side);
-        let bias = builder.bias(&format!("attn.{name}_bias"), &side);
+        let bias = builder.bias(config.biases, &format!("attn.{name}_bias"), &side);
         let mut value = builder.linear(name, x, weight, bias, &shape); // [b, t, heads, key]
         if let (Some(qk), true) = (&config.qk_norm, name != "v") {
             let gain: &[AxisId] = if qk.per_head { &side } else { &side[1..] };
@@ -387,7 +392,7 @@ fn attention(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
     };
     let heads = builder.push("attended", &[batch, time, axes.head, axes.key], op);
     let weight = builder.matrix("attn.out", &[axes.head, axes.key], &[axes.width]);
-    let bias = builder.bias("attn.out_bias", &[axes.width]);
+    let bias = builder.bias(config.biases, "attn.out_bias", &[axes.width]);
     builder.linear("out", heads, weight, bias, &axes.stream)
 }
 
@@ -397,7 +402,7 @@ fn feed_forward(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
     let inner = [axes.stream[0], axes.stream[1], axes.hidden];
     let project = |builder: &mut Builder<'_>, name: &str| {
         let weight = builder.matrix(&format!("mlp.{name}"), &[axes.width], &[axes.hidden]);
-        let bias = builder.bias(&format!("mlp.{name}_bias"), &[axes.hidden]);
+        let bias = builder.bias(config.mlp_biases, &format!("mlp.{name}_bias"), &[axes.hidden]);
         builder.linear(name, x, weight, bias, &inner)
     };
     let kind = config.activation;
@@ -411,7 +416,7 @@ fn feed_forward(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
         builder.push("active", &inner, Op::Activation { x: up, kind })
     };
     let weight = builder.matrix("mlp.down", &[axes.hidden], &[axes.width]);
-    let bias = builder.bias("mlp.down_bias", &[axes.width]);
+    let bias = builder.bias(config.mlp_biases, "mlp.down_bias", &[axes.width]);
     builder.linear("down", active, weight, bias, &axes.stream)
 }
 
@@ -458,8 +463,7 @@ impl<'c> Builder<'c> {
         self.param(name, input, output, init)
     }
 
-    fn bias(&mut self, name: &str, output: &[AxisId]) -> Option<ParamId> {
-        let wanted = self.config.biases;
+    fn bias(&mut self, wanted: bool, name: &str, output: &[AxisId]) -> Option<ParamId> {
         wanted.then(|| self.param(name, &[], output, Plan::Zeros))
     }
 

@@ -349,6 +349,7 @@ impl Config {
         decoder.head_dim = self.divided(width, heads)?;
         decoder.activation = self.activation("activation_function", Activation::Relu)?;
         decoder.biases = self.flag_or("enable_bias", true)?;
+        decoder.mlp_biases = decoder.biases;
         decoder.norm.affine = self.flag_or("layer_norm_elementwise_affine", true)?;
         decoder.norm.bias = decoder.norm.affine;
         decoder.tied = self.flag_or("tie_word_embeddings", true)?;
@@ -397,12 +398,8 @@ impl Config {
         };
         let attention_bias = self.flag_or("attention_bias", false)?;
         let mlp_bias = self.flag_or("mlp_bias", false)?;
-        if attention_bias != mlp_bias {
-            return Err(Error::new(
-                "`attention_bias` and `mlp_bias` differ, which is not built",
-            ));
-        }
         decoder.biases = attention_bias;
+        decoder.mlp_biases = mlp_bias;
         Ok(ImportedConfig {
             model_type: "llama".to_owned(),
             decoder,

@@ -1,0 +1,233 @@
+//! Numbers that other software computed: every case of a folder (`tests/golden`, or `$JAM_GOLDEN`).
+//!
+//! A case is a folder with a `case.json`; it says what kind it is of, and there is no list of cases
+//! here. A kind is a function and a line in [`KINDS`]. What ran, how far it was off, and what was left
+//! out and why goes to the terminal (`cargo test --release --test golden`).
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+#[path = "golden_support/case.rs"]
+mod case;
+#[path = "golden_support/models.rs"]
+mod models;
+#[path = "golden_support/names.rs"]
+mod names;
+#[path = "golden_support/runs.rs"]
+mod runs;
+
+use case::{Case, Checked, Findings, Stop};
+
+/// Runs a case of one kind.
+type Run = fn(&Case, &mut Findings) -> Checked<()>;
+
+/// Every kind that is known.
+const KINDS: [(&str, Run); 2] = [("fusion", models::fusion), ("parent", models::parent)];
+
+/// What became of a case.
+enum Outcome {
+    Ran(Findings),
+    LeftOut(String),
+}
+
+/// Where the cases lie.
+fn root() -> PathBuf {
+    let own = || Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    std::env::var_os("JAM_GOLDEN").map_or_else(own, PathBuf::from)
+}
+
+/// Every folder below `root` with a `case.json`, in the order of their names.
+fn cases(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![root.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+        folders.extend(
+            entries
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_dir()),
+        );
+        if folder.join("case.json").is_file() {
+            found.push(folder);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn run(case: &Case) -> Outcome {
+    let known = KINDS.iter().find(|(kind, _)| *kind == case.kind());
+    let Some((_, run)) = known else {
+        return Outcome::LeftOut(format!("kind `{}` is not known", case.kind()));
+    };
+    let mut findings = Findings::default();
+    match run(case, &mut findings) {
+        Err(Stop::LeftOut(reason)) => return Outcome::LeftOut(reason),
+        Err(Stop::Wrong(reason)) => findings.wrong.push(reason),
+        Ok(()) => {}
+    }
+    Outcome::Ran(findings)
+}
+
+/// Tells it past the capture of test output.
+fn tell(line: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{line}");
+}
+
+#[test]
+fn every_case_of_the_folder() {
+    let root = root();
+    let folders = cases(&root);
+    assert!(!folders.is_empty(), "no case.json below {}", root.display());
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut left_out: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut failed = Vec::new();
+    tell(&format!("cases in {}:", root.display()));
+    for folder in folders {
+        let case = Case::open(&folder, &root).unwrap();
+        let start = Instant::now();
+        match run(&case) {
+            Outcome::LeftOut(reason) => left_out.entry(reason).or_default().push(case.label),
+            Outcome::Ran(findings) => {
+                let seconds = start.elapsed().as_secs_f64();
+                tell(&format!("  {} ({seconds:.1} s): {findings}", case.label));
+                for (why, what) in &findings.passed_over {
+                    tell(&format!("    not compared, {why}: {}", what.join(", ")));
+                }
+                for wrong in &findings.wrong {
+                    tell(&format!("    WRONG {wrong}"));
+                }
+                *counts.entry(case.kind().to_owned()).or_default() += 1;
+                if !findings.wrong.is_empty() {
+                    failed.push(case.label);
+                }
+            }
+        }
+    }
+    for (reason, labels) in &left_out {
+        tell(&format!("  left out, {reason}: {}", labels.join(", ")));
+    }
+    let ran: usize = counts.values().sum();
+    let counts: Vec<String> = counts
+        .iter()
+        .map(|(kind, n)| format!("{n} {kind}"))
+        .collect();
+    let left_out: usize = left_out.values().map(Vec::len).sum();
+    tell(&format!(
+        "golden: {ran} cases ran ({}), {} of them failed, {left_out} were left out",
+        counts.join(", "),
+        failed.len()
+    ));
+    assert!(
+        failed.is_empty(),
+        "these cases failed: {}",
+        failed.join(", ")
+    );
+}
+
+/// Size of a folder's own files.
+fn bytes(folder: &Path) -> u64 {
+    let entries = fs::read_dir(folder).unwrap();
+    entries
+        .map(|entry| entry.unwrap().metadata().unwrap().len())
+        .sum()
+}
+
+/// Adds to the first number of a float tensor of a safetensors file.
+fn damage(path: &Path, tensor: &str) {
+    let mut file = fs::read(path).unwrap();
+    let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
+    let json: serde_json::Value = serde_json::from_slice(&file[8..8 + header]).unwrap();
+    let start = json[tensor]["data_offsets"][0].as_u64().unwrap() as usize;
+    let place = 8 + header + start;
+    match json[tensor]["dtype"].as_str().unwrap() {
+        "F32" => {
+            let number = f32::from_le_bytes(file[place..place + 4].try_into().unwrap()) + 0.1;
+            file[place..place + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        "I64" => file[place] ^= 1,
+        dtype => panic!("{tensor} is {dtype}"),
+    }
+    fs::write(path, file).unwrap();
+}
+
+/// Names of the tensors of a file.
+fn tensors(path: &Path) -> Vec<String> {
+    let file = fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let mut names: Vec<String> = file.names().into_iter().map(str::to_owned).collect();
+    names.sort();
+    names
+}
+
+/// One changed number in what a case expects, or in a weight that a strategy plans, makes it fail:
+/// tried on the smallest case of every kind that runs, one tensor after the other.
+#[test]
+fn a_changed_number_is_found() {
+    let root = root();
+    let mut smallest: BTreeMap<String, (u64, PathBuf)> = BTreeMap::new();
+    for folder in cases(&root) {
+        let case = Case::open(&folder, &root).unwrap();
+        let size = bytes(&folder);
+        let known = KINDS.iter().any(|(kind, _)| *kind == case.kind());
+        let least = smallest
+            .get(case.kind())
+            .is_none_or(|(least, _)| size < *least);
+        if known && least && matches!(run(&case), Outcome::Ran(_)) {
+            smallest.insert(case.kind().to_owned(), (size, folder));
+        }
+    }
+    for (_, folder) in smallest.values() {
+        let case = Case::open(folder, &root).unwrap();
+        let copy = tempfile::tempdir().unwrap();
+        let mut json: serde_json::Value =
+            serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap();
+        if let Some(parents) = json["parents"].as_array_mut() {
+            for parent in parents {
+                let path = folder
+                    .join(parent.as_str().unwrap())
+                    .canonicalize()
+                    .unwrap();
+                *parent = serde_json::Value::from(path.to_str().unwrap());
+            }
+        }
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        fs::write(copy.path().join("case.json"), json.to_string()).unwrap();
+        let mut tried = 0;
+        for file in ["expected.safetensors", "model.safetensors"] {
+            let path = copy.path().join(file);
+            let whole = fs::read(&path).unwrap();
+            if case.kind() == "parent" && file == "model.safetensors" {
+                continue; // Its weights are not planned; what they give is in the other file.
+            }
+            for tensor in tensors(&path)
+                .iter()
+                .filter(|name| !name.contains("hidden"))
+            {
+                damage(&path, tensor);
+                let changed = Case::open(copy.path(), &root).unwrap();
+                match run(&changed) {
+                    Outcome::Ran(findings) if findings.wrong.is_empty() => {
+                        panic!(
+                            "{}: nothing notices a change of {file} {tensor}",
+                            case.label
+                        );
+                    }
+                    Outcome::Ran(_) => tried += 1,
+                    Outcome::LeftOut(reason) => panic!("{}: {reason}", case.label),
+                }
+                fs::write(&path, &whole).unwrap();
+            }
+        }
+        assert!(tried > 3, "{}: {tried} changes were tried", case.label);
+    }
+}
