@@ -83,16 +83,26 @@ pub(crate) fn dissect(parent: &Parent<'_>) -> Result<Dissected, Vec<jam_ir::Diag
     let mut model = parent.model.clone();
     dead_code::run(&mut model);
     let stack = find_stack(parent, &model)?;
-    let flat: Vec<String> = stack
+    let calls = |block: &Block| {
+        block
+            .body
+            .iter()
+            .filter(|s| matches!(s.op, Op::Call { .. }))
+            .count()
+    };
+    let names: BTreeSet<String> = stack
         .iter()
         .map(|index| callee(&model.main, *index))
         .collect();
-    for name in flat.into_iter().collect::<BTreeSet<_>>() {
-        let block = flatten(&model, &model.blocks[&name], &[]);
-        model.blocks.insert(name, block);
+    let nested = names.iter().any(|name| calls(&model.blocks[name]) > 0);
+    if nested || calls(&model.main) > stack.len() {
+        for name in names {
+            let block = flatten(&model, &model.blocks[&name], &[]);
+            model.blocks.insert(name, block);
+        }
+        model.main = flatten(&model, &model.main, &stack);
+        dead_code::run(&mut model);
     }
-    model.main = flatten(&model, &model.main, &stack);
-    dead_code::run(&mut model);
     let anatomy = divide(parent, &model)?;
     Ok(Dissected { model, anatomy })
 }
@@ -174,13 +184,17 @@ fn find_stack(parent: &Parent<'_>, model: &Model) -> Result<Vec<usize>, Vec<jam_
         let report = error(message, &[place.inside(main.body[*other].span)]);
         return Err(vec![report]);
     }
+    let mut readers: BTreeMap<ValueId, usize> = BTreeMap::new();
+    for value in main
+        .body
+        .iter()
+        .flat_map(|statement| statement.op.operands())
+    {
+        *readers.entry(value).or_default() += 1;
+    }
     for index in &stack[..stack.len() - 1] {
         let state = main.body[*index].result;
-        let readers = main
-            .body
-            .iter()
-            .filter(|s| s.op.operands().contains(&state));
-        if readers.count() > 1 || main.result == state {
+        if readers.get(&state) != Some(&1) || main.result == state {
             let message = format!(
                 "state `{}` between two layers of `{name}` is read by more than the next layer",
                 main.value_of(state).name

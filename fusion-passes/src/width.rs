@@ -197,7 +197,7 @@ impl Widening<'_> {
         };
         let mut weights = IndexMap::new();
         for (name, span) in uses {
-            let Some(plan) = self.plans.shift_remove(&name) else {
+            let Some(plan) = self.plans.swap_remove(&name) else {
                 let message = format!("weight `{name}` has no partner");
                 return Err(vec![error(message, &self.places(["", ""]))]);
             };

@@ -259,9 +259,23 @@ impl Op {
 
     /// The values it reads, in order.
     pub fn operands(&self) -> Vec<ValueId> {
-        let mut operands = Vec::new();
-        self.clone().for_each_operand(|value| operands.push(*value));
-        operands
+        match self {
+            Op::Embed { tokens, .. } | Op::Positions { tokens, .. } => vec![*tokens],
+            Op::Linear { x, .. }
+            | Op::Unembed { x, .. }
+            | Op::LayerNorm { x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::Rotary { x, .. }
+            | Op::Activation { x, .. }
+            | Op::Scale { x, .. }
+            | Op::Slice { x, .. }
+            | Op::MaskRows { x, .. }
+            | Op::Cast { x, .. } => vec![*x],
+            Op::Attention { q, k, v, .. } => vec![*q, *k, *v],
+            Op::Add { a, b } | Op::Mul { a, b } | Op::ChooseRows { a, b, .. } => vec![*a, *b],
+            Op::Concat { parts, .. } => parts.clone(),
+            Op::Call { args, .. } => args.clone(),
+        }
     }
 
     /// Visits, and may replace, every value it reads, in order.
@@ -294,9 +308,17 @@ impl Op {
 
     /// The parameters it reads, in order.
     pub fn params(&self) -> Vec<ParamId> {
-        let mut params = Vec::new();
-        self.clone().for_each_param(|param| params.push(*param));
-        params
+        match self {
+            Op::Embed { table, .. } | Op::Positions { table, .. } | Op::Unembed { table, .. } => {
+                vec![*table]
+            }
+            Op::Linear { weight, bias, .. } => {
+                [Some(*weight), *bias].into_iter().flatten().collect()
+            }
+            Op::LayerNorm { gain, bias, .. } => [*gain, *bias].into_iter().flatten().collect(),
+            Op::RmsNorm { gain, .. } => gain.iter().copied().collect(),
+            _ => Vec::new(),
+        }
     }
 
     /// Visits, and may replace, every parameter it reads, in order.

@@ -20,6 +20,7 @@ use jam_ir::{AxisId, Block, Op, ParamId, Plan, ValueId, ValueType};
 
 use super::tower::Tower;
 use crate::anatomy::{Layer, is_norm};
+use crate::flatten::flatten;
 
 /// The cross block of a receiver's layer, for states of the giver of type `other`.
 ///
@@ -45,7 +46,8 @@ pub(super) fn cross_block(
     };
     retarget(&mut block, &reads, read, (width, giver))?;
     make_fresh(&mut block);
-    Ok(block)
+    // Emitted anew, its values are numbered in the order of their definitions.
+    Ok(flatten(receiver.model, &block, &[]))
 }
 
 /// Statements of a block that make keys and values.

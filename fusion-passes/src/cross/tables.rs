@@ -115,7 +115,7 @@ impl Fusion<'_> {
         for (index, param) in [&first, &second].into_iter().enumerate() {
             let tower = &self.towers[index];
             self.plans
-                .shift_remove(&join_path(&tower.prefix, &param.name));
+                .swap_remove(&join_path(&tower.prefix, &param.name));
         }
         first.name = name.to_owned();
         self.plans.insert(first.name.clone(), plan);

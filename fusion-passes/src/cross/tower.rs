@@ -12,7 +12,7 @@ use jam_ir::{
 use super::CrossSettings;
 use super::exchange::cross_block;
 use super::schedule::{Step, schedule};
-use crate::anatomy::{Anatomy, Dissected, for_each_axis_of};
+use crate::anatomy::{Anatomy, Dissected, Layer, for_each_axis_of};
 use crate::passes::{dead_code, without_places};
 use crate::{Fused, Parent};
 
@@ -34,6 +34,8 @@ pub(super) struct Tower<'a> {
     pub(super) values: BTreeMap<ValueId, ValueId>,
     /// Its layers' blocks in the fused model.
     blocks: BTreeMap<String, String>,
+    /// Cross blocks made of its layers' blocks.
+    cross_blocks: BTreeMap<String, String>,
 }
 
 impl<'a> Tower<'a> {
@@ -52,6 +54,7 @@ impl<'a> Tower<'a> {
             params: BTreeMap::new(),
             values: BTreeMap::new(),
             blocks: BTreeMap::new(),
+            cross_blocks: BTreeMap::new(),
         };
         let [a, b] = names;
         [tower(0, a), tower(1, b)]
@@ -293,29 +296,47 @@ impl<'a> Fusion<'a> {
         let mut after = states;
         for receiver in 0..2 {
             let giver = 1 - receiver;
+            let layer = &self.towers[receiver].anatomy.layers[last[receiver]];
+            let block = match self.towers[receiver].cross_blocks.get(&layer.block) {
+                Some(block) => block.clone(),
+                None => {
+                    let block = self.add_cross_block(receiver, layer)?;
+                    let known = &mut self.towers[receiver].cross_blocks;
+                    known.insert(layer.block.clone(), block.clone());
+                    block
+                }
+            };
             let (to, from) = (&self.towers[receiver], &self.towers[giver]);
-            let layer = &to.anatomy.layers[last[receiver]];
-            let block = cross_block(to, layer, from.state_type(), self.settings.kv_norm).map_err(
-                |reason| {
-                    let message = format!(
-                        "layers of `{}` cannot read the states of `{}`: {reason}",
-                        to.parent.source, from.parent.source
-                    );
-                    let words = match receiver {
-                        0 => ["its layers", "read by them"],
-                        _ => ["read by them", "its layers"],
-                    };
-                    vec![self.error(message, words)]
-                },
-            )?;
             let at = format!("cross.{number}.{}_to_{}", from.prefix, to.prefix);
-            let name = format!("{}_cross", layer.block);
             let span = layer.span;
-            let block = self.add_block(block, &name, receiver);
             let args = vec![states[receiver], states[giver]];
             after[receiver] = self.call(block, args, at, receiver, span);
         }
         Ok(after)
+    }
+
+    /// The block in which a receiver's layer reads the other tower; gives its name.
+    fn add_cross_block(
+        &mut self,
+        receiver: usize,
+        layer: &Layer,
+    ) -> Result<String, Vec<Diagnostic>> {
+        let (to, from) = (&self.towers[receiver], &self.towers[1 - receiver]);
+        let block = cross_block(to, layer, from.state_type(), self.settings.kv_norm);
+        match block {
+            Ok(block) => Ok(self.add_block(block, &format!("{}_cross", layer.block), receiver)),
+            Err(reason) => {
+                let message = format!(
+                    "layers of `{}` cannot read the states of `{}`: {reason}",
+                    to.parent.source, from.parent.source
+                );
+                let words = match receiver {
+                    0 => ["its layers", "read by them"],
+                    _ => ["read by them", "its layers"],
+                };
+                Err(vec![self.error(message, words)])
+            }
+        }
     }
 
     fn call(

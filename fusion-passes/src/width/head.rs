@@ -40,7 +40,7 @@ pub(super) fn widen_head(widening: &mut Widening<'_>) -> Result<(), Vec<Diagnost
     let param = widening.model.main.param_of(table).clone();
     if !tied {
         // The features of an untied table are its inputs, though they stand on its output side.
-        if let Some(plan) = widening.plans.shift_remove(&param.name) {
+        if let Some(plan) = widening.plans.swap_remove(&param.name) {
             widening.plans.insert(param.name, scaled(plan, true, scale));
         }
         return Ok(());

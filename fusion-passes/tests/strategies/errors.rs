@@ -331,3 +331,53 @@ fn signatures_are_complete() {
         assert_eq!(silent, said);
     }
 }
+
+#[test]
+fn layers_whose_keys_come_from_no_matrix_cannot_read_the_other_tower() {
+    let mut model = decoder_only(&cm3leon(8, 1, 2));
+    let block = &mut model.blocks["decoder"];
+    let place = block
+        .body
+        .iter()
+        .position(|s| matches!(s.op, Op::Attention { .. }))
+        .unwrap();
+    let Op::Attention { k, .. } = block.body[place].op else {
+        panic!("found above");
+    };
+    let ty = block.value_of(k).ty.clone();
+    let sum = block.push("sum", ty, Op::Add { a: k, b: k });
+    let statement = block.body.pop().unwrap();
+    block.body.insert(place, statement);
+    if let Op::Attention { k, .. } = &mut block.body[place + 1].op {
+        *k = sum;
+    }
+    let other = decoder_only(&cm3leon(8, 1, 2));
+    for (models, index) in [([model.clone(), other.clone()], 0), ([other, model], 1)] {
+        let errors = Family::of(models).try_fuse("cross", &[]).unwrap_err();
+        assert!(errors[0].message.contains("come from `add`"), "{errors:?}");
+        let label = errors[0]
+            .labels
+            .iter()
+            .find(|label| label.span == super::parents::place(index));
+        assert_eq!(label.unwrap().text, "its layers");
+    }
+}
+
+/// Keys and values may come from one matrix: both then read the other tower.
+#[test]
+fn keys_and_values_of_one_matrix_are_read_together() {
+    let mut model = decoder_only(&cm3leon(8, 1, 2));
+    for statement in &mut model.blocks["decoder"].body {
+        if let Op::Attention { k, v, .. } = &mut statement.op {
+            *v = *k;
+        }
+    }
+    let fused = Family::of([model.clone(), model]).fuse("cross", &[]);
+    let names: Vec<&String> = fused.model.weights.keys().collect();
+    assert!(
+        names
+            .iter()
+            .any(|name| *name == "cross.0.img_to_llm.attn.k")
+    );
+    assert!(!names.iter().any(|name| name.ends_with("attn.v")));
+}
