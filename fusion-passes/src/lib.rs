@@ -17,6 +17,7 @@
 mod anatomy;
 mod cross;
 mod flatten;
+mod fresh;
 mod matching;
 mod parents;
 pub mod passes;

@@ -17,6 +17,7 @@ use jam_ir::{
 };
 
 use crate::anatomy::{Anatomy, dissect};
+use crate::fresh::refit;
 use crate::matching::{Matching, Side, axis_phrase, match_parents};
 use crate::parents::{check_layouts, one_element_type, shorter_context, two};
 use crate::passes::dead_code;
@@ -191,6 +192,7 @@ impl Widening<'_> {
         }
         head::widen_head(&mut self)?;
         dead_code::run(&mut self.model);
+        refit(&mut self.model);
         let uses: Vec<(String, _)> = {
             let uses = self.model.weight_uses().into_iter();
             uses.map(|(name, param)| (name, param.span)).collect()

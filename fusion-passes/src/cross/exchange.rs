@@ -21,6 +21,7 @@ use jam_ir::{AxisId, Block, Op, ParamId, Plan, ValueId, ValueType};
 use super::tower::Tower;
 use crate::anatomy::{Layer, is_norm};
 use crate::flatten::flatten;
+use crate::fresh::MATRIX;
 
 /// The cross block of a receiver's layer, for states of the giver of type `other`.
 ///
@@ -225,9 +226,7 @@ fn make_fresh(block: &mut Block) {
     };
     let inits = block.params.iter().filter(matrix).map(|param| &param.init);
     let mut inits = inits.filter(|init| !zero(init)).cloned();
-    let init = inits
-        .next()
-        .unwrap_or(Plan::TruncatedNormal { sd: 0.02, cut: 3.0 });
+    let init = inits.next().unwrap_or(MATRIX);
     drop(inits);
     for param in &mut block.params {
         if !param.ty.input.is_empty() && zero(&param.init) {

@@ -13,6 +13,7 @@ use super::CrossSettings;
 use super::exchange::cross_block;
 use super::schedule::{Step, schedule};
 use crate::anatomy::{Anatomy, Dissected, Layer, for_each_axis_of};
+use crate::fresh::refit;
 use crate::passes::{dead_code, without_places};
 use crate::{Fused, Parent};
 
@@ -385,6 +386,7 @@ impl<'a> Fusion<'a> {
     /// The fused model, every weight with its plan.
     pub(super) fn finish(mut self) -> Result<Fused, Vec<Diagnostic>> {
         dead_code::run(&mut self.model);
+        refit(&mut self.model);
         let mut weights = IndexMap::new();
         for (name, param) in self.model.weight_uses() {
             let plan = match self.plans.get(&name) {

@@ -3,6 +3,7 @@
 
 mod cross;
 mod errors;
+mod generated;
 mod golden;
 mod parents;
 mod passes;

@@ -8,7 +8,7 @@ use super::plan::{concat, slice};
 use super::{Tensor, Weights};
 
 /// Logits of a model; no token is padding.
-pub fn logits(model: &Model, weights: &Weights, tokens: &[Vec<usize>]) -> Tensor {
+pub(crate) fn logits(model: &Model, weights: &Weights, tokens: &[Vec<usize>]) -> Tensor {
     let run = Run {
         model,
         weights,

@@ -1,23 +1,21 @@
 //! A plain reference: plans and graphs computed in f64, one number after the other.
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
-
 use std::collections::BTreeMap;
 
 use jam_ir::Model;
 
-pub mod graph;
-pub mod plan;
+pub(crate) mod graph;
+pub(crate) mod plan;
 
 /// A dense tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub data: Vec<f64>,
+pub(crate) struct Tensor {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) data: Vec<f64>,
 }
 
 impl Tensor {
-    pub fn new(shape: &[usize], data: Vec<f64>) -> Tensor {
+    pub(crate) fn new(shape: &[usize], data: Vec<f64>) -> Tensor {
         assert_eq!(shape.iter().product::<usize>(), data.len());
         Tensor {
             shape: shape.to_vec(),
@@ -25,27 +23,27 @@ impl Tensor {
         }
     }
 
-    pub fn filled(shape: &[usize], value: f64) -> Tensor {
+    pub(crate) fn filled(shape: &[usize], value: f64) -> Tensor {
         Tensor::new(shape, vec![value; shape.iter().product()])
     }
 
     /// Product of the sizes of some last axes.
-    pub fn tail(&self, from: usize) -> usize {
+    pub(crate) fn tail(&self, from: usize) -> usize {
         self.shape[from..].iter().product()
     }
 
-    pub fn map(&self, f: impl Fn(f64) -> f64) -> Tensor {
+    pub(crate) fn map(&self, f: impl Fn(f64) -> f64) -> Tensor {
         Tensor::new(&self.shape, self.data.iter().map(|x| f(*x)).collect())
     }
 
-    pub fn zip(&self, other: &Tensor, f: impl Fn(f64, f64) -> f64) -> Tensor {
+    pub(crate) fn zip(&self, other: &Tensor, f: impl Fn(f64, f64) -> f64) -> Tensor {
         assert_eq!(self.shape, other.shape);
         let pairs = self.data.iter().zip(&other.data);
         Tensor::new(&self.shape, pairs.map(|(a, b)| f(*a, *b)).collect())
     }
 
     /// Greatest distance between two tensors of one shape.
-    pub fn distance(&self, other: &Tensor) -> f64 {
+    pub(crate) fn distance(&self, other: &Tensor) -> f64 {
         assert_eq!(self.shape, other.shape);
         let pairs = self.data.iter().zip(&other.data);
         pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
@@ -53,11 +51,11 @@ impl Tensor {
 }
 
 /// Weights by name.
-pub type Weights = BTreeMap<String, Tensor>;
+pub(crate) type Weights = BTreeMap<String, Tensor>;
 
 /// Random weights of a model, decided by a seed and each weight's name: norms around one, biases
 /// and tables small, matrices of unit gain.
-pub fn random_weights(model: &Model, seed: u64) -> Weights {
+pub(crate) fn random_weights(model: &Model, seed: u64) -> Weights {
     let uses = model.weight_uses();
     let weights = uses.into_iter().map(|(name, param)| {
         let shape: Vec<usize> = model

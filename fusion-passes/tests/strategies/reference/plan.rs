@@ -9,7 +9,7 @@ use jam_ir::plan_shape::{ShapedPlan, plan_shape};
 use super::{Tensor, Weights, mix};
 
 /// Every weight of a fused model from its parents' weights, by source.
-pub fn weights(model: &Model, sources: &BTreeMap<String, Weights>) -> Weights {
+pub(crate) fn weights(model: &Model, sources: &BTreeMap<String, Weights>) -> Weights {
     let uses = model.weight_uses();
     let weights = uses.into_iter().map(|(name, param)| {
         let shape = model.weight_shape(&param.ty).unwrap();
@@ -20,7 +20,7 @@ pub fn weights(model: &Model, sources: &BTreeMap<String, Weights>) -> Weights {
 }
 
 /// One plan.
-pub fn execute(
+pub(crate) fn execute(
     plan: &Plan,
     shape: &[u64],
     sources: &BTreeMap<String, Weights>,
@@ -101,7 +101,7 @@ fn compute(shaped: &ShapedPlan<'_>, sources: &BTreeMap<String, Weights>, name: &
     }
 }
 
-pub fn concat(parts: &[Tensor], axis: usize) -> Tensor {
+pub(crate) fn concat(parts: &[Tensor], axis: usize) -> Tensor {
     let mut shape = parts[0].shape.clone();
     shape[axis] = parts.iter().map(|part| part.shape[axis]).sum();
     let outer: usize = shape[..axis].iter().product();
@@ -115,7 +115,7 @@ pub fn concat(parts: &[Tensor], axis: usize) -> Tensor {
     Tensor::new(&shape, data)
 }
 
-pub fn slice(tensor: &Tensor, axis: usize, start: usize, len: usize) -> Tensor {
+pub(crate) fn slice(tensor: &Tensor, axis: usize, start: usize, len: usize) -> Tensor {
     let mut shape = tensor.shape.clone();
     shape[axis] = len;
     let outer: usize = shape[..axis].iter().product();
@@ -128,7 +128,7 @@ pub fn slice(tensor: &Tensor, axis: usize, start: usize, len: usize) -> Tensor {
     Tensor::new(&shape, data)
 }
 
-pub fn permute(tensor: &Tensor, order: &[usize]) -> Tensor {
+pub(crate) fn permute(tensor: &Tensor, order: &[usize]) -> Tensor {
     let shape: Vec<usize> = order.iter().map(|axis| tensor.shape[*axis]).collect();
     let mut data = Vec::with_capacity(tensor.data.len());
     for flat in 0..tensor.data.len() {
