@@ -19,7 +19,7 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Fail
         return Ok((model, Box::new(weights)));
     }
     let name = "model";
-    let source = ImportedConfig::read(folder)?.jam_source(name, &folder.display().to_string())?;
+    let source = ImportedConfig::read(folder)?.jam_source(name, &folder.display().to_string());
     let options = CompileOptions {
         strategies: &[],
         set: &[],

@@ -9,7 +9,6 @@ use indexmap::IndexMap;
 use jam_backends::{Device, Executable};
 use jam_dsl::{CompileOptions, World, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
-use jam_ir::decoder::decoder_only;
 use jam_ir::{DType, Model, TokenKind, TokenLayout, TokenRange, verify};
 use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig, open_weights};
 use jam_runtime::checkpoints::names::NameTable;
@@ -61,29 +60,24 @@ fn json(path: &Path) -> Checked<Value> {
     Ok(json)
 }
 
-/// Opens a folder as `name`, by way of the language where it can say what the configuration says.
+/// Opens a folder as `name`, by way of the language.
 fn open(folder: &Path, name: &str) -> Checked<Opened> {
     let config = config(folder)?;
-    let model = match config.jam_source(name, "weights") {
-        Err(_) => decoder_only(&config.decoder),
-        Ok(text) => {
-            let path = format!("{name}.jam");
-            let compiled = compile(&path, &text, &Nothing, &CompileOptions::default());
-            if compiled.diagnostics.has_errors() {
-                let report =
-                    jam_dsl::report::render_all(&compiled.diagnostics, &compiled.sources, false);
-                return Err(Stop::Wrong(report));
-            }
-            let models = compiled
-                .program
-                .map(|program| program.models)
-                .unwrap_or_default();
-            let recipe = models.get(name).cloned();
-            recipe
-                .ok_or_else(|| format!("{path} defines no model"))?
-                .model
-        }
-    };
+    let text = config.jam_source(name, "weights");
+    let path = format!("{name}.jam");
+    let compiled = compile(&path, &text, &Nothing, &CompileOptions::default());
+    if compiled.diagnostics.has_errors() {
+        let report = jam_dsl::report::render_all(&compiled.diagnostics, &compiled.sources, false);
+        return Err(Stop::Wrong(report));
+    }
+    let models = compiled
+        .program
+        .map(|program| program.models)
+        .unwrap_or_default();
+    let recipe = models.get(name).cloned();
+    let model = recipe
+        .ok_or_else(|| format!("{path} defines no model"))?
+        .model;
     if let Err(problems) = verify(&model) {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         return Err(Stop::Wrong(problems.join("; ")));

@@ -93,19 +93,8 @@ impl ImportedConfig {
     }
 
     /// The model as `.jam` source, with its weights in `weights`.
-    ///
-    /// # Errors
-    /// For the post-norm 350M variant of OPT, whose norms stand after the residual sums.
-    pub fn jam_source(&self, name: &str, weights: &str) -> Result<String> {
+    pub fn jam_source(&self, name: &str, weights: &str) -> String {
         let d = &self.decoder;
-        if d.norm_place == NormPlace::After || d.embed_width.is_some() {
-            return Err(Error::new(
-                "an OPT model with norms after the residual sums (do_layer_norm_before: false) \
-                 or with a token table of another width (word_embed_proj_dim)",
-            )
-            .with_help("its weights can be read; `.jam` source is not written for it"));
-        }
-        let yes = |flag: bool| if flag { "yes" } else { "no" };
         let mut norm_settings = match d.norm.eps {
             1e-5 => String::new(),
             eps => format!(", eps: {eps:e}"),
@@ -113,74 +102,108 @@ impl ImportedConfig {
         if !d.norm.affine {
             norm_settings.push_str(", affine: no");
         }
-        let norm = match d.norm.kind {
-            NormKind::Layer => "layer_norm",
-            NormKind::Rms => "rms_norm",
+        let norm = |x: &str| match d.norm.kind {
+            NormKind::Layer => format!("layer_norm({x}{norm_settings})"),
+            NormKind::Rms => format!("rms_norm({x}{norm_settings})"),
         };
-        let mut heads = format!("heads: {}", d.heads);
+        let mut text = format!(
+            "// Written from the {CONFIG_FILE} of a `{}` model.\n\nblock {name}_layer(x) {{\n",
+            self.model_type
+        );
+        let layer = match d.norm_place {
+            NormPlace::Before => [
+                ("norm1", norm("x")),
+                ("attn", self.attention("norm1")),
+                ("x", "x + attn".to_owned()),
+                ("norm2", norm("x")),
+                ("mlp", self.feed_forward("norm2")),
+                ("x", "x + mlp".to_owned()),
+            ],
+            NormPlace::After => [
+                ("attn", self.attention("x")),
+                ("x", "x + attn".to_owned()),
+                ("norm1", norm("x")),
+                ("mlp", self.feed_forward("norm1")),
+                ("x", "norm1 + mlp".to_owned()),
+                ("norm2", norm("x")),
+            ],
+        };
+        for (binding, value) in layer {
+            let _ = writeln!(text, "    {binding:<5} = {value}");
+        }
+        let _ = write!(text, "}}\n\nmodel {name} {{\n");
+        let mut line = |binding: &str, value: &str| {
+            let _ = writeln!(text, "    {binding:<11} = {value}");
+        };
+        line("tokens", &d.tokens.size.to_string());
+        line("context", &d.context.to_string());
+        line("width", &d.width.to_string());
+        let mut embedded = "embed(tokens)".to_owned();
+        if let Some(width) = d.embed_width {
+            line("table", &format!("embed(tokens, width: {width})"));
+            line("project_in", &format!("linear(table, width: {})", d.width));
+            embedded = "project_in".to_owned();
+        }
+        match d.positions {
+            PositionConfig::Learned { offset: 0 } => embedded.push_str(" + positions(learned)"),
+            PositionConfig::Learned { offset } => {
+                let _ = write!(embedded, " + positions(learned, offset: {offset})");
+            }
+            PositionConfig::Rotary { .. } => {}
+        }
+        line("x", &embedded);
+        let _ = writeln!(text, "    repeat {} {{ x = {name}_layer(x) }}", d.layers);
+        let mut line = |binding: &str, value: &str| {
+            let _ = writeln!(text, "    {binding:<11} = {value}");
+        };
+        let mut state = "x";
+        if d.norm_place == NormPlace::Before {
+            line("final_norm", &norm("x"));
+            state = "final_norm";
+        }
+        if let Some(width) = d.embed_width {
+            line("project_out", &format!("linear({state}, width: {width})"));
+            state = "project_out";
+        }
+        line(
+            "logits",
+            &format!("unembed({state}, tied: {})", yes(d.tied)),
+        );
+        line("weights", &quoted(weights));
+        text.push_str("}\n");
+        text
+    }
+
+    /// The attention of a layer over `x`, as `.jam` source.
+    fn attention(&self, x: &str) -> String {
+        let d = &self.decoder;
+        let mut text = format!("attention({x}, heads: {}", d.heads);
         if d.kv_heads != d.heads {
-            let _ = write!(heads, ", kv_heads: {}", d.kv_heads);
+            let _ = write!(text, ", kv_heads: {}", d.kv_heads);
         }
         if d.head_dim * d.heads != d.width {
-            let _ = write!(heads, ", key: {}", d.head_dim);
+            let _ = write!(text, ", key: {}", d.head_dim);
         }
         if let PositionConfig::Rotary { base, .. } = d.positions {
-            let _ = write!(heads, ", rotary: rotary(base: {})", number(base));
+            let _ = write!(text, ", rotary: rotary(base: {})", number(base));
         }
-        let gated = if d.gated { ", gated: yes" } else { "" };
-        let mut text = String::new();
-        let _ = write!(
-            text,
-            "// Written from the {CONFIG_FILE} of a `{}` model.\n\n\
-             block {name}_layer(x) {{\n\
-             \x20   norm1 = {norm}(x{norm_settings})\n\
-             \x20   attn  = attention(norm1, {heads}, mask: causal, bias: {})\n\
-             \x20   x     = x + attn\n\
-             \x20   norm2 = {norm}(x{norm_settings})\n\
-             \x20   mlp   = mlp(norm2, hidden: {}, act: {}{gated}, bias: {})\n\
-             \x20   x     = x + mlp\n\
-             }}\n\n\
-             model {name} {{\n\
-             \x20   tokens     = {}\n\
-             \x20   context    = {}\n\
-             \x20   width      = {}\n",
-            self.model_type,
-            yes(self.attention_bias),
-            d.hidden,
-            d.activation.word(),
-            yes(self.mlp_bias),
-            d.tokens.size,
-            d.context,
-            d.width,
-        );
-        match d.positions {
-            PositionConfig::Learned { offset } => {
-                let offset = match offset {
-                    0 => String::new(),
-                    offset => format!(", offset: {offset}"),
-                };
-                let _ = writeln!(
-                    text,
-                    "    x          = embed(tokens) + positions(learned{offset})"
-                );
-            }
-            PositionConfig::Rotary { .. } => {
-                let _ = writeln!(text, "    x          = embed(tokens)");
-            }
-        }
-        let _ = write!(
-            text,
-            "    repeat {} {{ x = {name}_layer(x) }}\n\
-             \x20   final_norm = {norm}(x{norm_settings})\n\
-             \x20   logits     = unembed(final_norm, tied: {})\n\
-             \x20   weights    = {}\n\
-             }}\n",
-            d.layers,
-            yes(d.tied),
-            quoted(weights),
-        );
-        Ok(text)
+        let _ = write!(text, ", mask: causal, bias: {})", yes(self.attention_bias));
+        text
     }
+
+    /// The feed-forward part of a layer over `x`, as `.jam` source.
+    fn feed_forward(&self, x: &str) -> String {
+        let d = &self.decoder;
+        let gated = if d.gated { ", gated: yes" } else { "" };
+        let (hidden, act) = (d.hidden, d.activation.word());
+        let bias = yes(self.mlp_bias);
+        format!("mlp({x}, hidden: {hidden}, act: {act}{gated}, bias: {bias})")
+    }
+}
+
+/// A flag of the language.
+fn yes(flag: bool) -> &'static str {
+    if flag { "yes" } else { "no" }
 }
 
 /// Opens the weights of a folder under JAM's names: a folder of JAM's own, or a Hugging Face folder whose

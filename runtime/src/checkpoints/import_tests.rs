@@ -193,8 +193,7 @@ fn what_is_not_known_is_an_error() {
 fn source_says_what_the_configuration_says() {
     let llama = ImportedConfig::from_json(LLAMA)
         .unwrap()
-        .jam_source("parent", "weights/x")
-        .unwrap();
+        .jam_source("parent", "weights/x");
     for part in [
         "attention(norm1, heads: 4, kv_heads: 2, key: 3, rotary: rotary(base: 500000), mask: causal, bias: no)",
         "mlp(norm2, hidden: 12, act: silu, gated: yes, bias: no)",
@@ -206,13 +205,23 @@ fn source_says_what_the_configuration_says() {
     }
     let opt = ImportedConfig::from_json(OPT)
         .unwrap()
-        .jam_source("parent", "w")
-        .unwrap();
+        .jam_source("parent", "w");
     assert!(opt.contains("positions(learned, offset: 2)"), "{opt}");
-    let after = OPT.replace("\"ffn_dim\"", "\"do_layer_norm_before\":false,\"ffn_dim\"");
+    let after = "\"do_layer_norm_before\":false,\"word_embed_proj_dim\":4,\"ffn_dim\"";
+    let after = OPT.replace("\"ffn_dim\"", after);
     let after = ImportedConfig::from_json(&after).unwrap();
     assert_eq!(after.decoder.norm_place, NormPlace::After);
-    assert!(after.jam_source("parent", "w").is_err());
+    let after = after.jam_source("parent", "w");
+    for part in [
+        "attention(x, heads: 2, mask: causal, bias: yes)",
+        "norm1 = layer_norm(x)\n    mlp   = mlp(norm1,",
+        "table       = embed(tokens, width: 4)\n    project_in  = linear(table, width: 8)\n",
+        "x           = project_in + positions(learned, offset: 2)\n",
+        "project_out = linear(x, width: 4)\n    logits      = unembed(project_out, tied: yes)",
+    ] {
+        assert!(after.contains(part), "{part} in\n{after}");
+    }
+    assert!(!after.contains("final_norm"));
 }
 
 /// Parents published by others: every weight of the graph is there, of the asked-for shape, and nothing is
