@@ -199,7 +199,7 @@ fn source_says_what_the_configuration_says() {
         "mlp(norm2, hidden: 12, act: silu, gated: yes, bias: no)",
         "rms_norm(x, eps: 1e-6)",
         "tied: no",
-        "weights    = \"weights/x\"",
+        "weights     = \"weights/x\"",
     ] {
         assert!(llama.contains(part), "{part} in\n{llama}");
     }
