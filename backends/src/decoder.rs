@@ -66,6 +66,18 @@ fn write(slot: &mut Option<Tensor<4>>, new: Tensor<4>, from: usize) -> Tensor<4>
     all
 }
 
+/// Largest cache that is asked of any machine: a tebibyte.
+const MOST_BYTES: u64 = 1 << 40;
+
+/// Bytes of a cache in f32; `None` beyond 64 bits.
+fn cache_bytes(sites: &[Site], rows: usize, capacity: usize) -> Option<u64> {
+    let columns = (rows as u64).checked_mul(capacity as u64)?;
+    sites.iter().try_fold(0u64, |sum, site| {
+        let features = (site.kv_heads as u64).checked_mul(site.key as u64 + site.value as u64)?;
+        sum.checked_add(columns.checked_mul(features)?.checked_mul(4)?)
+    })
+}
+
 /// Sequences that grow by one token at a time.
 ///
 /// ```text
@@ -87,12 +99,18 @@ impl Executable {
     /// Room for `rows` sequences of up to `capacity` tokens, padding included.
     ///
     /// # Errors
-    /// When a size is zero.
+    /// When a size is zero, or the cache would fit no machine.
     pub fn decoder(&self, rows: usize, capacity: usize) -> Result<Decoder<'_>, ExecError> {
         if rows == 0 || capacity == 0 {
             return Err(ExecError::input(
                 "a decoder needs at least one row and one column",
             ));
+        }
+        let bytes = cache_bytes(&self.program.sites, rows, capacity);
+        if bytes.is_none_or(|bytes| bytes > MOST_BYTES) {
+            return Err(ExecError::input(format!(
+                "keys and values of {rows} sequences of {capacity} tokens do not fit into memory"
+            )));
         }
         Ok(Decoder {
             executable: self,

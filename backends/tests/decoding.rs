@@ -48,6 +48,8 @@ fn steps_give_the_logits_of_the_full_pass() {
         }
         assert_eq!((decoder.free(), decoder.length(1)), (0, length));
         assert!(decoder.step(&[1, 1, 1]).is_err(), "no place is left");
+        assert!(executable.decoder(0, 1).is_err());
+        assert!(executable.decoder(usize::MAX, usize::MAX).is_err());
     }
 }
 
