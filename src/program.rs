@@ -35,6 +35,11 @@ impl World for Files {
     fn exists(&self, path: &str) -> bool {
         Path::new(path).exists()
     }
+
+    fn absolute(&self, path: &str) -> Option<String> {
+        let path = std::fs::canonicalize(path).ok()?;
+        path.to_str().map(str::to_owned)
+    }
 }
 
 /// A program file; one that is far too long is not read.

@@ -1,8 +1,8 @@
 //! Documents to token ids of a joint vocabulary, and back.
 //!
 //! A document is `<eos> text <break> picture <break> text … <eos>`: a break before and after every
-//! picture, none after the last one when the document ends there. A question stands before its
-//! answer and ends with a line break.
+//! picture (two between neighbours), none after the last one where the document ends with it. A
+//! question stands before its answer and ends with a line break.
 
 use std::path::Path;
 
@@ -246,8 +246,9 @@ impl Codec {
         let question = ids.len();
         let mut before: Option<&Part<'_>> = None;
         for part in parts {
-            let picture = |part: &Part<'_>| matches!(part, Part::Picture(_));
-            if picture(part) || before.is_some_and(picture) {
+            // One break ends a picture, one begins the next: two stand between neighbours.
+            let breaks = [before, Some(part)].into_iter().flatten();
+            for _ in breaks.filter(|part| matches!(part, Part::Picture(_))) {
                 ids.push(self.brk()?);
             }
             match part {
@@ -321,4 +322,76 @@ pub fn fitted(picture: &Picture, side: usize) -> Result<Picture> {
         return Ok(picture.clone());
     }
     picture.squared(side, Fit::Crop, Resample::Lanczos)
+}
+
+#[cfg(test)]
+mod tests {
+    use jam_ir::{ImageTokens, TextTokens};
+
+    use super::*;
+
+    /// eos 0, text 1..301, image 301..305 in a grid of 2, break 305.
+    fn codec() -> Codec {
+        let range = |kind, start, len| TokenRange { kind, start, len };
+        let layout = TokenLayout {
+            name: "small".into(),
+            size: 306,
+            ranges: vec![
+                range(TokenKind::Mark, 0, 1),
+                range(TokenKind::Text, 1, 300),
+                range(TokenKind::Image, 301, 4),
+                range(TokenKind::Mark, 305, 1),
+            ],
+            marks: [("eos".to_owned(), 0), ("break".to_owned(), 305)].into(),
+            text: TextTokens::Ids,
+            image: ImageTokens::Ids,
+            grid: 2,
+        };
+        let texts = ["a red house", "a blue tree"]
+            .map(str::to_owned)
+            .into_iter();
+        let text = TextTokenizer::train(texts, 260).unwrap();
+        Codec::new(layout, Some(text), None).unwrap()
+    }
+
+    #[test]
+    fn breaks_stand_before_and_after_every_picture() {
+        let codec = codec();
+        let picture = [301, 302, 303, 304];
+        let parts = [
+            Part::Picture(&picture),
+            Part::Picture(&picture),
+            Part::Text("red"),
+        ];
+        let (ids, question) = codec.document(None, &parts).unwrap();
+        let mut expected = vec![0, 305];
+        expected.extend(picture);
+        expected.extend([305, 305]);
+        expected.extend(picture);
+        expected.push(305);
+        expected.extend(codec.text_ids("red").unwrap());
+        expected.push(0);
+        assert_eq!((ids, question), (expected, 1));
+    }
+
+    #[test]
+    fn an_answer_goes_on_where_its_question_ends() {
+        let codec = codec();
+        let (ids, question) = codec
+            .document(Some("a tree?"), &[Part::Text("a red tree")])
+            .unwrap();
+        assert_eq!(ids[..question], codec.prompt("a tree?").unwrap());
+        assert_eq!(
+            codec.text(&ids[question..ids.len() - 1]).unwrap(),
+            "a red tree"
+        );
+    }
+
+    #[test]
+    fn ids_without_a_token_are_not_produced() {
+        let codec = codec();
+        assert_eq!(codec.producible().kind(1), Some(TokenKind::Text));
+        assert_eq!(codec.producible().kind(300), Some(TokenKind::Filler));
+        assert_eq!(codec.layout().kind(300), Some(TokenKind::Text));
+    }
 }

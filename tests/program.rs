@@ -1,0 +1,146 @@
+//! The main job, end to end and small: the drawing lessons at size smoke.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+fn jamc(arguments: &[&str]) -> Output {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let output = Command::new(env!("CARGO_BIN_EXE_jamc")).current_dir(root).args(arguments).output();
+    output.expect("jamc starts")
+}
+
+fn stdout(output: &Output) -> String {
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    text
+}
+
+fn run(out: &Path) -> (String, String) {
+    let out = out.display().to_string();
+    let output =
+        jamc(&["run", "examples/drawing/drawing.jam", "--set", "size=smoke", "--device", "cpu", "--out", &out]);
+    (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// Every file below a folder, by its path in it.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    let mut found: Vec<_> =
+        found.iter().map(|path| path.strip_prefix(folder).unwrap().to_owned()).collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn the_drawing_lessons_run_once_and_give_the_same_bits_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first"), folder.path().join("second"));
+    let (told, notes) = run(&first);
+    assert!(told.contains("pages/answers/index.html"), "{told}");
+    for row in ["read", "paint", "jam_uniform", "jam_width", "jam_cross", "tune_cross"] {
+        assert!(told.contains(&format!("| {row} |")), "{told}");
+    }
+    assert!(!notes.contains("done before"), "{notes}");
+
+    let page = fs::read_to_string(first.join("pages/answers/index.html")).unwrap();
+    assert!(page.matches("<svg").count() >= 1 && page.contains("alt=\"reconstruction\""));
+    for picture in page.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
+        assert!(first.join("pages/answers").join(picture).is_file(), "{picture}");
+    }
+
+    let (_, notes) = run(&first);
+    assert_eq!(notes.matches("done before").count(), 13, "every step is passed over: {notes}");
+
+    run(&second);
+    let mut compared = 0;
+    for file in files(&first) {
+        // Speeds differ from run to run; keys hash the time of the lessons' files.
+        let name = file.file_name().unwrap().to_string_lossy();
+        if name == "log.jsonl" || name.ends_with(".key") {
+            continue;
+        }
+        let (a, b) = (fs::read(first.join(&file)).unwrap(), fs::read(second.join(&file)).unwrap());
+        assert!(a == b, "{} differs between two runs", file.display());
+        compared += 1;
+    }
+    assert!(compared > 50, "only {compared} files were compared");
+}
+
+#[test]
+fn an_answer_is_written_as_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let (out, answer) = (folder.path().join("out"), folder.path().join("answer"));
+    let out_text = out.display().to_string();
+    let train = jamc(&[
+        "train", "examples/drawing/drawing.jam", "tune_uniform", "--set", "size=smoke", "--device",
+        "cpu", "--out", &out_text,
+    ]);
+    let last = stdout(&train);
+    assert!(!out.join("training/tune_cross").exists(), "only what is needed is done");
+    let answer_text = answer.display().to_string();
+    let generate = jamc(&[
+        "generate", last.trim(), "--prompt", "a red house at the top left", "--picture", "--device",
+        "cpu", "-o", &answer_text,
+    ]);
+    assert!(stdout(&generate).contains("index.html"));
+    let page = fs::read_to_string(answer.join("index.md")).unwrap();
+    assert!(page.contains("](pictures/001.png)"), "{page}");
+}
+
+#[test]
+fn the_papers_models_have_the_papers_sizes() {
+    let output = stdout(&jamc(&["inspect", "examples/paper/tables.jam", "--json", "-q"]));
+    let found: serde_json::Value = serde_json::from_str(&output).unwrap();
+    let parameters = |name: &str| {
+        let models = found["models"].as_array().unwrap();
+        let model = models.iter().find(|model| model["name"] == name);
+        model.unwrap_or_else(|| panic!("no {name}"))["parameters"].as_u64().unwrap() as f64
+    };
+    let expected = [
+        ("llm", 6.73e9),
+        ("cm3leon", 6.73e9),
+        ("jam_uniform", 6.73e9),
+        ("jam_cross_never", 13.2e9),
+        ("jam_cross_4", 16.4e9),
+        ("jam_cross", 19.65e9),
+        ("jam_cross_1", 26.1e9),
+        ("jam_width", 26.3e9),
+        ("jam_width_average", 26.3e9),
+    ];
+    for (name, count) in expected {
+        let off = parameters(name) / count - 1.0;
+        assert!(off.abs() < 0.005, "{name} has {} parameters, not about {count}", parameters(name));
+    }
+}
+
+#[test]
+fn exit_codes_tell_what_went_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.jam");
+    fs::write(&wrong, "model a {\n    contxt = 12\n}\n").unwrap();
+    let output = jamc(&["check", &wrong.display().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(report.contains("contxt") && report.contains("context"), "{report}");
+    assert_eq!(jamc(&["check"]).status.code(), Some(2));
+    assert_eq!(jamc(&["check", "absent.jam"]).status.code(), Some(1));
+    let unbuilt = jamc(&["build", "examples/paper/tables.jam"]);
+    assert_eq!(unbuilt.status.code(), Some(1), "weights that are absent cannot be built from");
+}
+
+#[test]
+fn examples_are_in_their_layout() {
+    let programs = ["drawing/drawing.jam", "emoji/emoji.jam", "paper/parents.jam", "paper/tables.jam"];
+    for program in programs {
+        let path = format!("examples/{program}");
+        assert_eq!(jamc(&["fmt", "--check", &path]).status.code(), Some(0), "{path}: jamc fmt {path}");
+    }
+}
