@@ -1,0 +1,169 @@
+//! A training run that is stopped goes on to the same bits as one that is not.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::Path;
+
+use jam_ir::decoder::{DecoderConfig, decoder_only};
+use jam_ir::recipe::{
+    AdamW, BatchForm, BatchSize, ModelRef, Objective, Schedule, ScheduleKind, TrainRecipe,
+};
+use jam_ir::{DType, Model, TokenLayout};
+use jam_runtime::batches::EncodedSet;
+use jam_runtime::plans::{NoSources, PlanRows};
+use jam_runtime::progress::{Bar, Ended, Progress, Silent, Stop};
+use jam_runtime::steps::load_executable;
+use jam_runtime::training::{Training, read_log};
+
+fn model() -> Model {
+    decoder_only(&DecoderConfig::cm3leon(TokenLayout::bare(24), 16, 16, 2, 2, 32))
+}
+
+/// Counting upwards from different numbers: something that can be learned.
+fn documents() -> EncodedSet {
+    let mut set = EncodedSet::default();
+    for first in 0..12 {
+        let ids: Vec<u32> = (first..first + 9).collect();
+        set.push(&ids, 1);
+    }
+    set
+}
+
+fn recipe() -> TrainRecipe {
+    TrainRecipe {
+        model: ModelRef::last("small"),
+        data: Vec::new(),
+        validate: Vec::new(),
+        objective: Objective::NextToken,
+        optimizer: AdamW { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, decay: 0.1, clip: 1.0 },
+        schedule: Schedule { kind: ScheduleKind::Cosine, warmup: 2, floor: 0.1 },
+        batch: BatchSize::Rows(4),
+        form: BatchForm::Rows,
+        length: 16,
+        steps: 24,
+        precision: DType::F32,
+        recompute: false,
+        validate_every: 6,
+        save_every: 5,
+        seed: 3,
+        span: None,
+    }
+}
+
+/// Asks for a stop after a number of steps.
+struct StopAfter<'a>(&'a Stop, u64, &'a Cell<u64>);
+
+struct Counter(Stop, u64);
+
+impl Progress for StopAfter<'_> {
+    fn begin(&self, _label: &str, _total: u64) -> Box<dyn Bar> {
+        self.2.set(self.2.get() + 1);
+        Box::new(Counter(self.0.clone(), self.1))
+    }
+
+    fn note(&self, _line: &str) {}
+}
+
+impl Bar for Counter {
+    fn at(&mut self, done: u64, _message: &str) {
+        if done >= self.1 {
+            self.0.ask();
+        }
+    }
+}
+
+fn train(folder: &Path, progress: &dyn Progress, stop: &Stop, key: &str) -> Ended {
+    let (model, recipe, set) = (model(), recipe(), documents());
+    let fresh = Fresh(&model);
+    let device = jam_backends::DeviceChoice::Cpu.open().unwrap();
+    let mut executable = load_executable(&model, &fresh, &device, DType::F32).unwrap();
+    let training = Training {
+        name: "small",
+        recipe: &recipe,
+        model: &model,
+        data: vec![(1.0, &set)],
+        validate: vec![("same".to_owned(), &set)],
+        source: "",
+        made_by: "A test.".to_owned(),
+        tokenizers: Vec::new(),
+        key,
+    };
+    training.run(folder, &mut executable, progress, stop).unwrap()
+}
+
+/// Weights drawn by the model's own plans.
+struct Fresh<'m>(&'m Model);
+
+impl jam_runtime::checkpoints::WeightSource for Fresh<'_> {
+    fn names(&self) -> Vec<String> {
+        self.0.weights.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        self.0.weight_shape(&self.0.weight_uses().get(name)?.ty)
+    }
+
+    fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> jam_runtime::Result<Vec<f32>> {
+        let shape = self.shape(name).unwrap();
+        PlanRows::new(&self.0.weights[name].plan, name, &shape, 5, &NoSources).rows(rows)
+    }
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("last/model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = root.path().join("whole");
+    assert_eq!(train(&whole, &Silent, &Stop::default(), "k"), Ended::Complete);
+    let log = read_log(&whole.join("log.jsonl")).unwrap();
+    assert_eq!(log.len(), 24);
+    assert!(log[23].loss < 0.7 * log[0].loss, "it learns: {} to {}", log[0].loss, log[23].loss);
+    assert!(!whole.join("state").exists());
+    for steps in [1, 4, 5, 17, 23] {
+        let folder = root.path().join(format!("stopped-{steps}"));
+        let (stop, begun) = (Stop::default(), Cell::new(0));
+        assert_eq!(train(&folder, &StopAfter(&stop, steps, &begun), &stop, "k"), Ended::Stopped);
+        assert_eq!(begun.get(), 1);
+        assert!(!folder.join("last").exists());
+        assert_eq!(train(&folder, &Silent, &Stop::default(), "k"), Ended::Complete);
+        assert!(weights(&folder) == weights(&whole), "stopped after {steps} steps");
+        let losses = |folder: &Path| {
+            let log = read_log(&folder.join("log.jsonl")).unwrap();
+            log.iter().map(|line| (line.step, line.loss.to_bits())).collect::<Vec<_>>()
+        };
+        assert_eq!(losses(&folder), losses(&whole));
+    }
+}
+
+/// A kill leaves the last saved state and a log that has gone further.
+#[test]
+fn a_run_killed_between_saves_goes_on_from_the_last_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, killed) = (root.path().join("whole"), root.path().join("killed"));
+    train(&whole, &Silent, &Stop::default(), "k");
+    let stop = Stop::default();
+    let begun = Cell::new(0);
+    train(&killed, &StopAfter(&stop, 10, &begun), &stop, "k");
+    let log = killed.join("log.jsonl");
+    let more = fs::read_to_string(whole.join("log.jsonl")).unwrap();
+    let cut: String = more.lines().take(13).map(|line| format!("{line}\n")).collect();
+    fs::write(&log, cut + "{\"step\":14,\"tok").unwrap();
+    assert_eq!(train(&killed, &Silent, &Stop::default(), "k"), Ended::Complete);
+    assert!(weights(&killed) == weights(&whole));
+    assert_eq!(read_log(&log).unwrap().len(), 24);
+}
+
+#[test]
+fn a_state_of_another_recipe_is_not_gone_on_with() {
+    let root = tempfile::tempdir().unwrap();
+    let (whole, other) = (root.path().join("whole"), root.path().join("other"));
+    train(&whole, &Silent, &Stop::default(), "k");
+    let stop = Stop::default();
+    let begun = Cell::new(0);
+    train(&other, &StopAfter(&stop, 5, &begun), &stop, "another key");
+    assert_eq!(train(&other, &Silent, &Stop::default(), "k"), Ended::Complete);
+    assert!(weights(&other) == weights(&whole), "it began anew");
+}
