@@ -13,6 +13,7 @@ use jam_runtime::steps::Workload;
 use crate::cli::Common;
 use crate::console::{self, Console};
 use crate::failure::Failure;
+use crate::headers;
 
 /// A program without errors.
 pub(crate) struct Loaded {
@@ -79,6 +80,7 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
     let mut models = IndexMap::new();
     if let Some(program) = &compiled.program {
         models = resolve_models(program, &mut diagnostics);
+        headers::check(program, &folder_of(path), &mut diagnostics);
     }
     report(&diagnostics, &compiled.sources, common, console);
     let failed = diagnostics
@@ -86,12 +88,7 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
         .any(|diagnostic| diagnostic.severity == Severity::Error);
     match compiled.program {
         Some(mut program) if !failed => {
-            let folder = path.parent().map(Path::to_path_buf).unwrap_or_default();
-            let folder = if folder.as_os_str().is_empty() {
-                PathBuf::from(".")
-            } else {
-                folder
-            };
+            let folder = folder_of(path);
             program.folder = folder.display().to_string();
             Ok(Loaded {
                 program,
@@ -101,6 +98,14 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
             })
         }
         _ => Err(Failure::Reported),
+    }
+}
+
+/// Where the relative paths of a program start.
+fn folder_of(path: &Path) -> PathBuf {
+    match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
     }
 }
 

@@ -6,21 +6,39 @@ use std::process::{Command, Output};
 
 fn jamc(arguments: &[&str]) -> Output {
     let root = env!("CARGO_MANIFEST_DIR");
-    let output = Command::new(env!("CARGO_BIN_EXE_jamc")).current_dir(root).args(arguments).output();
+    let output = Command::new(env!("CARGO_BIN_EXE_jamc"))
+        .current_dir(root)
+        .args(arguments)
+        .output();
     output.expect("jamc starts")
 }
 
 fn stdout(output: &Output) -> String {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     text
 }
 
 fn run(out: &Path) -> (String, String) {
     let out = out.display().to_string();
-    let output =
-        jamc(&["run", "examples/drawing/drawing.jam", "--set", "size=smoke", "--device", "cpu", "--out", &out]);
-    (stdout(&output), String::from_utf8_lossy(&output.stderr).into_owned())
+    let output = jamc(&[
+        "run",
+        "examples/drawing/drawing.jam",
+        "--set",
+        "size=smoke",
+        "--device",
+        "cpu",
+        "--out",
+        &out,
+    ]);
+    (
+        stdout(&output),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }
 
 /// Every file below a folder, by its path in it.
@@ -30,11 +48,17 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
-            if path.is_dir() { folders.push(path) } else { found.push(path) }
+            if path.is_dir() {
+                folders.push(path)
+            } else {
+                found.push(path)
+            }
         }
     }
-    let mut found: Vec<_> =
-        found.iter().map(|path| path.strip_prefix(folder).unwrap().to_owned()).collect();
+    let mut found: Vec<_> = found
+        .iter()
+        .map(|path| path.strip_prefix(folder).unwrap().to_owned())
+        .collect();
     found.sort();
     found
 }
@@ -45,19 +69,37 @@ fn the_drawing_lessons_run_once_and_give_the_same_bits_again() {
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     let (told, notes) = run(&first);
     assert!(told.contains("pages/answers/index.html"), "{told}");
-    for row in ["read", "paint", "jam_uniform", "jam_width", "jam_cross", "tune_cross"] {
+    for row in [
+        "read",
+        "paint",
+        "jam_uniform",
+        "jam_width",
+        "jam_cross",
+        "tune_cross",
+    ] {
         assert!(told.contains(&format!("| {row} |")), "{told}");
     }
     assert!(!notes.contains("done before"), "{notes}");
 
     let page = fs::read_to_string(first.join("pages/answers/index.html")).unwrap();
     assert!(page.matches("<svg").count() >= 1 && page.contains("alt=\"reconstruction\""));
-    for picture in page.split("src=\"").skip(1).map(|rest| rest.split('"').next().unwrap()) {
-        assert!(first.join("pages/answers").join(picture).is_file(), "{picture}");
+    for picture in page
+        .split("src=\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap())
+    {
+        assert!(
+            first.join("pages/answers").join(picture).is_file(),
+            "{picture}"
+        );
     }
 
     let (_, notes) = run(&first);
-    assert_eq!(notes.matches("done before").count(), 13, "every step is passed over: {notes}");
+    assert_eq!(
+        notes.matches("done before").count(),
+        13,
+        "every step is passed over: {notes}"
+    );
 
     run(&second);
     let mut compared = 0;
@@ -67,7 +109,10 @@ fn the_drawing_lessons_run_once_and_give_the_same_bits_again() {
         if name == "log.jsonl" || name.ends_with(".key") {
             continue;
         }
-        let (a, b) = (fs::read(first.join(&file)).unwrap(), fs::read(second.join(&file)).unwrap());
+        let (a, b) = (
+            fs::read(first.join(&file)).unwrap(),
+            fs::read(second.join(&file)).unwrap(),
+        );
         assert!(a == b, "{} differs between two runs", file.display());
         compared += 1;
     }
@@ -80,15 +125,32 @@ fn an_answer_is_written_as_a_page() {
     let (out, answer) = (folder.path().join("out"), folder.path().join("answer"));
     let out_text = out.display().to_string();
     let train = jamc(&[
-        "train", "examples/drawing/drawing.jam", "tune_uniform", "--set", "size=smoke", "--device",
-        "cpu", "--out", &out_text,
+        "train",
+        "examples/drawing/drawing.jam",
+        "tune_uniform",
+        "--set",
+        "size=smoke",
+        "--device",
+        "cpu",
+        "--out",
+        &out_text,
     ]);
     let last = stdout(&train);
-    assert!(!out.join("training/tune_cross").exists(), "only what is needed is done");
+    assert!(
+        !out.join("training/tune_cross").exists(),
+        "only what is needed is done"
+    );
     let answer_text = answer.display().to_string();
     let generate = jamc(&[
-        "generate", last.trim(), "--prompt", "a red house at the top left", "--picture", "--device",
-        "cpu", "-o", &answer_text,
+        "generate",
+        last.trim(),
+        "--prompt",
+        "a red house at the top left",
+        "--picture",
+        "--device",
+        "cpu",
+        "-o",
+        &answer_text,
     ]);
     assert!(stdout(&generate).contains("index.html"));
     let page = fs::read_to_string(answer.join("index.md")).unwrap();
@@ -97,12 +159,19 @@ fn an_answer_is_written_as_a_page() {
 
 #[test]
 fn the_papers_models_have_the_papers_sizes() {
-    let output = stdout(&jamc(&["inspect", "examples/paper/tables.jam", "--json", "-q"]));
+    let output = stdout(&jamc(&[
+        "inspect",
+        "examples/paper/tables.jam",
+        "--json",
+        "-q",
+    ]));
     let found: serde_json::Value = serde_json::from_str(&output).unwrap();
     let parameters = |name: &str| {
         let models = found["models"].as_array().unwrap();
         let model = models.iter().find(|model| model["name"] == name);
-        model.unwrap_or_else(|| panic!("no {name}"))["parameters"].as_u64().unwrap() as f64
+        model.unwrap_or_else(|| panic!("no {name}"))["parameters"]
+            .as_u64()
+            .unwrap() as f64
     };
     let expected = [
         ("llm", 6.73e9),
@@ -117,7 +186,11 @@ fn the_papers_models_have_the_papers_sizes() {
     ];
     for (name, count) in expected {
         let off = parameters(name) / count - 1.0;
-        assert!(off.abs() < 0.005, "{name} has {} parameters, not about {count}", parameters(name));
+        assert!(
+            off.abs() < 0.005,
+            "{name} has {} parameters, not about {count}",
+            parameters(name)
+        );
     }
 }
 
@@ -129,18 +202,34 @@ fn exit_codes_tell_what_went_wrong() {
     let output = jamc(&["check", &wrong.display().to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let report = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(report.contains("contxt") && report.contains("context"), "{report}");
+    assert!(
+        report.contains("contxt") && report.contains("context"),
+        "{report}"
+    );
     assert_eq!(jamc(&["check"]).status.code(), Some(2));
     assert_eq!(jamc(&["check", "absent.jam"]).status.code(), Some(1));
     let unbuilt = jamc(&["build", "examples/paper/tables.jam"]);
-    assert_eq!(unbuilt.status.code(), Some(1), "weights that are absent cannot be built from");
+    assert_eq!(
+        unbuilt.status.code(),
+        Some(1),
+        "weights that are absent cannot be built from"
+    );
 }
 
 #[test]
 fn examples_are_in_their_layout() {
-    let programs = ["drawing/drawing.jam", "emoji/emoji.jam", "paper/parents.jam", "paper/tables.jam"];
+    let programs = [
+        "drawing/drawing.jam",
+        "emoji/emoji.jam",
+        "paper/parents.jam",
+        "paper/tables.jam",
+    ];
     for program in programs {
         let path = format!("examples/{program}");
-        assert_eq!(jamc(&["fmt", "--check", &path]).status.code(), Some(0), "{path}: jamc fmt {path}");
+        assert_eq!(
+            jamc(&["fmt", "--check", &path]).status.code(),
+            Some(0),
+            "{path}: jamc fmt {path}"
+        );
     }
 }

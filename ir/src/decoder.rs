@@ -402,7 +402,11 @@ fn feed_forward(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
     let inner = [axes.stream[0], axes.stream[1], axes.hidden];
     let project = |builder: &mut Builder<'_>, name: &str| {
         let weight = builder.matrix(&format!("mlp.{name}"), &[axes.width], &[axes.hidden]);
-        let bias = builder.bias(config.mlp_biases, &format!("mlp.{name}_bias"), &[axes.hidden]);
+        let bias = builder.bias(
+            config.mlp_biases,
+            &format!("mlp.{name}_bias"),
+            &[axes.hidden],
+        );
         builder.linear(name, x, weight, bias, &inner)
     };
     let kind = config.activation;

@@ -16,7 +16,14 @@ use jam_runtime::steps::load_executable;
 use jam_runtime::training::{Training, read_log};
 
 fn model() -> Model {
-    decoder_only(&DecoderConfig::cm3leon(TokenLayout::bare(24), 16, 16, 2, 2, 32))
+    decoder_only(&DecoderConfig::cm3leon(
+        TokenLayout::bare(24),
+        16,
+        16,
+        2,
+        2,
+        32,
+    ))
 }
 
 /// Counting upwards from different numbers: something that can be learned.
@@ -35,8 +42,18 @@ fn recipe() -> TrainRecipe {
         data: Vec::new(),
         validate: Vec::new(),
         objective: Objective::NextToken,
-        optimizer: AdamW { lr: 1e-2, betas: (0.9, 0.95), eps: 1e-8, decay: 0.1, clip: 1.0 },
-        schedule: Schedule { kind: ScheduleKind::Cosine, warmup: 2, floor: 0.1 },
+        optimizer: AdamW {
+            lr: 1e-2,
+            betas: (0.9, 0.95),
+            eps: 1e-8,
+            decay: 0.1,
+            clip: 1.0,
+        },
+        schedule: Schedule {
+            kind: ScheduleKind::Cosine,
+            warmup: 2,
+            floor: 0.1,
+        },
         batch: BatchSize::Rows(4),
         form: BatchForm::Rows,
         length: 16,
@@ -88,7 +105,9 @@ fn train(folder: &Path, progress: &dyn Progress, stop: &Stop, key: &str) -> Ende
         tokenizers: Vec::new(),
         key,
     };
-    training.run(folder, &mut executable, progress, stop).unwrap()
+    training
+        .run(folder, &mut executable, progress, stop)
+        .unwrap()
 }
 
 /// Weights drawn by the model's own plans.
@@ -117,22 +136,41 @@ fn weights(folder: &Path) -> Vec<u8> {
 fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
     let root = tempfile::tempdir().unwrap();
     let whole = root.path().join("whole");
-    assert_eq!(train(&whole, &Silent, &Stop::default(), "k"), Ended::Complete);
+    assert_eq!(
+        train(&whole, &Silent, &Stop::default(), "k"),
+        Ended::Complete
+    );
     let log = read_log(&whole.join("log.jsonl")).unwrap();
     assert_eq!(log.len(), 24);
-    assert!(log[23].loss < 0.7 * log[0].loss, "it learns: {} to {}", log[0].loss, log[23].loss);
+    assert!(
+        log[23].loss < 0.7 * log[0].loss,
+        "it learns: {} to {}",
+        log[0].loss,
+        log[23].loss
+    );
     assert!(!whole.join("state").exists());
     for steps in [1, 4, 5, 17, 23] {
         let folder = root.path().join(format!("stopped-{steps}"));
         let (stop, begun) = (Stop::default(), Cell::new(0));
-        assert_eq!(train(&folder, &StopAfter(&stop, steps, &begun), &stop, "k"), Ended::Stopped);
+        assert_eq!(
+            train(&folder, &StopAfter(&stop, steps, &begun), &stop, "k"),
+            Ended::Stopped
+        );
         assert_eq!(begun.get(), 1);
         assert!(!folder.join("last").exists());
-        assert_eq!(train(&folder, &Silent, &Stop::default(), "k"), Ended::Complete);
-        assert!(weights(&folder) == weights(&whole), "stopped after {steps} steps");
+        assert_eq!(
+            train(&folder, &Silent, &Stop::default(), "k"),
+            Ended::Complete
+        );
+        assert!(
+            weights(&folder) == weights(&whole),
+            "stopped after {steps} steps"
+        );
         let losses = |folder: &Path| {
             let log = read_log(&folder.join("log.jsonl")).unwrap();
-            log.iter().map(|line| (line.step, line.loss.to_bits())).collect::<Vec<_>>()
+            log.iter()
+                .map(|line| (line.step, line.loss.to_bits()))
+                .collect::<Vec<_>>()
         };
         assert_eq!(losses(&folder), losses(&whole));
     }
@@ -149,9 +187,16 @@ fn a_run_killed_between_saves_goes_on_from_the_last_one() {
     train(&killed, &StopAfter(&stop, 10, &begun), &stop, "k");
     let log = killed.join("log.jsonl");
     let more = fs::read_to_string(whole.join("log.jsonl")).unwrap();
-    let cut: String = more.lines().take(13).map(|line| format!("{line}\n")).collect();
+    let cut: String = more
+        .lines()
+        .take(13)
+        .map(|line| format!("{line}\n"))
+        .collect();
     fs::write(&log, cut + "{\"step\":14,\"tok").unwrap();
-    assert_eq!(train(&killed, &Silent, &Stop::default(), "k"), Ended::Complete);
+    assert_eq!(
+        train(&killed, &Silent, &Stop::default(), "k"),
+        Ended::Complete
+    );
     assert!(weights(&killed) == weights(&whole));
     assert_eq!(read_log(&log).unwrap().len(), 24);
 }
@@ -164,6 +209,9 @@ fn a_state_of_another_recipe_is_not_gone_on_with() {
     let stop = Stop::default();
     let begun = Cell::new(0);
     train(&other, &StopAfter(&stop, 5, &begun), &stop, "another key");
-    assert_eq!(train(&other, &Silent, &Stop::default(), "k"), Ended::Complete);
+    assert_eq!(
+        train(&other, &Silent, &Stop::default(), "k"),
+        Ended::Complete
+    );
     assert!(weights(&other) == weights(&whole), "it began anew");
 }
