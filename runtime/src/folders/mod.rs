@@ -116,6 +116,9 @@ pub struct ModelDraft<'a> {
 /// Rows written at once, in numbers (64 MiB of f32).
 const BLOCK: u64 = 16 << 20;
 
+/// Gives the rows of a weight, row-major, as f32.
+pub type WeightRows<'a> = dyn FnMut(&str, Range<u64>) -> Result<Vec<f32>> + 'a;
+
 /// Writes a model folder: complete under a temporary name, then renamed.
 ///
 /// `rows` gives the rows of a weight, row-major; `progress` counts bytes. Returns false, and
@@ -126,7 +129,7 @@ const BLOCK: u64 = 16 << 20;
 pub fn write_model(
     target: &Path,
     draft: &ModelDraft<'_>,
-    rows: &mut dyn FnMut(&str, Range<u64>) -> Result<Vec<f32>>,
+    rows: &mut WeightRows<'_>,
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<bool> {

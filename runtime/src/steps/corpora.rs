@@ -95,10 +95,8 @@ impl Runner<'_> {
             .out
             .join("cache")
             .join(format!("{}.tokens", &name[..32]));
-        if path.exists() {
-            if let Ok(set) = EncodedSet::load(&path) {
-                return Ok(set);
-            }
+        if let Ok(set) = EncodedSet::load(&path) {
+            return Ok(set);
         }
         let documents = self.documents(reference)?;
         let mut bar = self

@@ -97,8 +97,10 @@ impl<'w> Keys<'w> {
                 TokenizerRecipe::Bpe { train, .. } => train,
                 TokenizerRecipe::Vq(vq) => &vq.train,
             };
-            data.iter()
-                .try_for_each(|data| Ok(hasher.text(&self.data(data)?)))
+            for data in data {
+                hasher.text(&self.data(data)?);
+            }
+            Ok(())
         })
     }
 
@@ -131,10 +133,10 @@ impl<'w> Keys<'w> {
             hasher.recipe(&without_spans(work.model(&model.name)?))?;
             if let Some(fusion) = program.fusions.get(&model.name) {
                 hasher.text(&program.seed.to_string());
-                return fusion
-                    .parents
-                    .iter()
-                    .try_for_each(|parent| Ok(hasher.text(&self.model(parent)?)));
+                for parent in &fusion.parents {
+                    hasher.text(&self.model(parent)?);
+                }
+                return Ok(());
             }
             match program
                 .models
