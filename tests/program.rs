@@ -197,7 +197,7 @@ fn the_papers_models_have_the_papers_sizes() {
 fn exit_codes_tell_what_went_wrong() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("wrong.jam");
-    fs::write(&wrong, "model a {\n    contxt = 12\n}\n").unwrap();
+    fs::write(&wrong, "model a {\n    tokens = 96\n    contxt = 12\n    width = 8\n    logits = unembed(embed(tokens))\n}\n").unwrap();
     let output = jamc(&["check", &wrong.display().to_string()]);
     assert_eq!(output.status.code(), Some(1));
     let report = String::from_utf8_lossy(&output.stderr).into_owned();
