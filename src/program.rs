@@ -1,11 +1,12 @@
 //! From a `.jam` file to a checked program with every model it names: what all commands begin with.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_dsl::{CompileOptions, World};
 use jam_fusion_passes::Parent;
-use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
+use jam_ir::diagnostic::{Diagnostics, Severity};
 use jam_ir::span::SourceMap;
 use jam_ir::{Model, Program};
 use jam_runtime::steps::Workload;
@@ -19,7 +20,7 @@ use crate::headers;
 pub(crate) struct Loaded {
     pub(crate) program: Program,
     /// The graph behind every model, fusion and training.
-    pub(crate) models: IndexMap<String, Model>,
+    pub(crate) models: IndexMap<String, Arc<Model>>,
     /// Text of the main file.
     pub(crate) source: String,
     folder: PathBuf,
@@ -111,10 +112,13 @@ fn folder_of(path: &Path) -> PathBuf {
 
 /// The graph of every model, fusion and training, in an order in which each needs only those
 /// before it.
-fn resolve_models(program: &Program, diagnostics: &mut Diagnostics) -> IndexMap<String, Model> {
-    let mut models: IndexMap<String, Model> = IndexMap::new();
+fn resolve_models(
+    program: &Program,
+    diagnostics: &mut Diagnostics,
+) -> IndexMap<String, Arc<Model>> {
+    let mut models: IndexMap<String, Arc<Model>> = IndexMap::new();
     for (name, recipe) in &program.models {
-        models.insert(name.clone(), recipe.model.clone());
+        models.insert(name.clone(), Arc::new(recipe.model.clone()));
     }
     // A fusion may stand before the training it needs: go on until nothing new comes.
     let mut waiting: Vec<&String> = program
@@ -135,14 +139,14 @@ fn resolve_models(program: &Program, diagnostics: &mut Diagnostics) -> IndexMap<
 fn resolve(
     program: &Program,
     name: &str,
-    models: &mut IndexMap<String, Model>,
+    models: &mut IndexMap<String, Arc<Model>>,
     diagnostics: &mut Diagnostics,
 ) -> bool {
     if let Some(training) = program.trainings.get(name) {
         let Some(model) = models.get(&training.model.name) else {
             return false;
         };
-        models.insert(name.to_owned(), model.clone());
+        models.insert(name.to_owned(), Arc::clone(model));
         return true;
     }
     let Some(fusion) = program.fusions.get(name) else {
@@ -160,19 +164,14 @@ fn resolve(
             span,
         });
     }
+    // It verifies what it makes.
     match jam_fusion_passes::fuse(&fusion.strategy, name, &parents, &fusion.settings) {
         Ok(fused) => {
             fused
                 .notes
                 .into_iter()
                 .for_each(|note| diagnostics.push(note));
-            if let Err(problems) = jam_ir::verify(&fused.model) {
-                for problem in problems {
-                    let message = format!("fusion `{name}` does not verify: {problem}");
-                    diagnostics.push(Diagnostic::error(fusion.span.unwrap_or_default(), message));
-                }
-            }
-            models.insert(name.to_owned(), fused.model);
+            models.insert(name.to_owned(), Arc::new(fused.model));
         }
         Err(errors) => errors.into_iter().for_each(|error| diagnostics.push(error)),
     }

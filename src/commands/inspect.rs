@@ -1,6 +1,7 @@
 //! `jamc inspect`: what every model costs, before a byte of weights is read.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::Model;
@@ -37,7 +38,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let mut models = open(file, common, console)?;
     if let Some(name) = name {
-        let model = known(&models, "model", name)?.clone();
+        let model = Arc::clone(known(&models, "model", name)?);
         models = IndexMap::from([(name.to_owned(), model)]);
     }
     match view {
@@ -58,10 +59,13 @@ fn open(
     file: &Path,
     common: &Common,
     console: &Console,
-) -> Result<IndexMap<String, Model>, Failure> {
+) -> Result<IndexMap<String, Arc<Model>>, Failure> {
     if file.is_dir() {
         let folder = ModelFolder::open(file)?;
-        return Ok(IndexMap::from([(folder.model.name.clone(), folder.model)]));
+        return Ok(IndexMap::from([(
+            folder.model.name.clone(),
+            Arc::new(folder.model),
+        )]));
     }
     let loaded = program::load(file, common, console)?;
     let trainings = &loaded.program.trainings;
@@ -72,7 +76,7 @@ fn open(
     Ok(models.collect())
 }
 
-fn show_counts(models: &IndexMap<String, Model>, common: &Common) -> Result<(), Failure> {
+fn show_counts(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result<(), Failure> {
     let mut inspected = Vec::new();
     for (name, model) in models {
         let counts = counts(model)

@@ -1,6 +1,7 @@
 //! A program with every model it names, and the folder where its results go.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::recipe::{
@@ -17,7 +18,7 @@ pub struct Workload {
     /// The program.
     pub program: Program,
     /// The graph behind every name that a [`ModelRef`] may have: models, fusions, trainings.
-    pub models: IndexMap<String, Model>,
+    pub models: IndexMap<String, Arc<Model>>,
     /// Source text of the main file and of those it uses, by name; goes into model folders.
     pub source: String,
     /// Where relative paths of the program start.
@@ -38,7 +39,7 @@ impl Workload {
     /// # Errors
     /// When the program has none of this name; so for the lookups below.
     pub fn model(&self, name: &str) -> Result<&Model> {
-        found(&self.models, "model", name)
+        found(&self.models, "model", name).map(Arc::as_ref)
     }
 
     /// Drawing lessons.
