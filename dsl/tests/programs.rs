@@ -398,7 +398,7 @@ train second = first { model = first.best, form = rows, length = 16 }
     assert_eq!(program.trainings["second"].steps, 5);
     assert_eq!(program.seed, 9);
     assert_eq!(program.settings["size"], "full");
-    for folder in ["/other", "../shared/data", "C:\\data", "(1", "one_of"] {
+    for folder in ["/other", "../elsewhere/data", "C:\\data", "(1", "one_of"] {
         let program = sound(compile_text("a/b.jam", text, &[("data", folder)]));
         let files = DataSource::Files(vec![format!("{folder}/*.txt")]);
         assert_eq!(program.data["corpus"].splits["train"], files);
