@@ -8,10 +8,10 @@ use jam_dsl::{CompileOptions, World};
 use jam_fusion_passes::Parent;
 use jam_ir::diagnostic::{Diagnostics, Severity};
 use jam_ir::span::SourceMap;
-use jam_ir::{Model, Program};
+use jam_ir::{DType, Model, Program};
 use jam_runtime::steps::Workload;
 
-use crate::cli::Common;
+use crate::cli::{Common, Dtype};
 use crate::console::{self, Console};
 use crate::failure::Failure;
 use crate::headers;
@@ -178,7 +178,7 @@ fn resolve(
     true
 }
 
-/// Reports on standard error, or as JSON on standard output.
+/// Reports on standard error, or as JSON, a line each.
 pub(crate) fn report(
     diagnostics: &Diagnostics,
     sources: &SourceMap,
@@ -213,7 +213,15 @@ fn eprintln_line(text: &str) {
 
 impl Loaded {
     /// The program with the folder of its results.
-    pub(crate) fn workload(self, common: &Common) -> Workload {
+    pub(crate) fn workload(mut self, common: &Common) -> Workload {
+        if let Some(dtype) = common.dtype {
+            let precision = match dtype {
+                Dtype::F32 => DType::F32,
+                Dtype::Bf16 => DType::BF16,
+            };
+            let trainings = self.program.trainings.values_mut();
+            trainings.for_each(|training| training.precision = precision);
+        }
         let out = common.out.clone().unwrap_or_else(|| {
             let mut name = self.program.name.clone();
             for (setting, value) in &self.program.settings {

@@ -5,6 +5,7 @@ use std::io::Write;
 
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
+use jam_runtime::checkpoints::write_file;
 use jam_runtime::decoding::{Limits, Request, generate};
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
@@ -18,6 +19,16 @@ use crate::failure::Failure;
 use crate::program;
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
+    let out = &args.output;
+    let holds_something =
+        || std::fs::read_dir(out).map_or(true, |mut files| files.next().is_some());
+    if out.exists() && !out.join(PAGE_MARK).is_file() && holds_something() {
+        let message = format!(
+            "{} is no page of `jamc generate`; name another folder",
+            out.display()
+        );
+        return Err(Failure::new(message));
+    }
     let (folder, mut recipe) = if args.file.is_dir() {
         if let Some(recipe) = &args.recipe {
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
@@ -67,6 +78,9 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         &stop,
     )?;
     stream.end();
+    if stop.asked() {
+        return Err(Failure::Stopped);
+    }
     let mut page = Page {
         title: args.prompt.clone(),
         ..Page::default()
@@ -83,10 +97,13 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         });
     }
     page.questions.push(question);
-    write_page(&page, &args.output, |_| Ok(()))?;
+    write_page(&page, out, |draft| write_file(&draft.join(PAGE_MARK), b""))?;
     print(&format!("{}\n", args.output.join("index.html").display()));
     Ok(())
 }
+
+/// Marks a folder as one that this command wrote, and may replace.
+const PAGE_MARK: &str = ".answer";
 
 /// The model and the recipe that a program names.
 fn from_program(

@@ -252,7 +252,9 @@ impl<'d> Source<'d> {
         // A row of n inputs needs n + 1 tokens. Neighbouring rows share one, so that each token is
         // learned; packed pieces follow one another anyway.
         let shared = u32::from(options.form == BatchForm::Rows);
-        let longest = options.length as u32 + 1;
+        let longest = u32::try_from(options.length)
+            .unwrap_or(u32::MAX - 1)
+            .saturating_add(1);
         let mut pieces = Vec::new();
         for document in 0..set.len() {
             let len = set.document(document).len() as u32;

@@ -68,6 +68,11 @@ impl AtomicFolder {
     /// When the temporary folder cannot be made.
     pub fn create(target: &Path) -> Result<Self> {
         let temporary = temporary_beside(target);
+        if temporary.exists() {
+            // Left by a process of the same number that was killed.
+            fs::remove_dir_all(&temporary)
+                .map_err(|error| Error::io("remove", &temporary, error))?;
+        }
         fs::create_dir_all(&temporary)
             .map_err(|error| Error::io("make the folder", &temporary, error))?;
         Ok(Self {

@@ -83,12 +83,30 @@ pub fn generate(
         );
         return Err(Error::new(message));
     }
-    let room = limits.context as usize - longest;
-    let room = if limits.max_tokens > 0 {
-        room.min(limits.max_tokens as usize)
-    } else {
-        room
-    };
+    // Each document has the room that its own prompt leaves.
+    let rooms: Vec<usize> = requests
+        .iter()
+        .map(|request| {
+            let room = limits.context as usize - request.prompt.len();
+            if limits.max_tokens > 0 {
+                room.min(limits.max_tokens as usize)
+            } else {
+                room
+            }
+        })
+        .collect();
+    let room = rooms.iter().copied().max().unwrap_or(0);
+    let begun = requests
+        .iter()
+        .zip(&rooms)
+        .filter(|(request, _)| request.picture_next);
+    if begun
+        .clone()
+        .any(|(_, room)| (*room as u64) < rules.picture_tokens)
+    {
+        let message = format!("a picture of {} tokens does not fit", rules.picture_tokens);
+        return Err(Error::new(message));
+    }
 
     let mut rows: Vec<Row> = requests
         .iter()
@@ -115,7 +133,13 @@ pub fn generate(
             let without = guides
                 .iter()
                 .find_map(|guide| guide.logits(index, vocabulary));
-            let id = row.choose(&rules, recipe, logits, without, (room - step) as u64)?;
+            let id = row.choose(
+                &rules,
+                recipe,
+                logits,
+                without,
+                (rooms[index] - step) as u64,
+            )?;
             next[index] = id;
             if row.advance(&rules, id) {
                 begun.push(index);
@@ -124,11 +148,15 @@ pub fn generate(
                 row.tokens.push(id);
                 on_token(index, id);
             }
+            if step + 1 >= rooms[index] {
+                row.phase = Phase::Done;
+            }
         }
         if stop.asked() || step + 1 == room || rows.iter().all(|row| row.phase == Phase::Done) {
             break;
         }
-        logits = decoder.step(&next)?;
+        let active: Vec<bool> = rows.iter().map(|row| row.phase != Phase::Done).collect();
+        logits = decoder.step_some(&next, &active)?;
         guides.retain(|guide| {
             guide
                 .rows

@@ -69,7 +69,9 @@ pub fn mean_loss(
     for document in (0..documents).map(|index| set.document(index)) {
         let mut start = 0;
         while start + 1 < document.len() {
-            let end = document.len().min(start + length + 1);
+            let end = document
+                .len()
+                .min(start.saturating_add(length).saturating_add(1));
             pieces.push(&document[start..end]);
             start = end - 1;
         }

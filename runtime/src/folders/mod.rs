@@ -25,6 +25,7 @@ use crate::checkpoints::{
     verify_files, write_file,
 };
 use crate::progress::{Progress, Stop};
+use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
 /// Files of a text tokenizer that travel with a model.
@@ -182,14 +183,23 @@ pub fn write_model(
     Ok(true)
 }
 
-/// Copies the tokenizer files that a folder has.
+/// Copies the tokenizers that a folder or file has; a text tokenizer in another form is written as
+/// `tokenizer.json`.
 fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
-    for name in IMAGE_TOKENIZER.into_iter().chain([TEXT_TOKENIZER]) {
+    let copy = |name: &str| -> Result<bool> {
         let file = from.join(name);
-        if file.is_file() {
-            let copied = std::fs::copy(&file, to.join(name));
-            copied.map_err(|error| Error::io("copy", &file, error))?;
+        if !file.is_file() {
+            return Ok(false);
         }
+        let copied = std::fs::copy(&file, to.join(name));
+        copied.map_err(|error| Error::io("copy", &file, error))?;
+        Ok(true)
+    };
+    for name in IMAGE_TOKENIZER {
+        copy(name)?;
+    }
+    if !copy(TEXT_TOKENIZER)? && (from.is_file() || from.join("vocab.json").is_file()) {
+        TextTokenizer::open(from)?.save(&to.join(TEXT_TOKENIZER))?;
     }
     Ok(())
 }

@@ -58,7 +58,8 @@ impl Runner<'_> {
         let source = source.ok_or_else(|| {
             Error::new(format!("data `{}` has no split `{split}`", reference.name))
         })?;
-        let divided = !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
+        let divided =
+            split != "test" && !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
         let set = DataSet::open(&recipe.kind, &self.files(source)?)?;
         let mut documents = Vec::new();
         for index in 0..set.len() {

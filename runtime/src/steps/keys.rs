@@ -19,7 +19,7 @@ use super::Workload;
 use crate::{Error, Result};
 
 /// Counts up when the result of a step means something else than before.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Keys of everything in a workload, each worked out once.
 pub(super) struct Keys<'w> {
@@ -106,7 +106,7 @@ impl<'w> Keys<'w> {
 
     /// Key of a vocabulary: its layout and the tokenizers behind it.
     pub(super) fn tokens(&self, layout: &TokenLayout) -> Result<String> {
-        self.once(format!("tokens {}", layout.name), |hasher| {
+        self.once(format!("tokens {layout:?}"), |hasher| {
             hasher.recipe(layout)?;
             match &layout.text {
                 TextTokens::Tokenizer(name) => hasher.text(&self.tokenizer(name)?),
@@ -130,7 +130,9 @@ impl<'w> Keys<'w> {
             return Ok(format!("{key}:{:?}", model.checkpoint));
         }
         self.once(format!("model {}", model.name), |hasher| {
-            hasher.recipe(&without_spans(work.model(&model.name)?))?;
+            let graph = work.model(&model.name)?;
+            hasher.recipe(&without_spans(graph))?;
+            hasher.text(&self.tokens(&graph.tokens)?);
             if let Some(fusion) = program.fusions.get(&model.name) {
                 hasher.text(&program.seed.to_string());
                 for parent in &fusion.parents {

@@ -5,13 +5,13 @@ use std::path::Path;
 use jam_ir::recipe::{TokenizerRecipe, VqRecipe};
 
 use super::{Runner, mark_done};
-use crate::Result;
 use crate::batches::EncodedSet;
-use crate::checkpoints::AtomicFolder;
+use crate::checkpoints::{AtomicFolder, write_file};
 use crate::progress::Ended;
 use crate::tokens::image::{self, PictureSet, VqRun, VqSettings};
 use crate::tokens::text::TextTokenizer;
 use crate::training::Training;
+use crate::{Error, Result};
 
 impl Runner<'_> {
     pub(super) fn train_tokenizer(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
@@ -110,10 +110,20 @@ impl Runner<'_> {
             tokenizers: self.tokenizer_folders(model),
             key,
         };
+        // A folder belongs to one run: what another recipe left there is of no use to this one.
+        let owner = folder.join("run.key");
+        if std::fs::read_to_string(&owner).ok().as_deref() != Some(key) {
+            if folder.exists() {
+                std::fs::remove_dir_all(folder)
+                    .map_err(|error| Error::io("remove", folder, error))?;
+            }
+            write_file(&owner, key.as_bytes())?;
+        }
         let mut executable = self.load(&recipe.model, recipe.precision)?;
         let ended = training.run(folder, &mut executable, self.progress, &self.stop)?;
         if ended == Ended::Complete {
             mark_done(folder, key)?;
+            Training::forget_state(folder)?;
         }
         Ok(ended)
     }

@@ -75,7 +75,12 @@ impl<'w> Runner<'w> {
                 continue;
             }
             let begun = Instant::now();
-            if self.step(step, &folder, &key)? == Ended::Stopped {
+            let ended = match self.step(step, &folder, &key) {
+                // Work that cannot be halved gives up with an error when it is asked to stop.
+                Err(_) if self.stop.asked() => Ended::Stopped,
+                ended => ended?,
+            };
+            if ended == Ended::Stopped {
                 self.progress.note(&format!(
                     "{}: stopped; the same command goes on from here",
                     title(step)
@@ -202,36 +207,34 @@ impl<'w> Runner<'w> {
 
     /// The vocabulary of a model with its tokenizers.
     fn codec(&self, model: &Model) -> Result<Codec> {
-        let tokens = &model.tokens;
-        let text = match &tokens.text {
-            TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            TextTokens::Files(path) => Some(self.work.path(path)),
-            TextTokens::Ids => None,
-        };
-        let image = match &tokens.image {
-            ImageTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            ImageTokens::Files(path) => Some(self.work.path(path)),
-            ImageTokens::Ids => None,
-        };
+        let (text, image) = self.tokenizer_paths(model);
         Codec::open(
-            tokens.clone(),
+            model.tokens.clone(),
             text.as_deref(),
             image.as_deref(),
             &self.device,
         )
     }
 
-    /// Folders of the tokenizers that travel with a model.
+    /// Where the tokenizers lie that travel with a model.
     fn tokenizer_folders(&self, model: &Model) -> Vec<PathBuf> {
+        let (text, image) = self.tokenizer_paths(model);
+        text.into_iter().chain(image).collect()
+    }
+
+    /// Where the text and the image tokenizer of a model lie.
+    fn tokenizer_paths(&self, model: &Model) -> (Option<PathBuf>, Option<PathBuf>) {
         let text = match &model.tokens.text {
             TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            _ => None,
+            TextTokens::Files(path) => Some(self.work.path(path)),
+            TextTokens::Ids => None,
         };
         let image = match &model.tokens.image {
             ImageTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            _ => None,
+            ImageTokens::Files(path) => Some(self.work.path(path)),
+            ImageTokens::Ids => None,
         };
-        text.into_iter().chain(image).collect()
+        (text, image)
     }
 }
 

@@ -95,6 +95,11 @@ impl Training<'_> {
         while state.step < recipe.steps {
             let begun = Instant::now();
             let batch = stream.next_batch();
+            if batch.learned() == 0 {
+                // A row inside of one long question: read, and nothing to learn from.
+                state.step += 1;
+                continue;
+            }
             let lr = learning_rate(
                 &recipe.schedule,
                 recipe.optimizer.lr,
@@ -144,8 +149,16 @@ impl Training<'_> {
         if state.best.is_none() {
             self.write(&folder.join("best"), executable)?;
         }
-        RunState::remove(&state_folder)?;
+        state.save(&state_folder, self.key, executable, &optimizer)?;
         Ok(Ended::Complete)
+    }
+
+    /// Removes the state that a run needs to go on, once its end is recorded.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn forget_state(folder: &Path) -> Result<()> {
+        RunState::remove(&folder.join("state"))
     }
 
     /// One optimizer step: loss and norm of the gradients before clipping.
@@ -205,7 +218,7 @@ impl Training<'_> {
                     .iter()
                     .find(|p| p.name() == name)
                     .map(|p| p.shape());
-                let width = shape.map_or(1, |shape| shape[1..].iter().product());
+                let width = shape.map_or(1, |shape| shape.iter().skip(1).product());
                 held = (name.to_owned(), numbers, width);
             }
             let (_, numbers, width) = &held;
