@@ -80,7 +80,9 @@ proptest! {
         {
             let text = crate::text::print(&model);
             prop_assert!(crate::text::parse(&text) == Ok(model.clone()), "{}", text);
-            prop_assert!(crate::count::counts(&model).is_ok());
+            // Operations over a context of 2^64 tokens have no number: the count says so.
+            let counted = crate::count::counts(&model).is_ok();
+            prop_assert!(counted || model.context.is_some_and(|context| context > 1 << 32));
             prop_assert!(!crate::dot::dot(&model).is_empty());
         }
     }
