@@ -29,7 +29,7 @@ pub(crate) struct Common {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Print results and errors as JSON
+    /// Print as JSON what check, inspect, eval and doctor tell
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
