@@ -426,6 +426,19 @@ train second = first { model = first.best, form = rows, length = 16 }
 }
 
 #[test]
+fn a_setting_of_a_fusion_brings_those_that_it_implies() {
+    let text = "use \"examples/paper/parents.jam\"\n\
+                fuse exact = cross(llm, cm3leon, start: parents)\n\
+                fuse paper = cross(llm, cm3leon)\n";
+    let program = sound(compile_text("fusions.jam", text, &[]));
+    let head = |fusion: &str| program.fusions[fusion].settings["head"].to_string();
+    assert_eq!(
+        (head("exact").as_str(), head("paper").as_str()),
+        ("rows", "joint")
+    );
+}
+
+#[test]
 fn the_language_of_the_design_is_understood() {
     // The program of the design page, without what comes later.
     let program = sound(compile_file("examples/paper/tables.jam", &[]));

@@ -11,6 +11,10 @@
 //! read whatever width the giver has, and layers of the deeper parent are spread evenly over those
 //! of the other.
 //!
+//! With `start: parents` the fused model begins as its parents: each tower reads its own tables,
+//! cross blocks add nothing to the states at first (`identity`), and text rows of the logits come
+//! from the first tower, image rows from the second.
+//!
 //! # Names of weights
 //!
 //! | | |
@@ -33,11 +37,12 @@ use jam_ir::{
 use crate::anatomy::dissect;
 use crate::parents::{check_layouts, one_element_type, shorter_context, two};
 use crate::reports::{Errors, Place, error, note};
-use crate::settings::{Read, flag, word};
+use crate::settings::{Read, flag, start, word};
 use crate::{Fused, Parent, Strategy};
 
 mod exchange;
 mod head;
+mod identity;
 mod schedule;
 mod tables;
 mod tower;
@@ -57,7 +62,9 @@ impl Strategy for Cross {
             },
             default: SettingValue::Count(2),
             help: "layers from one exchange to the next".to_owned(),
+            implies: Vec::new(),
         };
+        let word_of = |text: &str| SettingValue::Word(text.to_owned());
         StrategySignature {
             name: "cross".to_owned(),
             help: "both parents side by side, exchanging their states every few layers".to_owned(),
@@ -96,11 +103,11 @@ impl Strategy for Cross {
                     "join the states, then normalise; normalise each, then join; or read text \
                      rows from the first tower and image rows from the second",
                 ),
-                word(
-                    "start",
-                    &["paper", "parents"],
-                    "how new weights begin: as in the paper, or so that both parents are kept",
-                ),
+                start(&[
+                    ("tokens", word_of("own")),
+                    ("positions", word_of("own")),
+                    ("head", word_of("rows")),
+                ]),
             ],
         }
     }
@@ -114,14 +121,6 @@ impl Strategy for Cross {
         let [first, second] = two(parents)?;
         let settings = CrossSettings::read(settings)?;
         let mut errors = Errors::default();
-        if settings.start_parents {
-            let message = "`start: parents` of `cross` comes later";
-            let places = [Place::new(first, ""), Place::new(second, "")];
-            errors.add(
-                error(message, &places)
-                    .help("leave it out: new weights then begin as in the paper (`start: paper`)"),
-            );
-        }
         check_layouts(first, second, &mut errors);
         let (left, right) = (errors.take(dissect(first)), errors.take(dissect(second)));
         let (Some(mut left), Some(mut right)) = (left, right) else {
@@ -162,7 +161,7 @@ struct CrossSettings {
     kv_norm: bool,
     /// How logits come of both states.
     head: Head,
-    /// Whether the fused model must begin as its parents (`start: parents`).
+    /// Whether cross blocks begin as identities (`start: parents`).
     start_parents: bool,
 }
 

@@ -5,11 +5,12 @@ use jam_ir::{
     Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
 };
 
-/// The settings in the order of the signature, defaults filled in, every value of its kind.
+/// The settings in the order of the signature, what they imply and defaults filled in, every value
+/// of its kind.
 ///
 /// # Errors
-/// Every setting that is unknown or of another kind. Values from a program were checked with
-/// their places before; these errors are for other callers.
+/// Every setting that is unknown, of another kind, or ruled out by another. Values from a program
+/// were checked with their places before; these errors are for other callers.
 pub(crate) fn complete(
     signature: &StrategySignature,
     given: &Settings,
@@ -25,14 +26,14 @@ pub(crate) fn complete(
             );
         }
     }
-    let mut settings = signature.defaults();
+    let mut known = Settings::new();
     for setting in &signature.settings {
         let Some(value) = given.get(&setting.name) else {
             continue;
         };
         match of_kind(&setting.kind, value) {
             Some(value) => {
-                settings.insert(setting.name.clone(), value);
+                known.insert(setting.name.clone(), value);
             }
             None => {
                 let message = format!(
@@ -45,6 +46,16 @@ pub(crate) fn complete(
             }
         }
     }
+    let settings = signature.complete(&known).unwrap_or_else(|contradictions| {
+        let reports = contradictions.iter().map(|found| {
+            Diagnostic::placeless(Severity::Error, found.to_string()).help(format!(
+                "leave out one of `{}` and `{}`",
+                found.by, found.setting
+            ))
+        });
+        problems.extend(reports);
+        Settings::new()
+    });
     match problems.is_empty() {
         true => Ok(settings),
         false => Err(problems),
@@ -102,6 +113,7 @@ pub(crate) fn word(name: &str, words: &[&str], help: &str) -> SettingSignature {
         default: SettingValue::Word(words.first().cloned().unwrap_or_default()),
         kind: SettingKind::Word(words),
         help: help.to_owned(),
+        implies: Vec::new(),
     }
 }
 
@@ -112,6 +124,7 @@ pub(crate) fn number(name: &str, min: f64, max: f64, default: f64, help: &str) -
         kind: SettingKind::Number { min, max },
         default: SettingValue::Number(default),
         help: help.to_owned(),
+        implies: Vec::new(),
     }
 }
 
@@ -122,7 +135,21 @@ pub(crate) fn flag(name: &str, default: bool, help: &str) -> SettingSignature {
         kind: SettingKind::Flag,
         default: SettingValue::Flag(default),
         help: help.to_owned(),
+        implies: Vec::new(),
     }
+}
+
+/// The setting `start`: how new weights begin. `start: parents` wants `others`.
+pub(crate) fn start(others: &[(&str, SettingValue)]) -> SettingSignature {
+    let others = others.iter();
+    let others = others.map(|(name, value)| ((*name).to_owned(), value.clone()));
+    word(
+        "start",
+        &["paper", "parents"],
+        "how new weights begin: as in the paper, or so that logits of text rows are the first \
+         parent's and logits of image rows the second's",
+    )
+    .implying(SettingValue::Word("parents".to_owned()), others.collect())
 }
 
 /// Complete settings, read by name.
@@ -190,6 +217,7 @@ mod tests {
                     },
                     default: SettingValue::Count(2),
                     help: String::new(),
+                    implies: Vec::new(),
                 },
             ],
         }

@@ -7,13 +7,15 @@
 //! mean, with a note. The fused graph is the first parent's, with wider axes.
 //!
 //! With `off_diagonal: zero`, `norm: halves` and `head: rows` the fused model computes for text
-//! rows what the first parent computes, and for image rows what the second does.
+//! rows what the first parent computes, and for image rows what the second does. `start: parents`
+//! means these three, and takes no parents of which a weight would have to be averaged.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use jam_ir::{
-    AxisId, Diagnostic, Model, Norm, Op, Plan, Role, Settings, StrategySignature, Weight,
+    AxisId, Diagnostic, Model, Norm, Op, Plan, Role, SettingValue, Settings, StrategySignature,
+    Weight,
 };
 
 use crate::anatomy::{Anatomy, dissect};
@@ -22,7 +24,7 @@ use crate::matching::{Matching, Side, axis_phrase, match_parents};
 use crate::parents::{check_layouts, one_element_type, shorter_context, two};
 use crate::passes::dead_code;
 use crate::reports::{Errors, Place, error, note};
-use crate::settings::{Read, number, word};
+use crate::settings::{Read, number, start, word};
 use crate::{Fused, Parent, Strategy};
 
 mod head;
@@ -44,6 +46,7 @@ pub(crate) struct Width;
 
 impl Strategy for Width {
     fn signature(&self) -> StrategySignature {
+        let word_of = |text: &str| SettingValue::Word(text.to_owned());
         StrategySignature {
             name: "width".to_owned(),
             help: "one model as wide as both parents, its matrices made of blocks of theirs"
@@ -76,6 +79,12 @@ impl Strategy for Width {
                     "logits from both halves, or text rows from the first half and image rows \
                      from the second",
                 ),
+                start(&[
+                    ("off_diagonal", word_of("zero")),
+                    ("scale", SettingValue::Number(1.0)),
+                    ("norm", word_of("halves")),
+                    ("head", word_of("rows")),
+                ]),
             ],
         }
     }
@@ -97,6 +106,7 @@ impl Strategy for Width {
             scale: read.number("scale")?,
             halves: read.word("norm")? == "halves",
             rows: read.word("head")? == "rows",
+            start_parents: read.word("start")? == "parents",
         };
         let mut errors = Errors::default();
         check_layouts(first, second, &mut errors);
@@ -135,6 +145,7 @@ impl Strategy for Width {
             model,
             notes,
             plans: IndexMap::new(),
+            averaged: BTreeSet::new(),
             sizes: BTreeMap::new(),
         }
         .run()
@@ -148,6 +159,8 @@ struct WidthSettings {
     scale: f64,
     halves: bool,
     rows: bool,
+    /// Whether no weight may be averaged (`start: parents`).
+    start_parents: bool,
 }
 
 /// A widening under way.
@@ -162,6 +175,8 @@ struct Widening<'a> {
     notes: Vec<Diagnostic>,
     /// Plans by the full name of the fused weight.
     plans: IndexMap<String, Plan>,
+    /// Full names of weights without a widened axis.
+    averaged: BTreeSet<String>,
     /// Sizes of both parents' shares of every widened axis.
     sizes: BTreeMap<AxisId, [u64; 2]>,
 }
@@ -193,6 +208,7 @@ impl Widening<'_> {
         head::widen_head(&mut self)?;
         dead_code::run(&mut self.model);
         refit(&mut self.model);
+        self.report_averages()?;
         let uses: Vec<(String, _)> = {
             let uses = self.model.weight_uses().into_iter();
             uses.map(|(name, param)| (name, param.span)).collect()
@@ -308,8 +324,6 @@ impl Widening<'_> {
         let [first, second] = self.parents;
         let mut plans = IndexMap::new();
         let mut errors = Errors::default();
-        let mut notes = Vec::new();
-        let mut averaged: BTreeSet<String> = BTreeSet::new();
         let uses: Vec<(String, jam_ir::Param)> = {
             let uses = self.model.weight_uses().into_iter();
             uses.map(|(name, param)| (name, param.clone())).collect()
@@ -334,13 +348,8 @@ impl Widening<'_> {
                     &mut errors,
                 );
             }
-            if rule == Rule::Mean && averaged.insert(param.name.clone()) {
-                let message = format!(
-                    "`{}` has no axis that is widened: the mean of `{}` and `{}` is taken",
-                    param.name, first.source, second.source
-                );
-                let place = Place::new(first, "the mean").inside(param.span);
-                notes.push(note(message, &[place, Place::new(second, "the mean")]));
+            if rule == Rule::Mean {
+                self.averaged.insert(name.clone());
             }
             let a = Plan::load(first.source.clone(), name.clone());
             let b = Plan::load(second.source.clone(), partner.clone());
@@ -355,9 +364,40 @@ impl Widening<'_> {
                 scaled(plan, widened_input, self.settings.scale),
             );
         }
-        self.notes.append(&mut notes);
         errors.check()?;
         Ok(plans)
+    }
+
+    /// Says which weights of the fused graph are averages of both parents'; with `start: parents`
+    /// there can be none.
+    fn report_averages(&mut self) -> Result<(), Vec<Diagnostic>> {
+        let mut errors = Errors::default();
+        let mut notes = Vec::new();
+        let mut known = BTreeSet::new();
+        let [first, second] = self.parents;
+        for (name, param) in self.model.weight_uses() {
+            if !self.averaged.contains(&name) || !known.insert(param.name.clone()) {
+                continue;
+            }
+            let message = format!(
+                "`{}` has no axis that is widened: the mean of `{}` and `{}` is taken",
+                param.name, first.source, second.source
+            );
+            let place = |parent| Place::new(parent, "the mean");
+            let places = [place(first).inside(param.span), place(second)];
+            match self.settings.start_parents {
+                false => notes.push(note(message, &places)),
+                true => errors.add(
+                    error(
+                        format!("{message}, and `start: parents` keeps both"),
+                        &places,
+                    )
+                    .help("`cross(…, start: parents)` keeps the weights of both"),
+                ),
+            }
+        }
+        self.notes.append(&mut notes);
+        errors.check()
     }
 
     /// Copied blocks need equal input sides, averaged ones equal sides.

@@ -43,7 +43,9 @@ pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;
 pub use recipe::{ModelRef, Program};
 pub use span::Span;
-pub use strategy::{SettingKind, SettingSignature, SettingValue, Settings, StrategySignature};
+pub use strategy::{
+    Contradiction, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+};
 pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 pub use types::{DType, ValueType, WeightType};
 pub use verify::verify;

@@ -1,5 +1,7 @@
 //! Signatures of fusion strategies: what the language may ask of them, as plain data.
 
+use std::fmt;
+
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,27 @@ pub enum SettingValue {
     Flag(bool),
     /// Several values.
     List(Vec<SettingValue>),
+}
+
+impl fmt::Display for SettingValue {
+    /// As in a program: `0.5`, `copy`, `yes`, `[1, 2]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SettingValue::Number(number) => write!(f, "{number}"),
+            SettingValue::Count(count) => write!(f, "{count}"),
+            SettingValue::Word(word) => f.write_str(word),
+            SettingValue::Flag(true) => f.write_str("yes"),
+            SettingValue::Flag(false) => f.write_str("no"),
+            SettingValue::List(values) => {
+                f.write_str("[")?;
+                for (index, value) in values.iter().enumerate() {
+                    let comma = if index == 0 { "" } else { ", " };
+                    write!(f, "{comma}{value}")?;
+                }
+                f.write_str("]")
+            }
+        }
+    }
 }
 
 /// Settings by name, in the order of the signature, defaults filled in.
@@ -55,6 +78,49 @@ pub struct SettingSignature {
     pub default: SettingValue,
     /// One line of help.
     pub help: String,
+    /// Values of this setting that only make sense with certain values of others
+    /// (`start: parents` with `head: rows`): where such a value stands, the others follow, and a
+    /// program that gives them another value contradicts itself.
+    pub implies: Vec<(SettingValue, Settings)>,
+}
+
+impl SettingSignature {
+    /// The same setting, whose value `value` wants these values of other settings.
+    pub fn implying(mut self, value: SettingValue, others: Settings) -> SettingSignature {
+        self.implies.push((value, others));
+        self
+    }
+}
+
+/// A given setting that another given setting rules out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Contradiction {
+    /// The setting that decides.
+    pub by: String,
+    /// Its value.
+    pub value: SettingValue,
+    /// The setting that does not fit it.
+    pub setting: String,
+    /// The value given.
+    pub given: SettingValue,
+    /// The value that fits.
+    pub wanted: SettingValue,
+}
+
+impl fmt::Display for Contradiction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Contradiction {
+            by,
+            value,
+            setting,
+            given,
+            wanted,
+        } = self;
+        write!(
+            f,
+            "`{by}: {value}` means `{setting}: {wanted}`, and `{setting}: {given}` is given"
+        )
+    }
 }
 
 /// A strategy as the language sees it.
@@ -79,5 +145,102 @@ impl StrategySignature {
             .iter()
             .map(|s| (s.name.clone(), s.default.clone()))
             .collect()
+    }
+
+    /// All settings of a fusion, of which a program gives some: what these imply and, for the
+    /// rest, defaults are filled in. Given values are of their kinds.
+    ///
+    /// # Errors
+    /// Every given setting that another one rules out.
+    pub fn complete(&self, given: &Settings) -> Result<Settings, Vec<Contradiction>> {
+        let mut settings = self.defaults();
+        let mut contradictions = Vec::new();
+        for signature in &self.settings {
+            let Some(value) = given.get(&signature.name) else {
+                continue;
+            };
+            let implied = signature.implies.iter().filter(|(of, _)| of == value);
+            for (name, wanted) in implied.flat_map(|(_, others)| others) {
+                match given.get(name) {
+                    Some(other) if other != wanted => contradictions.push(Contradiction {
+                        by: signature.name.clone(),
+                        value: value.clone(),
+                        setting: name.clone(),
+                        given: other.clone(),
+                        wanted: wanted.clone(),
+                    }),
+                    _ => {
+                        settings.insert(name.clone(), wanted.clone());
+                    }
+                }
+            }
+        }
+        for (name, value) in given {
+            settings.insert(name.clone(), value.clone());
+        }
+        match contradictions.is_empty() {
+            true => Ok(settings),
+            false => Err(contradictions),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting(name: &str, words: &[&str]) -> SettingSignature {
+        let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+        SettingSignature {
+            name: name.to_owned(),
+            default: SettingValue::Word(words[0].clone()),
+            kind: SettingKind::Word(words),
+            help: String::new(),
+            implies: Vec::new(),
+        }
+    }
+
+    fn given(pairs: &[(&str, &str)]) -> Settings {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(name, word)| ((*name).to_owned(), SettingValue::Word((*word).to_owned())))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_value_implies_stands_before_defaults_and_against_other_values() {
+        let start = setting("start", &["paper", "parents"]);
+        let parents = SettingValue::Word("parents".to_owned());
+        let signature = StrategySignature {
+            name: "s".to_owned(),
+            help: String::new(),
+            min_parents: 2,
+            max_parents: 2,
+            settings: vec![
+                setting("head", &["joint", "rows"]),
+                setting("at", &["first", "last"]),
+                start.implying(parents, given(&[("head", "rows")])),
+            ],
+        };
+        let complete = |pairs: &[(&str, &str)]| signature.complete(&given(pairs));
+        let all = |head, at, start| Ok(given(&[("head", head), ("at", at), ("start", start)]));
+        assert_eq!(complete(&[]), all("joint", "first", "paper"));
+        assert_eq!(
+            complete(&[("start", "parents"), ("at", "last")]),
+            all("rows", "last", "parents")
+        );
+        let consistent = complete(&[("head", "rows"), ("start", "parents")]);
+        assert_eq!(consistent, all("rows", "first", "parents"));
+        assert_eq!(
+            complete(&[("head", "rows")]),
+            all("rows", "first", "paper"),
+            "nothing is implied backwards"
+        );
+        let found = complete(&[("start", "parents"), ("head", "joint")]).unwrap_err();
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            found[0].to_string(),
+            "`start: parents` means `head: rows`, and `head: joint` is given"
+        );
     }
 }

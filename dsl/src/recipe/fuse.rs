@@ -1,8 +1,9 @@
 //! Fusions: strategies come as data, with their settings.
 
+use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{Checkpoint, FusionRecipe};
-use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue};
+use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue, Settings};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, wrong_kind};
@@ -68,15 +69,33 @@ impl<'a> Checker<'a> {
                 parent_spans.push(Some(parent.span));
             }
         }
-        let mut settings = strategy.defaults();
+        let mut settings = Settings::new();
+        let mut places = IndexMap::new();
         for signature in &strategy.settings {
             let Some((_, value)) = given.keyed.shift_remove(&signature.name) else {
                 continue;
             };
-            if let Some(value) = self.strategy_setting(signature, &value) {
-                settings.insert(signature.name.clone(), value);
+            if let Some(found) = self.strategy_setting(signature, &value) {
+                settings.insert(signature.name.clone(), found);
+                places.insert(signature.name.clone(), value.span);
             }
         }
+        let settings = strategy
+            .complete(&settings)
+            .unwrap_or_else(|contradictions| {
+                for found in contradictions {
+                    let span = |name: &str| places.get(name).map_or(place, |span| *span);
+                    let (by, value) = (span(&found.by), span(&found.setting));
+                    self.diagnostics.push(
+                        Diagnostic::error(value, found.to_string())
+                            .code("contradiction")
+                            .label(value, format!("not `{}`", found.wanted))
+                            .label(by, "decides it")
+                            .help(format!("leave out `{}`, or `{}`", found.setting, found.by)),
+                    );
+                }
+                strategy.defaults()
+            });
         for (key, _) in given.keyed.values() {
             let keys = strategy
                 .settings

@@ -23,6 +23,7 @@ pub(crate) fn strategies() -> Vec<StrategySignature> {
             kind,
             default,
             help: help.to_owned(),
+            implies: Vec::new(),
         };
     let word = |name: &str, list: &[&str], help: &str| {
         let default = SettingValue::Word(list[0].to_owned());
@@ -83,6 +84,11 @@ pub(crate) fn strategies() -> Vec<StrategySignature> {
                     SettingKind::Flag,
                     SettingValue::Flag(false),
                     "norm on the other's states",
+                ),
+                word("head", &["joint", "rows"], "what logits come from"),
+                word("start", &["paper", "parents"], "how new weights begin").implying(
+                    SettingValue::Word("parents".to_owned()),
+                    [("head".to_owned(), SettingValue::Word("rows".to_owned()))].into(),
                 ),
             ],
         ),

@@ -11,10 +11,12 @@ use jam_ir::{
 
 use super::CrossSettings;
 use super::exchange::cross_block;
+use super::identity::begin_as_identity;
 use super::schedule::{Step, schedule};
 use crate::anatomy::{Anatomy, Dissected, Layer, for_each_axis_of};
 use crate::fresh::refit;
 use crate::passes::{dead_code, without_places};
+use crate::reports::{Place, error};
 use crate::{Fused, Parent};
 
 /// One parent in the fused model.
@@ -323,7 +325,21 @@ impl<'a> Fusion<'a> {
         layer: &Layer,
     ) -> Result<String, Vec<Diagnostic>> {
         let (to, from) = (&self.towers[receiver], &self.towers[1 - receiver]);
-        let block = cross_block(to, layer, from.state_type(), self.settings.kv_norm);
+        let mut block = cross_block(to, layer, from.state_type(), self.settings.kv_norm);
+        if let (Ok(made), true) = (&mut block, self.settings.start_parents) {
+            if let Err((span, reason)) = begin_as_identity(made) {
+                let message = format!(
+                    "`start: parents`: cross blocks like the layers of `{}` cannot begin without \
+                     effect: {reason}",
+                    to.parent.source
+                );
+                let place = Place::new(to.parent, "its layers").inside(span);
+                let report = error(message, &[place]);
+                return Err(vec![report.help(
+                    "write them as residual sums, `x = x + part(x)`, or leave out `start: parents`",
+                )]);
+            }
+        }
         match block {
             Ok(block) => Ok(self.add_block(block, &format!("{}_cross", layer.block), receiver)),
             Err(reason) => {

@@ -260,6 +260,54 @@ fn towers_alone_are_the_parents() {
     }
 }
 
+/// With `start: parents` they are so while they exchange.
+#[test]
+fn towers_that_begin_as_their_parents_are_the_parents() {
+    for (a, b) in couples() {
+        let family = Family::new(&a, &b);
+        let fused = family.fuse("cross", &[("start", word("parents"))]);
+        assert!(calls(&fused).contains(&"cross.0.img_to_llm".to_owned()));
+        let logits = family.logits(&fused);
+        let parents = [0, 1].map(|index| family.parent_logits(index));
+        for (i, logit) in logits.data.iter().enumerate() {
+            let parent = &parents[usize::from((14..20).contains(&(i % 21)))];
+            assert!((logit - parent.data[i]).abs() < 1e-9, "{}", a.name);
+        }
+        // Of the new matrices the residual outputs alone are zeros.
+        for (name, weight) in &fused.model.weights {
+            let matrix = !name.contains("bias") && !name.contains("norm");
+            if matrix && name.starts_with("cross.") {
+                let last = name.ends_with("attn.out") || name.ends_with("mlp.down");
+                assert_eq!(weight.plan == Plan::Zeros, last, "{name}");
+            }
+        }
+    }
+}
+
+/// A layer that is no residual sum has no cross block that begins without effect.
+#[test]
+fn layers_that_are_no_sums_cannot_begin_as_their_parents() {
+    let mut models = [opt(8, 2, 2), opt(8, 2, 2)].map(|c| jam_ir::decoder::decoder_only(&c));
+    let block = &mut models[1].blocks["decoder"];
+    let ty = block.value_of(block.result).ty.clone();
+    let op = Op::Scale {
+        x: block.result,
+        by: 0.5,
+    };
+    block.result = block.push("half", ty, op);
+    let family = Family::of(models);
+    family.fuse("cross", &[]);
+    let errors = family
+        .try_fuse("cross", &[("start", word("parents"))])
+        .unwrap_err();
+    assert_eq!(errors.len(), 1);
+    let message = &errors[0].message;
+    assert!(
+        message.contains("layers of `img`") && message.contains("no sum with the state"),
+        "{message}"
+    );
+}
+
 #[test]
 fn parents_of_unequal_width_keep_their_tables_and_join_each_to_its_own() {
     let family = Family::new(&cm3leon(8, 2, 2), &cm3leon(12, 2, 3));

@@ -254,12 +254,26 @@ fn states_that_are_read_elsewhere_are_shown() {
 }
 
 #[test]
-fn what_comes_later_says_so() {
+fn what_start_parents_rules_out_is_an_error() {
     let family = Family::new(&cm3leon(8, 2, 2), &cm3leon(8, 2, 2));
-    let errors = family
-        .try_fuse("cross", &[("start", word("parents"))])
-        .unwrap_err();
-    assert!(errors[0].message.contains("comes later"));
+    for (strategy, setting, value) in [
+        ("cross", "head", word("joint")),
+        ("cross", "tokens", word("shared")),
+        ("cross", "positions", word("second")),
+        ("width", "head", word("sum")),
+        ("width", "norm", word("joint")),
+        ("width", "off_diagonal", word("copy")),
+        ("width", "scale", SettingValue::Number(0.5)),
+    ] {
+        let given = [("start", word("parents")), (setting, value)];
+        let errors = family.try_fuse(strategy, &given).unwrap_err();
+        assert_eq!(errors.len(), 1);
+        let message = &errors[0].message;
+        assert!(
+            message.contains("`start: parents` means") && message.contains(setting),
+            "{message}"
+        );
+    }
 }
 
 #[test]
