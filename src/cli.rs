@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jam_backends::{Device, DeviceChoice, UnknownDevice};
+use jam_runtime::plans::Limits;
 
 use crate::failure::Failure;
 
@@ -52,6 +53,37 @@ pub(crate) struct Common {
     /// Folder of results [default: runs/PROGRAM, with the settings given by --set in its name]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Most memory that building a fused model may take (512MiB, 2GB) [default: 1GiB]
+    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    pub(crate) max_memory: Option<u64>,
+}
+
+/// A number of bytes: `1500`, `512MiB`, `2GB`.
+fn bytes(text: &str) -> Result<u64, String> {
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1000,
+        "mb" => 1000 * 1000,
+        "gb" => 1000 * 1000 * 1000,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => {
+            return Err(format!(
+                "`{unit}` is no unit of bytes: KiB, MiB, GiB, kB, MB, GB"
+            ));
+        }
+    };
+    let number: u64 = number
+        .parse()
+        .map_err(|_| "a number comes first: 512MiB".to_owned())?;
+    let bytes = number.checked_mul(scale);
+    bytes.ok_or_else(|| "that is more than 64 bits count".to_owned())
 }
 
 impl Common {
@@ -62,6 +94,14 @@ impl Common {
             .parse()
             .map_err(|error: UnknownDevice| Failure::usage(error.to_string()))?;
         Ok(choice.open()?)
+    }
+
+    /// What building a model may take; `None` where nothing was said.
+    pub(crate) fn limits(&self) -> Option<Limits> {
+        self.max_memory.map(|memory| Limits {
+            memory,
+            ..Limits::default()
+        })
     }
 }
 
@@ -105,6 +145,17 @@ pub(crate) enum Command {
         file: PathBuf,
         /// Only these fusions (and what they need)
         names: Vec<String>,
+    },
+    /// Write a checkpoint of random numbers, in the layout of other tools, for trials at full size
+    Synth {
+        /// A Hugging Face `config.json`, or a folder that has one
+        config: PathBuf,
+        /// The folder to write; nothing may be there
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Most bytes of one file
+        #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "5GB")]
+        shards: u64,
     },
     /// Carry out a training run (and what it needs); goes on where it stopped
     Train {

@@ -34,6 +34,11 @@ fn main() -> ExitCode {
             commands::inspect::run(&file, name.as_deref(), view, &common, &console)
         }
         Command::Build { file, names } => commands::build::run(&file, &names, &common, &console),
+        Command::Synth {
+            config,
+            output,
+            shards,
+        } => commands::synth::run(&config, &output, shards, &common, &console),
         Command::Train {
             file,
             recipe,

@@ -18,8 +18,14 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Fail
         let ModelFolder { model, weights, .. } = ModelFolder::open(folder)?;
         return Ok((model, Box::new(weights)));
     }
+    let config = ImportedConfig::read(folder)?;
+    Ok((of_config(&config, folder)?, open_weights(folder)?))
+}
+
+/// The graph of a configuration, whose weights are in `folder`.
+pub(crate) fn of_config(config: &ImportedConfig, folder: &Path) -> Result<Model, Failure> {
     let name = "model";
-    let source = ImportedConfig::read(folder)?.jam_source(name, &folder.display().to_string());
+    let source = config.jam_source(name, &folder.display().to_string());
     let options = CompileOptions {
         strategies: &[],
         set: &[],
@@ -48,5 +54,5 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Fail
             folder.display()
         ))
     })?;
-    Ok((recipe.model, open_weights(folder)?))
+    Ok(recipe.model)
 }

@@ -13,6 +13,8 @@ pub mod evaluation;
 pub mod folders;
 pub mod images;
 pub mod lessons;
+pub mod memory;
+mod ordered;
 pub mod pages;
 pub mod plans;
 pub mod progress;

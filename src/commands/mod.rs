@@ -9,6 +9,7 @@ pub(crate) mod forward;
 pub(crate) mod generate;
 pub(crate) mod inspect;
 pub(crate) mod run;
+pub(crate) mod synth;
 pub(crate) mod train;
 
 use jam_ir::recipe::Step;
@@ -30,7 +31,11 @@ pub(crate) fn carry_out(
     console.detail(&format!("device: {device:?}"));
     let steps = needed(work, targets)?;
     let stop = stop_on_interrupt(console);
-    match Runner::new(work, device, console, stop).run(&steps)? {
+    let mut runner = Runner::new(work, device, console, stop);
+    if let Some(limits) = common.limits() {
+        runner = runner.with_limits(limits);
+    }
+    match runner.run(&steps)? {
         Ended::Complete => Ok(()),
         Ended::Stopped => Err(Failure::Stopped),
     }

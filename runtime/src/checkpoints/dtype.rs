@@ -104,12 +104,8 @@ impl Dtype {
         Some(match self {
             Dtype::F32 => words(bytes, f32::from_le_bytes).collect(),
             Dtype::F64 => words(bytes, f64::from_le_bytes).map(|x| x as f32).collect(),
-            Dtype::F16 => words(bytes, half::f16::from_le_bytes)
-                .map(half::f16::to_f32)
-                .collect(),
-            Dtype::BF16 => words(bytes, half::bf16::from_le_bytes)
-                .map(half::bf16::to_f32)
-                .collect(),
+            Dtype::F16 => words(bytes, f16_word).collect(),
+            Dtype::BF16 => words(bytes, bf16_word).collect(),
             _ => return None,
         })
     }
@@ -117,26 +113,47 @@ impl Dtype {
     /// `f32` to little-endian bytes, rounded to the nearest (ties to even). `None` for integers.
     pub fn from_f32(self, values: &[f32]) -> Option<Vec<u8>> {
         let mut bytes = Vec::with_capacity(values.len() * self.size() as usize);
-        match self {
-            Dtype::F32 => values.iter().for_each(|x| bytes.extend(x.to_le_bytes())),
-            Dtype::F64 => {
-                for &x in values {
-                    bytes.extend(f64::from(x).to_le_bytes());
-                }
+        self.extend_from_f32(&mut bytes, values).then_some(bytes)
+    }
+
+    /// Adds `f32` as little-endian bytes, rounded to the nearest (ties to even), to the end of
+    /// `bytes`. False, and nothing is added, for integers.
+    pub fn extend_from_f32(self, bytes: &mut Vec<u8>, values: &[f32]) -> bool {
+        fn extend<const N: usize>(bytes: &mut Vec<u8>, values: &[f32], word: fn(f32) -> [u8; N]) {
+            let start = bytes.len();
+            bytes.resize(start + values.len() * N, 0);
+            let (words, _) = bytes[start..].as_chunks_mut::<N>();
+            for (place, x) in words.iter_mut().zip(values) {
+                *place = word(*x);
             }
-            Dtype::F16 => {
-                for &x in values {
-                    bytes.extend(half::f16::from_f32(x).to_le_bytes());
-                }
-            }
-            Dtype::BF16 => {
-                for &x in values {
-                    bytes.extend(half::bf16::from_f32(x).to_le_bytes());
-                }
-            }
-            _ => return None,
         }
-        Some(bytes)
+        match self {
+            Dtype::F32 => extend(bytes, values, f32::to_le_bytes),
+            Dtype::F64 => extend(bytes, values, |x| f64::from(x).to_le_bytes()),
+            Dtype::F16 => extend(bytes, values, |x| half::f16::from_f32(x).to_le_bytes()),
+            Dtype::BF16 => extend(bytes, values, |x| bf16_bits(x).to_le_bytes()),
+            _ => return false,
+        }
+        true
+    }
+
+    /// A matrix `[rows, stride]` of which the first `columns` of each row are wanted, to its
+    /// transpose `[columns, rows]` as `f32`, in tiles that stay in the cache. `None` for integers.
+    pub(crate) fn transposed_f32(
+        self,
+        bytes: &[u8],
+        rows: usize,
+        stride: usize,
+        columns: usize,
+    ) -> Option<Vec<f32>> {
+        let shape = (rows, stride, columns);
+        Some(match self {
+            Dtype::F32 => transposed(bytes, shape, f32::from_le_bytes),
+            Dtype::F64 => transposed(bytes, shape, |word| f64::from_le_bytes(word) as f32),
+            Dtype::F16 => transposed(bytes, shape, f16_word),
+            Dtype::BF16 => transposed(bytes, shape, bf16_word),
+            _ => return None,
+        })
     }
 
     /// Little-endian bytes to `i64`. `None` for floats, for a `U64` beyond `i64::MAX`, and when the
@@ -173,6 +190,48 @@ fn words<const N: usize, T>(bytes: &[u8], read: impl Fn([u8; N]) -> T) -> impl I
     bytes.as_chunks::<N>().0.iter().map(move |word| read(*word))
 }
 
+fn f16_word(word: [u8; 2]) -> f32 {
+    half::f16::from_le_bytes(word).to_f32()
+}
+
+/// A bf16 is the upper half of an f32: no branch, so that loops over it vectorise.
+fn bf16_word(word: [u8; 2]) -> f32 {
+    f32::from_bits(u32::from(u16::from_le_bytes(word)) << 16)
+}
+
+/// The nearest bf16, ties to even; a NaN stays one. As [`half::bf16::from_f32`], in a form that
+/// vectorises.
+fn bf16_bits(x: f32) -> u16 {
+    let bits = x.to_bits();
+    let rounded = (bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16) as u16;
+    let quiet = (bits >> 16) as u16 | 0x40;
+    if x.is_nan() { quiet } else { rounded }
+}
+
+/// See [`Dtype::transposed_f32`].
+fn transposed<const N: usize>(
+    bytes: &[u8],
+    (rows, stride, columns): (usize, usize, usize),
+    read: impl Fn([u8; N]) -> f32,
+) -> Vec<f32> {
+    const TILE: usize = 16;
+    let (words, _) = bytes.as_chunks::<N>();
+    let mut out = vec![0.0; rows * columns];
+    for column in (0..columns).step_by(TILE) {
+        let wide = TILE.min(columns - column);
+        for row in (0..rows).step_by(TILE) {
+            let high = TILE.min(rows - row);
+            for r in row..row + high {
+                let line = &words[r * stride + column..][..wide];
+                for (c, word) in line.iter().enumerate() {
+                    out[(column + c) * rows + r] = read(*word);
+                }
+            }
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -204,6 +263,31 @@ mod tests {
         assert_eq!(Dtype::F16.to_f32(&bytes).unwrap(), [1.0]);
         assert_eq!(Dtype::I64.to_f32(&[0; 8]), None);
         assert_eq!(Dtype::F32.to_f32(&[0; 7]), None);
+    }
+
+    #[test]
+    fn bf16_is_that_of_the_half_crate() {
+        for high in 0..=u16::MAX {
+            for low in [0u32, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let x = f32::from_bits(u32::from(high) << 16 | low);
+                assert_eq!(bf16_bits(x), half::bf16::from_f32(x).to_bits(), "{x:e}");
+            }
+            let word = high.to_le_bytes();
+            let exact = half::bf16::from_le_bytes(word).to_f32();
+            let found = bf16_word(word);
+            assert!(found == exact || found.is_nan() && exact.is_nan());
+        }
+    }
+
+    #[test]
+    fn a_transpose_of_many_tiles_and_some_columns() {
+        let values: Vec<f32> = (0..70 * 33).map(|x| x as f32).collect();
+        let bytes = Dtype::F32.from_f32(&values).unwrap();
+        let there = Dtype::F32.transposed_f32(&bytes, 70, 33, 33).unwrap();
+        assert_eq!(there[5 * 70 + 66], values[66 * 33 + 5]);
+        let some = Dtype::F32.transposed_f32(&bytes, 70, 33, 20).unwrap();
+        assert_eq!(some, there[..20 * 70]);
+        assert_eq!(Dtype::I64.transposed_f32(&bytes, 2, 2, 2), None);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! layout of a JAM model, whether they lie in a JAM folder or, through a name table, in a Hugging Face one.
 
 pub mod atomic;
+mod band;
 mod checksums;
 mod dtype;
 mod header;
@@ -12,12 +13,14 @@ pub mod import;
 pub mod names;
 mod reader;
 mod source;
+pub mod synthetic;
 mod writer;
 
 pub use atomic::{AtomicFolder, write_file};
+pub use band::Band;
 pub use checksums::{CHECKSUMS_FILE, Checksums, seal_folder, verify_files};
 pub use dtype::Dtype;
 pub use header::{Header, HeaderEntry, MAX_HEADER_BYTES};
 pub use reader::{CheckpointReader, INDEX_FILE, SINGLE_FILE, TensorInfo};
-pub use source::WeightSource;
+pub use source::{Stored, WeightSource};
 pub use writer::{CheckpointWriter, TensorSpec, WriteOptions};

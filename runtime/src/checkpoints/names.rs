@@ -9,7 +9,7 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-use super::{CheckpointReader, WeightSource};
+use super::{Band, CheckpointReader, Stored, WeightSource};
 use crate::{Error, Result};
 
 /// A size of an architecture that the sides of weights are made of.
@@ -131,6 +131,11 @@ const TABLES: [&str; 3] = [
 ];
 
 impl NameTable {
+    /// What stands before the names in most files.
+    pub fn usual_prefix(&self) -> &str {
+        self.prefixes.first().map_or("", String::as_str)
+    }
+
     /// The table of a `model_type`.
     ///
     /// # Errors
@@ -355,19 +360,6 @@ impl HuggingFaceWeights {
         let (first, all) = weight.outputs;
         let name = &weight.file_name;
         let (count, columns) = (rows.end - rows.start, weight.columns);
-        if weight.transposed {
-            // File rows are outputs; of each, the inputs `rows` are wanted.
-            if count == weight.rows {
-                let stored = self.reader.read_rows_f32(name, first..first + columns)?;
-                return Ok(transpose(&stored, columns as usize, count as usize));
-            }
-            let mut stored = Vec::with_capacity((count * columns) as usize);
-            for output in first..first + columns {
-                let start = output * weight.rows + rows.start;
-                stored.extend(self.reader.read_elements_f32(name, start..start + count)?);
-            }
-            return Ok(transpose(&stored, columns as usize, count as usize));
-        }
         if columns == all {
             return self
                 .reader
@@ -383,6 +375,52 @@ impl HuggingFaceWeights {
         }
         Ok(values)
     }
+
+    /// Rows `rows` of the first axis of a transposed matrix: of every output, a run of inputs.
+    fn read_band(&self, weight: &FileWeight, rows: Range<u64>) -> Result<Band> {
+        let (first, name) = (weight.outputs.0, &weight.file_name);
+        let info = self.reader.tensor(name)?;
+        let (dtype, outputs) = (info.dtype, weight.columns);
+        if !dtype.is_float() {
+            return Err(Error::new(format!("`{name}` holds {dtype}, not floats"))
+                .with_path(info.file.as_ref()));
+        }
+        let inner = weight.rows / weight.shape[0].max(1);
+        let (from, count) = (rows.start * inner, (rows.end - rows.start) * inner);
+        let mut bytes = vec![0; (outputs * count * dtype.size()) as usize];
+        if count == weight.rows {
+            self.reader.read_into(name, first * count, &mut bytes)?;
+        } else if count > 0 {
+            let line = (count * dtype.size()) as usize;
+            for (output, piece) in (first..).zip(bytes.chunks_exact_mut(line)) {
+                let start = output * weight.rows + from;
+                self.reader.read_into(name, start, piece)?;
+            }
+        }
+        Ok(Band {
+            rows,
+            inner,
+            outputs,
+            dtype,
+            bytes,
+        })
+    }
+
+    /// The weight and its rows, which must be there.
+    fn checked(&self, name: &str, rows: &Range<u64>) -> Result<&FileWeight> {
+        let weight = self.weights.get(name).ok_or_else(|| {
+            Error::new(format!("there is no weight `{name}`")).with_path(self.reader.path())
+        })?;
+        let total = weight.shape[0];
+        if rows.start > rows.end || rows.end > total {
+            return Err(Error::new(format!(
+                "`{name}` has {total} rows; {}..{} were asked for",
+                rows.start, rows.end
+            ))
+            .with_path(self.reader.path()));
+        }
+        Ok(weight)
+    }
 }
 
 impl WeightSource for HuggingFaceWeights {
@@ -395,17 +433,8 @@ impl WeightSource for HuggingFaceWeights {
     }
 
     fn rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<f32>> {
-        let weight = self.weights.get(name).ok_or_else(|| {
-            Error::new(format!("there is no weight `{name}`")).with_path(self.reader.path())
-        })?;
+        let weight = self.checked(name, &rows)?;
         let total = weight.shape[0];
-        if rows.start > rows.end || rows.end > total {
-            return Err(Error::new(format!(
-                "`{name}` has {total} rows; {}..{} were asked for",
-                rows.start, rows.end
-            ))
-            .with_path(self.reader.path()));
-        }
         if weight.shape_is_flat() {
             // A gain or bias: its first axis may be one of several (heads of a query bias).
             let inner = weight.columns / total.max(1);
@@ -413,26 +442,64 @@ impl WeightSource for HuggingFaceWeights {
             let (start, end) = (first + rows.start * inner, first + rows.end * inner);
             return self.reader.read_elements_f32(&weight.file_name, start..end);
         }
+        if weight.transposed {
+            let band = self.read_band(weight, rows.clone())?;
+            return band.read(rows).ok_or_else(|| {
+                Error::new(format!("`{name}` is cut")).with_path(self.reader.path())
+            });
+        }
         // Rows of the first axis are runs of rows of the matrix where the input side has several axes.
         let inner = weight.rows / total.max(1);
         self.read(weight, rows.start * inner..rows.end * inner)
     }
-}
 
-/// `[rows, columns]` → `[columns, rows]`, in tiles that stay in the cache.
-fn transpose(values: &[f32], rows: usize, columns: usize) -> Vec<f32> {
-    const TILE: usize = 32;
-    let mut out = vec![0.0; values.len()];
-    for row_tile in (0..rows).step_by(TILE) {
-        for column_tile in (0..columns).step_by(TILE) {
-            for row in row_tile..rows.min(row_tile + TILE) {
-                for column in column_tile..columns.min(column_tile + TILE) {
-                    out[column * rows + row] = values[row * columns + column];
-                }
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let weight = self.weights.get(name)?;
+        let stored = WeightSource::stored(&self.reader, &weight.file_name)?;
+        // One of several weights of a tensor has its share of it.
+        let (_, all) = weight.outputs;
+        let bytes = stored.bytes / all.max(1) * weight.columns;
+        Some(Stored { bytes, ..stored })
+    }
+
+    fn band_bytes(&self, name: &str) -> u64 {
+        let Some(weight) = self.weights.get(name) else {
+            return 0;
+        };
+        let size = self.reader.tensor(&weight.file_name);
+        match size {
+            Ok(info) if weight.transposed && !weight.shape_is_flat() => {
+                weight.rows / weight.shape[0].max(1) * weight.columns * info.dtype.size()
             }
+            _ => 0,
         }
     }
-    out
+
+    fn band(&self, name: &str, rows: Range<u64>) -> Result<Option<Band>> {
+        let weight = self.checked(name, &rows)?;
+        if !weight.transposed || weight.shape_is_flat() {
+            return Ok(None);
+        }
+        Ok(Some(self.read_band(weight, rows)?))
+    }
+
+    fn will_need(&self, name: &str, rows: Range<u64>) {
+        let Ok(weight) = self.checked(name, &rows) else {
+            return;
+        };
+        if weight.shape_is_flat() {
+            return; // A gain or bias is small.
+        }
+        let (first, all) = weight.outputs;
+        let elements = if weight.transposed {
+            // Pieces of every stored row: the whole run of rows that holds them.
+            first * weight.rows..(first + weight.columns) * weight.rows
+        } else {
+            let inner = weight.rows / weight.shape[0].max(1) * all;
+            rows.start * inner..rows.end * inner
+        };
+        self.reader.prefetch(&weight.file_name, elements);
+    }
 }
 
 /// Whether a name is `pattern`, in which `{}` stands for a number.
@@ -496,13 +563,5 @@ mod tests {
         assert!(!fits("h.{}.attn.bias", "h.x.attn.bias"));
         assert!(!fits("h.{}.attn.bias", "h.1.attn.c_attn.bias"));
         assert!(fits("a", "a") && !fits("a", "b"));
-    }
-
-    #[test]
-    fn a_transpose_of_many_tiles() {
-        let values: Vec<f32> = (0..70 * 33).map(|x| x as f32).collect();
-        let there = transpose(&values, 70, 33);
-        assert_eq!(there[5 * 70 + 66], values[66 * 33 + 5]);
-        assert_eq!(transpose(&there, 33, 70), values);
     }
 }

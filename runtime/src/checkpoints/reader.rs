@@ -9,7 +9,7 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use indexmap::{IndexMap, IndexSet};
+use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::checksums::Checksums;
@@ -24,7 +24,7 @@ pub const INDEX_FILE: &str = "model.safetensors.index.json";
 /// The longest index that is read, in bytes.
 const MAX_INDEX_BYTES: u64 = 100_000_000;
 /// Bytes read at once when a tensor is verified.
-const PIECE_BYTES: u64 = 4 << 20;
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// Where a tensor lies and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +93,8 @@ pub struct CheckpointReader {
     metadata: IndexMap<String, String>,
     /// Checksums still to be compared; `None` where there are none or they are not wanted.
     checksums: Option<Checksums>,
-    verified: Mutex<IndexSet<String>>,
+    /// Of every tensor that was compared or is being compared: whether it is sound.
+    verified: Mutex<IndexMap<String, Arc<Mutex<bool>>>>,
 }
 
 /// The parts of an index that matter.
@@ -312,6 +313,51 @@ impl CheckpointReader {
         Ok(bytes)
     }
 
+    /// Fills `bytes` with elements of a tensor as stored, from element `start` on.
+    ///
+    /// # Errors
+    /// When they are outside the tensor or no whole number of elements, the file cannot be read, or a
+    /// checksum differs.
+    pub(super) fn read_into(&self, name: &str, start: u64, bytes: &mut [u8]) -> Result<()> {
+        let info = self.tensor(name)?;
+        let size = info.dtype.size();
+        let count = bytes.len() as u64;
+        let end = start.checked_add(count / size);
+        if !count.is_multiple_of(size) || end.is_none_or(|end| end > info.elements()) {
+            let message = format!(
+                "`{name}` has {} elements of {size} bytes; {count} bytes from element {start} on \
+                 were asked for",
+                info.elements()
+            );
+            return Err(Error::new(message).with_path(info.file.as_ref()));
+        }
+        self.verify(name)?;
+        self.shards[info.shard]
+            .read_at(bytes, info.range.start + start * size)
+            .map_err(|error| Error::io("read", &info.file, error))
+    }
+
+    /// Asks the system to fetch elements of a tensor, where it can be asked (Linux).
+    pub(super) fn prefetch(&self, name: &str, elements: Range<u64>) {
+        #[cfg(target_os = "linux")]
+        if let Ok(info) = self.tensor(name)
+            && elements.start < elements.end
+            && elements.end <= info.elements()
+        {
+            use std::os::fd::AsRawFd;
+            let size = info.dtype.size();
+            let start = info.range.start + elements.start * size;
+            let count = (elements.end - elements.start) * size;
+            let file = self.shards[info.shard].file.as_raw_fd();
+            // SAFETY: takes any numbers; it is advice, and what comes of it changes nothing.
+            unsafe {
+                libc::posix_fadvise64(file, start as i64, count as i64, libc::POSIX_FADV_WILLNEED)
+            };
+        }
+        #[cfg(not(target_os = "linux"))]
+        let _ = (name, elements);
+    }
+
     /// Compares a tensor with its checksum, once; without checksums there is nothing to compare.
     ///
     /// # Errors
@@ -321,12 +367,18 @@ impl CheckpointReader {
             return Ok(());
         };
         let info = self.tensor(name)?;
-        let lock = || {
-            self.verified
-                .lock()
-                .unwrap_or_else(|poison| poison.into_inner())
+        let mut verified = self
+            .verified
+            .lock()
+            .unwrap_or_else(|poison| poison.into_inner());
+        let sound = match verified.get(name) {
+            Some(sound) => sound.clone(),
+            None => verified.entry(name.to_owned()).or_default().clone(),
         };
-        if lock().contains(name) {
+        drop(verified);
+        // Threads that want the same tensor wait for the one that reads it.
+        let mut sound = sound.lock().unwrap_or_else(|poison| poison.into_inner());
+        if *sound {
             return Ok(());
         }
         let mut hasher = blake3::Hasher::new();
@@ -348,7 +400,7 @@ impl CheckpointReader {
                     )),
             );
         }
-        lock().insert(name.to_owned());
+        *sound = true;
         Ok(())
     }
 

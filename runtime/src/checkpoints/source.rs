@@ -1,9 +1,22 @@
 //! What weight plans read: tensors under the names and in the layout of a JAM model.
 
 use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::CheckpointReader;
+use super::{Band, CheckpointReader, Dtype};
 use crate::Result;
+
+/// Where the numbers of a weight are stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// The format.
+    pub dtype: Dtype,
+    /// Bytes.
+    pub bytes: u64,
+    /// The file.
+    pub file: Arc<PathBuf>,
+}
 
 /// Tensors by JAM names, in JAM's layout.
 ///
@@ -23,6 +36,30 @@ pub trait WeightSource: Send + Sync {
     /// # Errors
     /// When there is no such tensor, the rows are outside of it, or a file cannot be read or is damaged.
     fn rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<f32>>;
+
+    /// Where a tensor is stored; `None` where there is none of that name, and for numbers that lie in
+    /// no file.
+    fn stored(&self, _name: &str) -> Option<Stored> {
+        None
+    }
+
+    /// Bytes that a [`WeightSource::band`] of a tensor takes for each row; 0 where blocks of rows are
+    /// read as they are.
+    fn band_bytes(&self, _name: &str) -> u64 {
+        0
+    }
+
+    /// Rows of a tensor that lies the other way about, held as they are stored, so that small blocks
+    /// of them are had without reading the file for each; `None` where rows follow one another.
+    ///
+    /// # Errors
+    /// As [`WeightSource::rows`].
+    fn band(&self, _name: &str, _rows: Range<u64>) -> Result<Option<Band>> {
+        Ok(None)
+    }
+
+    /// Tells that rows will be read soon, so that the system can fetch them meanwhile.
+    fn will_need(&self, _name: &str, _rows: Range<u64>) {}
 }
 
 /// A checkpoint whose names are JAM's own.
@@ -37,5 +74,21 @@ impl WeightSource for CheckpointReader {
 
     fn rows(&self, name: &str, rows: Range<u64>) -> Result<Vec<f32>> {
         self.read_rows_f32(name, rows)
+    }
+
+    fn stored(&self, name: &str) -> Option<Stored> {
+        let info = self.tensors().get(name)?;
+        Some(Stored {
+            dtype: info.dtype,
+            bytes: info.range.end - info.range.start,
+            file: info.file.clone(),
+        })
+    }
+
+    fn will_need(&self, name: &str, rows: Range<u64>) {
+        if let Ok(info) = self.tensor(name) {
+            let row = info.row_elements();
+            self.prefetch(name, rows.start * row..rows.end * row);
+        }
     }
 }

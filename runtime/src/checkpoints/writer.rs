@@ -47,6 +47,8 @@ pub struct WriteOptions {
     pub shard_bytes: u64,
     /// Strings for every header. `format: pt` by default, which Hugging Face's readers ask for.
     pub metadata: IndexMap<String, String>,
+    /// Whether a `checksums.json` is written.
+    pub checksums: bool,
 }
 
 impl Default for WriteOptions {
@@ -54,6 +56,7 @@ impl Default for WriteOptions {
         Self {
             shard_bytes: 5_000_000_000,
             metadata: IndexMap::from([("format".to_owned(), "pt".to_owned())]),
+            checksums: true,
         }
     }
 }
@@ -85,6 +88,7 @@ pub struct CheckpointWriter {
     folder: PathBuf,
     places: IndexMap<String, Place>,
     shards: Vec<Shard>,
+    checksums: bool,
     finished: bool,
 }
 
@@ -107,6 +111,7 @@ impl CheckpointWriter {
             folder: folder.to_owned(),
             places: IndexMap::new(),
             shards: Vec::new(),
+            checksums: options.checksums,
             finished: false,
         };
         let plan = plan_shards(&specs, options.shard_bytes)
@@ -266,7 +271,9 @@ impl CheckpointWriter {
                 .map_err(|error| Error::io("flush", &shard.temporary, error))?;
         }
         // The data comes last: a folder with checksums and an index and without data does not open.
-        checksums.save(&self.folder)?;
+        if self.checksums {
+            checksums.save(&self.folder)?;
+        }
         if self.shards.len() > 1 {
             let index = json!({ "metadata": { "total_size": total }, "weight_map": weight_map });
             let text = format!("{index:#}\n");

@@ -24,7 +24,7 @@ use crate::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
     verify_files, write_file,
 };
-use crate::progress::{Progress, Stop};
+use crate::progress::{Bar, Progress};
 use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
@@ -112,6 +112,8 @@ pub struct ModelDraft<'a> {
     pub card: String,
     /// Folders whose tokenizer files travel along.
     pub tokenizers: Vec<PathBuf>,
+    /// Other files that belong to it, by name.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 /// Rows written at once, in numbers (64 MiB of f32).
@@ -120,66 +122,89 @@ const BLOCK: u64 = 16 << 20;
 /// Gives the rows of a weight, row-major, as f32.
 pub type WeightRows<'a> = dyn FnMut(&str, Range<u64>) -> Result<Vec<f32>> + 'a;
 
+/// Writes every weight of a model; false when it was stopped before the last.
+pub type WriteWeights<'a> = dyn FnMut(&mut CheckpointWriter, &mut dyn Bar) -> Result<bool> + 'a;
+
 /// Writes a model folder: complete under a temporary name, then renamed.
 ///
-/// `rows` gives the rows of a weight, row-major; `progress` counts bytes. Returns false, and
-/// leaves nothing behind, when `stop` is asked.
+/// `weights` writes the weights, in the shapes and types that the graph has; `progress` counts their
+/// entries. Returns false, and leaves nothing behind, when `weights` was stopped.
 ///
 /// # Errors
 /// When a weight cannot be had or a file not be written.
 pub fn write_model(
     target: &Path,
     draft: &ModelDraft<'_>,
-    rows: &mut WeightRows<'_>,
+    options: WriteOptions,
+    weights: &mut WriteWeights<'_>,
     progress: &dyn Progress,
-    stop: &Stop,
 ) -> Result<bool> {
     let folder = AtomicFolder::create(target)?;
     let model = draft.model;
     let pretty = ron::ser::PrettyConfig::new();
     let graph = ron::ser::to_string_pretty(model, pretty)
         .map_err(|error| Error::new(format!("the model cannot be written: {error}")))?;
-    write_file(&folder.path().join("model.ron"), graph.as_bytes())?;
-    write_file(
-        &folder.path().join("model.ir"),
-        jam_ir::text::print(model).as_bytes(),
-    )?;
-    write_file(&folder.path().join("source.jam"), draft.source.as_bytes())?;
-    write_file(&folder.path().join("README.md"), draft.card.as_bytes())?;
+    let write = |name: &str, bytes: &[u8]| write_file(&folder.path().join(name), bytes);
+    write("model.ron", graph.as_bytes())?;
+    write("model.ir", jam_ir::text::print(model).as_bytes())?;
+    write("source.jam", draft.source.as_bytes())?;
+    write("README.md", draft.card.as_bytes())?;
+    for (name, bytes) in &draft.files {
+        write(name, bytes)?;
+    }
     for tokenizer in &draft.tokenizers {
         copy_tokenizer(tokenizer, folder.path())?;
     }
-
     let uses = model.weight_uses();
     let shapes = weight_shapes(model)?;
-    let specs = shapes.iter().map(|(name, shape)| {
-        TensorSpec::new(name.clone(), stored(uses[name].ty.dtype), shape.clone())
-    });
-    let mut writer =
-        CheckpointWriter::create(folder.path(), specs.collect(), WriteOptions::default())?;
-    let bytes = |shape: &[u64]| shape.iter().product::<u64>();
-    let total: u64 = shapes.iter().map(|(_, shape)| bytes(shape)).sum();
+    let entries = |shape: &[u64]| shape.iter().product::<u64>();
+    let total: u64 = shapes.iter().map(|(_, shape)| entries(shape)).sum();
+    let specs = shapes
+        .into_iter()
+        .map(|(name, shape)| {
+            let dtype = stored_dtype(uses[&name].ty.dtype);
+            TensorSpec::new(name, dtype, shape)
+        })
+        .collect();
+    let mut writer = CheckpointWriter::create(folder.path(), specs, options)?;
     let mut bar = progress.begin("weights", total);
+    if !weights(&mut writer, &mut *bar)? {
+        return Ok(false);
+    }
+    bar.at(total, "flushing");
+    writer.finish()?;
+    bar.at(total, "checksums");
+    seal_folder(folder.path())?;
+    bar.at(total, "renaming");
+    folder.commit()?;
+    Ok(true)
+}
+
+/// Weights that are had one after the other, by runs of rows: `rows` gives those of a weight,
+/// row-major.
+///
+/// # Errors
+/// As `rows`, and when a file cannot be written.
+pub fn write_by_rows(
+    model: &Model,
+    rows: &mut WeightRows<'_>,
+    writer: &mut CheckpointWriter,
+    bar: &mut dyn Bar,
+) -> Result<bool> {
     let mut done = 0;
-    for (name, shape) in &shapes {
+    for (name, shape) in weight_shapes(model)? {
         let count = shape.first().copied().unwrap_or(1);
-        let width = bytes(shape) / count.max(1);
+        let width = shape.iter().product::<u64>() / count.max(1);
         let step = (BLOCK / width.max(1)).max(1);
         let mut start = 0;
         while start < count {
-            if stop.asked() {
-                return Ok(false);
-            }
             let end = count.min(start + step);
-            writer.append_f32(name, &rows(name, start..end)?)?;
+            writer.append_f32(&name, &rows(&name, start..end)?)?;
             done += (end - start) * width;
-            bar.at(done, name);
+            bar.at(done, &name);
             start = end;
         }
     }
-    writer.finish()?;
-    seal_folder(folder.path())?;
-    folder.commit()?;
     Ok(true)
 }
 
@@ -205,7 +230,7 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// The stored type of a weight in a safetensors file.
-fn stored(dtype: DType) -> Dtype {
+pub(crate) fn stored_dtype(dtype: DType) -> Dtype {
     match dtype {
         DType::F32 => Dtype::F32,
         DType::F16 => Dtype::F16,

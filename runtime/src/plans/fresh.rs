@@ -41,6 +41,11 @@ impl DrawSeed {
     }
 }
 
+/// `count` draws of N(0, sd²) for a seed.
+pub(crate) fn normal_draws(seed: u64, count: usize, sd: f64) -> Vec<f32> {
+    DrawSeed::new(seed, "", "").normal(0..1, count, sd, f64::INFINITY)
+}
+
 /// Two independent draws of N(0, 1) (Box and Muller, 1958).
 fn normal_pair(rng: &mut impl Rng) -> (f64, f64) {
     let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;

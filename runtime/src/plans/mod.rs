@@ -5,21 +5,25 @@
 //! the program's seed, the weight's name and the place in its plan: the same bits come out whatever
 //! the order, the number of threads and the size of the blocks of rows.
 
+mod bands;
 mod fresh;
 mod rows;
 mod shape;
+mod stream;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use fresh::normal_draws;
 pub use rows::PlanRows;
 pub use shape::plan_shape;
+pub use stream::{Limits, WeightStream};
 
 use crate::checkpoints::WeightSource;
 use crate::{Error, Result};
 
 /// The models that plans read from, by the name in their `load`s.
-pub trait PlanSources {
+pub trait PlanSources: Sync {
     /// The source of this name.
     ///
     /// # Errors

@@ -285,7 +285,8 @@ impl<'a> PlanRows<'a> {
         Ok(numbers)
     }
 
-    /// Axes in another order. Where the first axis moves, the whole operand is read.
+    /// Axes in another order. Where the first axis moves, the whole operand passes through, in
+    /// blocks of its rows.
     fn permute(
         &self,
         order: &[usize],
@@ -303,39 +304,45 @@ impl<'a> PlanRows<'a> {
         for (axis, from) in order.iter().enumerate() {
             whole[*from] = shape[axis];
         }
-        let keeps_rows = order.first().is_none_or(|first| *first == 0);
-        let (operand_rows, first) = if keeps_rows {
-            (rows.clone(), 0)
-        } else {
-            (0..whole[0], rows.start)
-        };
-        let numbers = self.nested(of, &whole, operand_rows, place, 0)?;
-        let mut strides = vec![1usize; whole.len()];
-        for axis in (0..whole.len().saturating_sub(1)).rev() {
-            strides[axis] = strides[axis + 1] * whole[axis + 1] as usize;
-        }
-        let strides: Vec<usize> = order.iter().map(|axis| strides[*axis]).collect();
         let mut sizes: Vec<usize> = shape.iter().map(|size| *size as usize).collect();
         if let Some(size) = sizes.first_mut() {
             *size = (rows.end - rows.start) as usize;
         }
-        let base = strides.first().map_or(0, |stride| stride * first as usize);
-        let mut permuted = Vec::with_capacity(sizes.iter().product());
-        let mut index = vec![0usize; sizes.len()];
-        for _ in 0..sizes.iter().product() {
-            let at: usize = index
-                .iter()
-                .zip(&strides)
-                .map(|(i, stride)| i * stride)
-                .sum();
-            permuted.push(numbers[base + at]);
-            for axis in (0..index.len()).rev() {
-                index[axis] += 1;
-                if index[axis] < sizes[axis] {
-                    break;
-                }
-                index[axis] = 0;
+        // The result as it is asked for: where the operand's entries go in it.
+        let mut steps = vec![1usize; sizes.len()];
+        for axis in (0..sizes.len().saturating_sub(1)).rev() {
+            steps[axis] = steps[axis + 1] * sizes[axis + 1];
+        }
+        let mut permuted =
+            vec![0.0; count(shape.get(1..).unwrap_or(&[]))? * sizes.first().copied().unwrap_or(1)];
+        // By axis of the operand: the step in the result, and the first entry and number of entries
+        // that are wanted.
+        let mut wanted = vec![(1usize, 0usize, 1usize); whole.len()];
+        for (axis, from) in order.iter().enumerate() {
+            let first = if axis == 0 { rows.start as usize } else { 0 };
+            wanted[*from] = (steps[axis], first, sizes[axis]);
+        }
+        let Some((row_step, row_first, row_count)) = wanted.first().copied() else {
+            return self.nested(of, &whole, rows, place, 0);
+        };
+        let width = count(&whole[1..])?;
+        let block = (PASSING / width.max(1)).max(1);
+        let end = row_first + row_count;
+        let mut start = row_first;
+        while start < end {
+            let stop = end.min(start + block);
+            let numbers = self.nested(of, &whole, start as u64..stop as u64, place, 0)?;
+            for row in start..stop {
+                let source = &numbers[(row - start) * width..][..width];
+                scatter(
+                    source,
+                    &whole[1..],
+                    &wanted[1..],
+                    &mut permuted,
+                    (row - row_first) * row_step,
+                );
             }
+            start = stop;
         }
         Ok(permuted)
     }
@@ -346,6 +353,41 @@ impl<'a> PlanRows<'a> {
 
     fn wrong(&self, why: String) -> Error {
         Error::new(format!("weight `{}`: {why}", self.name))
+    }
+}
+
+/// Entries of an operand that pass through at once where the first axis moves.
+const PASSING: usize = 256 << 10;
+
+/// Copies the wanted entries of `source`, of these sizes, to their places from `at` on; `wanted` has
+/// for each axis the step in the result, the first entry and the number of entries.
+fn scatter(
+    source: &[f32],
+    sizes: &[u64],
+    wanted: &[(usize, usize, usize)],
+    result: &mut [f32],
+    at: usize,
+) {
+    match (sizes, wanted) {
+        ([_], [(step, first, number)]) => {
+            let places = result[at..].iter_mut().step_by(*step);
+            for (place, number) in places.zip(&source[*first..first + number]) {
+                *place = *number;
+            }
+        }
+        ([_, inner @ ..], [(step, first, number), rest @ ..]) => {
+            let width = inner.iter().product::<u64>() as usize;
+            for index in 0..*number {
+                let from = (first + index) * width;
+                let to = at + index * step;
+                scatter(&source[from..from + width], inner, rest, result, to);
+            }
+        }
+        _ => {
+            if let (Some(place), Some(number)) = (result.get_mut(at), source.first()) {
+                *place = *number;
+            }
+        }
     }
 }
 

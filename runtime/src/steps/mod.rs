@@ -23,14 +23,15 @@ use keys::Keys;
 pub use needs::needed;
 pub use report::{Measured, Report, ReportRow, read_report};
 pub use workload::{ResultKind, Workload};
-use workload::{is_done, mark_done};
+use workload::{is_done, mark, mark_done};
 
 use crate::checkpoints::WeightSource;
 use crate::checkpoints::import::open_weights;
-use crate::folders::{ModelDraft, model_card, weight_shapes, write_model};
+use crate::checkpoints::{CheckpointWriter, WriteOptions};
+use crate::folders::{ModelDraft, model_card, write_model};
 use crate::lessons::{self, LessonsSettings};
-use crate::plans::{NoSources, PlanRows, PlanSources};
-use crate::progress::{Ended, Progress, Stop};
+use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
+use crate::progress::{Bar, Ended, Progress, Stop};
 use crate::tokens::Codec;
 use crate::{Error, Result};
 
@@ -41,6 +42,8 @@ pub struct Runner<'w> {
     device: Device,
     progress: &'w dyn Progress,
     stop: Stop,
+    /// What building a model may take; by default what [`Limits::default`] gives when it begins.
+    limits: Option<Limits>,
 }
 
 impl<'w> Runner<'w> {
@@ -57,7 +60,14 @@ impl<'w> Runner<'w> {
             device,
             progress,
             stop,
+            limits: None,
         }
+    }
+
+    /// The same with other limits on what building a model may take.
+    pub fn with_limits(mut self, limits: Limits) -> Runner<'w> {
+        self.limits = Some(limits);
+        self
     }
 
     /// Carries out steps in order.
@@ -159,18 +169,18 @@ impl<'w> Runner<'w> {
             source: &self.work.source,
             card: model_card(model, &made_by),
             tokenizers: self.tokenizer_folders(model),
+            files: vec![mark(key)],
         };
-        let shapes: IndexMap<String, Vec<u64>> = weight_shapes(model)?.into_iter().collect();
-        let seed = self.work.program.seed;
-        let mut rows = |weight: &str, rows| {
-            let (plan, shape) = (&model.weights[weight].plan, &shapes[weight]);
-            PlanRows::new(plan, weight, shape, seed, &sources).rows(rows)
+        let stream = WeightStream::new(model, self.work.program.seed, &sources)?;
+        let limits = self.limits.unwrap_or_default();
+        let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {
+            stream.write(writer, limits, bar, &self.stop)
         };
-        if !write_model(folder, &draft, &mut rows, self.progress, &self.stop)? {
-            return Ok(Ended::Stopped);
+        let options = WriteOptions::default();
+        match write_model(folder, &draft, options, &mut write, self.progress)? {
+            true => Ok(Ended::Complete),
+            false => Ok(Ended::Stopped),
         }
-        mark_done(folder, key)?;
-        Ok(Ended::Complete)
     }
 
     /// Opens everything that the plans of a model load from.

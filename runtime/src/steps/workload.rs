@@ -164,7 +164,13 @@ pub(super) fn is_done(folder: &Path, key: &str) -> bool {
     std::fs::read_to_string(folder.join(MARK)).is_ok_and(|found| found.trim() == key)
 }
 
+/// The mark of a step with this key, as a file of its folder: its name and what it holds.
+pub(super) fn mark(key: &str) -> (String, Vec<u8>) {
+    (MARK.to_owned(), format!("{key}\n").into_bytes())
+}
+
 /// Marks a folder as the finished result of the step with this key.
 pub(super) fn mark_done(folder: &Path, key: &str) -> Result<()> {
-    crate::checkpoints::write_file(&folder.join(MARK), format!("{key}\n").as_bytes())
+    let (name, bytes) = mark(key);
+    crate::checkpoints::write_file(&folder.join(name), &bytes)
 }

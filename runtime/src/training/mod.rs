@@ -22,9 +22,10 @@ pub use log::{LogLine, read_log};
 pub use schedule::learning_rate;
 
 use crate::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
+use crate::checkpoints::{CheckpointWriter, WriteOptions};
 use crate::evaluation::mean_loss;
-use crate::folders::{ModelDraft, write_model};
-use crate::progress::{Ended, Progress, Silent, Stop};
+use crate::folders::{ModelDraft, write_by_rows, write_model};
+use crate::progress::{Bar, Ended, Progress, Silent, Stop};
 use crate::{Error, Result};
 use log::Log;
 use state::RunState;
@@ -207,6 +208,7 @@ impl Training<'_> {
             source: self.source,
             card: crate::folders::model_card(self.model, &self.made_by),
             tokenizers: self.tokenizers.clone(),
+            files: Vec::new(),
         };
         // One weight at a time is on the host.
         let mut held: (String, Vec<f32>, usize) = Default::default();
@@ -224,7 +226,10 @@ impl Training<'_> {
             let (_, numbers, width) = &held;
             Ok(numbers[rows.start as usize * width..rows.end as usize * width].to_vec())
         };
-        write_model(target, &draft, &mut rows, &Silent, &Stop::default())?;
+        let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {
+            write_by_rows(self.model, &mut rows, writer, bar)
+        };
+        write_model(target, &draft, WriteOptions::default(), &mut write, &Silent)?;
         Ok(())
     }
 }

@@ -1,0 +1,56 @@
+//! `jamc synth`: checkpoints of random numbers, in Hugging Face layout, for trials at full size.
+
+use std::path::Path;
+
+use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig};
+use jam_runtime::checkpoints::synthetic;
+use jam_runtime::checkpoints::{AtomicFolder, WriteOptions, write_file};
+
+use crate::cli::Common;
+use crate::console::{Console, print, stop_on_interrupt};
+use crate::failure::Failure;
+use crate::model_source;
+
+pub(crate) fn run(
+    config: &Path,
+    output: &Path,
+    shards: u64,
+    common: &Common,
+    console: &Console,
+) -> Result<(), Failure> {
+    let file = match config.is_dir() {
+        true => config.join(CONFIG_FILE),
+        false => config.to_owned(),
+    };
+    let text = std::fs::read_to_string(&file)
+        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    let imported = ImportedConfig::from_json(&text).map_err(|error| error.with_path(&file))?;
+    if output.exists() {
+        let message = format!("{} is there already", output.display());
+        return Err(Failure::new(format!(
+            "{message}; name a folder that is not"
+        )));
+    }
+    let model = model_source::of_config(&imported, output)?;
+    let names = model.weight_uses().into_keys().collect();
+    let tensors = synthetic::tensors(&imported, &names)?;
+    let draft = AtomicFolder::create(output)?;
+    write_file(&draft.path().join(CONFIG_FILE), text.as_bytes())?;
+    let options = WriteOptions {
+        shard_bytes: shards,
+        // As other tools write them.
+        checksums: false,
+        ..WriteOptions::default()
+    };
+    let (seed, limits) = (
+        common.seed.unwrap_or(0),
+        common.limits().unwrap_or_default(),
+    );
+    let stop = stop_on_interrupt(console);
+    if !synthetic::write(draft.path(), tensors, options, seed, limits, console, &stop)? {
+        return Err(Failure::Stopped);
+    }
+    draft.commit()?;
+    print(&format!("{}\n", output.display()));
+    Ok(())
+}
