@@ -216,6 +216,45 @@ fn exit_codes_tell_what_went_wrong() {
 }
 
 #[test]
+fn a_mistake_is_told_once_and_not_by_what_depends_on_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = folder.path().join("wrong.jam");
+    let program = r#"
+data pairs = image_text("pictures/*.tar")
+tokenizer words    = bpe(train: pairs, size: 1000)
+tokenizer pictures = vq(train: pairs, steps: 10, rate: 3e-3)
+tokens mixed {
+    text  = words
+    image = pictures
+    marks = [bos, pad, eos, unk, break]
+}
+model a {
+    tokens  = mixed
+    context = 16
+    width   = 8
+    x       = embed(tokens)
+    repeat 2 { x = x + attention(layer_norm(x), heads: 2) }
+    logits  = unembed(x)
+}
+model b = a {}
+fuse both = cross(a, b, start: parents)
+train tuned {
+    model     = both
+    data      = pairs
+    optimizer = adamw(lr: 1e-3)
+    batch     = rows(2)
+    steps     = 3
+}
+"#;
+    fs::write(&wrong, program).unwrap();
+    let output = jamc(&["check", &wrong.display().to_string()]);
+    let report = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(report.contains("`vq` has no `rate`"), "{report}");
+    assert_eq!(report.matches("error").count(), 1, "{report}");
+}
+
+#[test]
 fn examples_are_in_their_layout() {
     let programs = [
         "drawing/drawing.jam",

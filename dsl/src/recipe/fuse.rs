@@ -265,13 +265,13 @@ impl<'a> Checker<'a> {
         })
     }
 
-    /// The longest sequence of a model, as far as it is known here.
-    pub(crate) fn context_of(&self, reference: &ModelRef) -> Option<u64> {
+    /// The longest sequence of a model, where it has a bound; `None` for a model with a mistake in it.
+    pub(crate) fn context_of(&self, reference: &ModelRef) -> Option<Option<u64>> {
         let mut name = reference.name.as_str();
         // Definitions refer to earlier ones only: the walk ends.
         loop {
             if let Some(model) = self.program.models.get(name) {
-                return model.model.context;
+                return Some(model.model.context);
             }
             if let Some(train) = self.program.trainings.get(name) {
                 name = train.model.name.as_str();

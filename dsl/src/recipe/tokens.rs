@@ -109,20 +109,24 @@ impl<'a> Checker<'a> {
 
     pub(crate) fn tokens(&mut self, name: &'a Name, world: &dyn World) {
         let mut given = self.given(Kind::Tokens, name);
-        let text = given
-            .take("text")
-            .and_then(|value| self.text_tokens(value, world));
-        let image = given
-            .take("image")
-            .and_then(|value| self.image_tokens(value, world));
+        let text = given.take("text");
+        let image = given.take("image");
+        let given_sources = usize::from(text.is_some()) + usize::from(image.is_some());
+        let text = text.and_then(|value| self.text_tokens(value, world));
+        let image = image.and_then(|value| self.image_tokens(value, world));
+        let known_sources = usize::from(text.is_some()) + usize::from(image.is_some());
         let diagnostics = &mut self.diagnostics;
         let reserved = given.count("reserved", Some(0), 0, diagnostics);
         let pad_to = given.count("pad_to", Some(1), 1, diagnostics);
         let marks = given.take("marks").map(as_list).unwrap_or_default();
         given.finish(diagnostics);
 
-        let mut layout = LayoutBuilder::new(&name.text);
         let marks = self.marks(marks);
+        if known_sources < given_sources {
+            // A source with a mistake in it has no size, and so has the vocabulary.
+            return;
+        }
+        let mut layout = LayoutBuilder::new(&name.text);
         for mark in FIRST_MARKS {
             if marks.contains_key(mark) {
                 layout.mark(mark.to_owned());

@@ -35,7 +35,7 @@ impl<'a> Checker<'a> {
         let batch = given.require("batch", &mut self.diagnostics);
         let batch = batch.and_then(|value| self.batch(value));
 
-        let context = model.as_ref().and_then(|model| self.context_of(model));
+        let bound = model.as_ref().and_then(|model| self.context_of(model));
         let seed = self.program.seed;
         let diagnostics = &mut self.diagnostics;
         let form = match given.word("form", &["packed", "rows"], diagnostics) {
@@ -44,13 +44,9 @@ impl<'a> Checker<'a> {
         };
         let length_span = given.keyed.get("length").map(|(_, value)| value.span);
         // Without a context the length must be said.
-        let needs_length = context.is_none() && model.is_some();
-        let default = if needs_length {
-            None
-        } else {
-            Some(context.unwrap_or(1))
-        };
+        let default = bound.unwrap_or(Some(1));
         let length = given.count("length", default, 1, diagnostics);
+        let context = bound.flatten();
         if let (Some(context), Some(place)) = (context, length_span)
             && length > context
         {

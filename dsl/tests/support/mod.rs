@@ -62,6 +62,7 @@ pub(crate) fn strategies() -> Vec<StrategySignature> {
                     "what joins the two halves",
                 ),
                 word("norm", &["joint", "halves"], "what a norm sees"),
+                word("start", &["paper", "parents"], "how it begins"),
             ],
         ),
         strategy(

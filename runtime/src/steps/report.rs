@@ -10,6 +10,7 @@ use super::{ResultKind, Runner, Workload, mark_done};
 use crate::checkpoints::{AtomicFolder, write_file};
 use crate::decoding::{Limits, Request, generate};
 use crate::evaluation::{ChoiceScore, DrawnScore, Losses, mean_loss, score_choices, score_drawn};
+use crate::images::Picture;
 use crate::pages::{Answer, Chart, Curve, Page, Question, Reconstructions, Table, write_page};
 use crate::progress::Ended;
 use crate::tokens::image::VqTokenizer;
@@ -61,7 +62,9 @@ pub enum Measured {
     },
 }
 
-/// Pictures shown beside their reconstructions.
+/// Pictures that a tokenizer is measured with.
+const MEASURED: usize = 200;
+/// Those of them that a page shows beside their reconstructions.
 const RECONSTRUCTIONS: usize = 16;
 
 impl Runner<'_> {
@@ -197,15 +200,37 @@ impl Runner<'_> {
         for (tokenizer, data) in &recipe.tokenizers {
             let folder = self.work.result(ResultKind::Tokenizer, tokenizer);
             let vq = VqTokenizer::load(&folder, &self.device)?;
-            let originals = self.pictures(data, vq.settings().picture, RECONSTRUCTIONS)?;
-            let reconstructions = vq.reconstruct(&originals)?;
+            let mut originals = self.pictures(data, vq.settings().picture, MEASURED)?;
+            let mut reconstructions = vq.reconstruct(&originals)?;
             let measure = vq.measure(&originals)?;
+            let mut caption = format!(
+                "Pictures of `{data}`, each beside what `{tokenizer}` makes of its {} tokens: {:.1} dB.",
+                vq.tokens_per_picture(),
+                measure.psnr
+            );
+            // Only drawing lessons know what their pictures show.
+            if let Ok(asked) = self.asked(data, MEASURED as u64)
+                && asked.len() == originals.len()
+            {
+                let share = |pictures: &[Picture]| -> Result<f64> {
+                    let mut score = DrawnScore::default();
+                    for (asked, picture) in asked.iter().zip(pictures) {
+                        score.add(&asked.scene, picture)?;
+                    }
+                    Ok(100.0 * score.share())
+                };
+                caption += &format!(
+                    " The analyser reads {:.1}% of the things in {} originals right, and {:.1}% in \
+                     their reconstructions.",
+                    share(&originals)?,
+                    originals.len(),
+                    share(&reconstructions)?
+                );
+            }
+            originals.truncate(RECONSTRUCTIONS);
+            reconstructions.truncate(RECONSTRUCTIONS);
             page.reconstructions.push(Reconstructions {
-                caption: format!(
-                    "Pictures of `{data}`, each beside what `{tokenizer}` makes of its {} tokens: {:.1} dB.",
-                    vq.tokens_per_picture(),
-                    measure.psnr
-                ),
+                caption,
                 originals,
                 reconstructions,
             });
