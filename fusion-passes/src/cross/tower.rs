@@ -326,19 +326,19 @@ impl<'a> Fusion<'a> {
     ) -> Result<String, Vec<Diagnostic>> {
         let (to, from) = (&self.towers[receiver], &self.towers[1 - receiver]);
         let mut block = cross_block(to, layer, from.state_type(), self.settings.kv_norm);
-        if let (Ok(made), true) = (&mut block, self.settings.start_parents) {
-            if let Err((span, reason)) = begin_as_identity(made) {
-                let message = format!(
-                    "`start: parents`: cross blocks like the layers of `{}` cannot begin without \
-                     effect: {reason}",
-                    to.parent.source
-                );
-                let place = Place::new(to.parent, "its layers").inside(span);
-                let report = error(message, &[place]);
-                return Err(vec![report.help(
-                    "write them as residual sums, `x = x + part(x)`, or leave out `start: parents`",
-                )]);
-            }
+        if let (Ok(made), true) = (&mut block, self.settings.start_parents)
+            && let Err((span, reason)) = begin_as_identity(made)
+        {
+            let message = format!(
+                "`start: parents`: cross blocks like the layers of `{}` cannot begin without \
+                 effect: {reason}",
+                to.parent.source
+            );
+            let place = Place::new(to.parent, "its layers").inside(span);
+            let report = error(message, &[place]);
+            return Err(vec![report.help(
+                "write them as residual sums, `x = x + part(x)`, or leave out `start: parents`",
+            )]);
         }
         match block {
             Ok(block) => Ok(self.add_block(block, &format!("{}_cross", layer.block), receiver)),
