@@ -198,9 +198,21 @@ impl Model {
     /// Every weight that the graph asks for: full name, the block that asks and its parameter, in
     /// order of first use. Calls nest to any depth; a weight asked for twice is listed once.
     pub fn weight_uses(&self) -> IndexMap<String, &Param> {
-        let mut uses = IndexMap::new();
-        collect_uses(self, &self.main, "", 0, &mut uses);
+        let mut uses = IndexMap::with_capacity(self.weights.len());
+        self.for_each_weight_use(&mut |name, param| {
+            // Asking first spares a copy of the name where a weight is used again.
+            if !uses.contains_key(name) {
+                uses.insert(name.to_owned(), param);
+            }
+        });
         uses
+    }
+
+    /// Visits every use of a weight in the order of the graph: its full name and the parameter
+    /// that asks for it. A weight asked for twice is visited twice.
+    pub fn for_each_weight_use<'m>(&'m self, visit: &mut dyn FnMut(&str, &'m Param)) {
+        let mut path = String::new();
+        visit_uses(self, &self.main, &mut path, 0, visit);
     }
 
     /// Sizes of a weight's axes in storage order; `None` where one is symbolic.
@@ -214,34 +226,47 @@ impl Model {
 /// Deepest nesting of calls that is followed; the verifier reports a deeper one.
 pub(crate) const MAX_CALL_DEPTH: usize = 64;
 
-fn collect_uses<'m>(
+/// `path` is where the block stands, and again so at the end.
+fn visit_uses<'m>(
     model: &'m Model,
     block: &'m Block,
-    path: &str,
+    path: &mut String,
     depth: usize,
-    uses: &mut IndexMap<String, &'m Param>,
+    visit: &mut dyn FnMut(&str, &'m Param),
 ) {
+    let here = path.len();
     for statement in &block.body {
         if let Op::Call {
             block: callee, at, ..
         } = &statement.op
             && let (Some(callee), true) = (model.blocks.get(callee), depth < MAX_CALL_DEPTH)
         {
-            collect_uses(model, callee, &join_path(path, at), depth + 1, uses);
+            push_path(path, at);
+            visit_uses(model, callee, path, depth + 1, visit);
+            path.truncate(here);
         }
         for param in statement.op.params() {
             if let Some(param) = block.params.get(param.0 as usize) {
-                uses.entry(join_path(path, &param.name)).or_insert(param);
+                push_path(path, &param.name);
+                visit(path, param);
+                path.truncate(here);
             }
         }
     }
 }
 
+/// Makes `path` what [`join_path`] gives.
+fn push_path(path: &mut String, name: &str) {
+    if !path.is_empty() && !name.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
 /// `a.b`, or the one that is not empty.
 pub fn join_path(a: &str, b: &str) -> String {
-    match (a.is_empty(), b.is_empty()) {
-        (true, _) => b.to_owned(),
-        (_, true) => a.to_owned(),
-        _ => format!("{a}.{b}"),
-    }
+    let mut path = String::with_capacity(a.len() + b.len() + 1);
+    path.push_str(a);
+    push_path(&mut path, b);
+    path
 }

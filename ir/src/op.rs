@@ -307,18 +307,17 @@ impl Op {
     }
 
     /// The parameters it reads, in order.
-    pub fn params(&self) -> Vec<ParamId> {
-        match self {
+    pub fn params(&self) -> impl Iterator<Item = ParamId> + use<> {
+        let read: [Option<ParamId>; 2] = match self {
             Op::Embed { table, .. } | Op::Positions { table, .. } | Op::Unembed { table, .. } => {
-                vec![*table]
+                [Some(*table), None]
             }
-            Op::Linear { weight, bias, .. } => {
-                [Some(*weight), *bias].into_iter().flatten().collect()
-            }
-            Op::LayerNorm { gain, bias, .. } => [*gain, *bias].into_iter().flatten().collect(),
-            Op::RmsNorm { gain, .. } => gain.iter().copied().collect(),
-            _ => Vec::new(),
-        }
+            Op::Linear { weight, bias, .. } => [Some(*weight), *bias],
+            Op::LayerNorm { gain, bias, .. } => [*gain, *bias],
+            Op::RmsNorm { gain, .. } => [*gain, None],
+            _ => [None, None],
+        };
+        read.into_iter().flatten()
     }
 
     /// Visits, and may replace, every parameter it reads, in order.

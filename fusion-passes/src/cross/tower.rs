@@ -403,10 +403,10 @@ impl<'a> Fusion<'a> {
     pub(super) fn finish(mut self) -> Result<Fused, Vec<Diagnostic>> {
         dead_code::run(&mut self.model);
         refit(&mut self.model);
-        let mut weights = IndexMap::new();
+        let mut weights = IndexMap::with_capacity(self.plans.len());
         for (name, param) in self.model.weight_uses() {
-            let plan = match self.plans.get(&name) {
-                Some(plan) => plan.clone(),
+            let plan = match self.plans.swap_remove(&name) {
+                Some(plan) => plan,
                 None if self.fresh.iter().any(|begin| name.starts_with(begin)) => {
                     param.init.clone()
                 }

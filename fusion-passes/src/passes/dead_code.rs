@@ -68,10 +68,7 @@ pub(crate) fn run(model: &mut Model) -> bool {
         changed |= sweep_block(block);
     }
     changed |= sweep_blocks(model);
-    let used: BTreeSet<String> = model.weight_uses().into_keys().collect();
-    let before = model.weights.len();
-    model.weights.retain(|name, _| used.contains(name));
-    changed |= model.weights.len() != before;
+    changed |= sweep_weights(model);
     changed | sweep_axes(model)
 }
 
@@ -157,6 +154,20 @@ fn callees(block: &Block) -> Vec<String> {
         _ => None,
     });
     callees.collect()
+}
+
+/// Weights that nothing asks for.
+fn sweep_weights(model: &mut Model) -> bool {
+    let mut used = vec![false; model.weights.len()];
+    model.for_each_weight_use(&mut |name, _| {
+        if let Some(index) = model.weights.get_index_of(name) {
+            used[index] = true;
+        }
+    });
+    let before = model.weights.len();
+    let mut used = used.into_iter();
+    model.weights.retain(|_, _| used.next().unwrap_or(false));
+    model.weights.len() != before
 }
 
 /// Axes that no type names; batch and time always stay.

@@ -387,11 +387,7 @@ impl Printer<'_> {
                 bias: Some(bias),
                 ..
             } => vec!["_".to_owned(), self.weight(block, *bias)],
-            _ => op
-                .params()
-                .iter()
-                .map(|id| self.weight(block, *id))
-                .collect(),
+            _ => op.params().map(|id| self.weight(block, id)).collect(),
         };
         let operands = [values, params].concat().join(", ");
         let attributes = self.attributes(op).join(", ");

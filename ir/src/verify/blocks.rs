@@ -136,6 +136,14 @@ fn param_problems(model: &Model, param: &Param, report: &mut impl FnMut(String))
 }
 
 fn has_twice(axes: &[AxisId]) -> bool {
+    // Types have a few axes; only a hostile one has many.
+    if axes.len() <= 8 {
+        let earlier = |index: usize| &axes[..index];
+        return axes
+            .iter()
+            .enumerate()
+            .any(|(index, axis)| earlier(index).contains(axis));
+    }
     let mut seen = HashSet::new();
     !axes.iter().all(|axis| seen.insert(axis))
 }
@@ -199,7 +207,7 @@ fn check_body(model: &Model, block: &Block, problems: &mut Problems) {
         if let Some(message) = define(&mut defined, statement.result) {
             problems.add(place(statement.result), statement.span, message);
         }
-        check_statement(model, block, statement, place(statement.result), problems);
+        check_statement(model, block, statement, &place, problems);
     }
     if defined.get(block.result.0 as usize) != Some(&true) {
         let place = Place::Block(block.name.clone());
@@ -223,14 +231,14 @@ fn check_statement(
     model: &Model,
     block: &Block,
     statement: &Statement,
-    place: Place,
+    place: &impl Fn(ValueId) -> Place,
     problems: &mut Problems,
 ) {
     let declared = block.values.get(statement.result.0 as usize);
     match infer(model, block, &statement.op) {
         Err(error) => {
             let message = format!("{}: {error}", statement.op.word());
-            problems.add(place, statement.span, message);
+            problems.add(place(statement.result), statement.span, message);
         }
         Ok(found) => {
             if let Some(declared) = declared.filter(|value| value.ty != found) {
@@ -240,7 +248,7 @@ fn check_statement(
                     type_text(model, &found),
                     type_text(model, &declared.ty)
                 );
-                problems.add(place, statement.span, message);
+                problems.add(place(statement.result), statement.span, message);
             }
         }
     }

@@ -1,26 +1,37 @@
 //! Weights: that the graph and the weight plan agree.
 
+use std::borrow::Cow;
+
 use indexmap::IndexMap;
 
 use super::{Place, Problems};
 use crate::plan_shape::plan_shape;
-use crate::{Block, Model, Op, Param, join_path};
+use crate::{Model, Param, Weight};
+
+/// A weight that the graph asks for.
+struct Asked<'m> {
+    /// Its full name.
+    name: Cow<'m, str>,
+    /// What the model has under this name.
+    weight: Option<&'m Weight>,
+    /// The parameter that asks first.
+    param: &'m Param,
+}
 
 /// Every weight against the parameter that asks for it. Calls must be known to end.
 pub(super) fn check_weights(model: &Model, problems: &mut Problems) {
-    let mut uses: IndexMap<String, &Param> = IndexMap::new();
-    let mut clashes: IndexMap<String, &Param> = IndexMap::new();
-    collect(model, &model.main, "", &mut uses, &mut clashes);
-    for (name, param) in clashes {
-        let message = "two different parameters ask for this weight";
-        problems.add(Place::Weight(name), param.span, message);
-    }
     let mut total: u64 = 0;
     let mut fits = true;
-    for (name, param) in &uses {
-        let span = model.weights.get(name).and_then(|weight| weight.span);
-        let span = span.or(param.span);
-        let mut report = |message: String| problems.add(Place::Weight(name.clone()), span, message);
+    let (asked, unasked) = collect(model, problems);
+    for Asked {
+        name,
+        weight,
+        param,
+    } in &asked
+    {
+        let span = weight.and_then(|weight| weight.span).or(param.span);
+        let mut report =
+            |message: String| problems.add(Place::Weight(name.to_string()), span, message);
         let shape = model.weight_shape(&param.ty);
         if let Some(shape) = &shape {
             let elements = shape.iter().try_fold(1u64, |n, size| n.checked_mul(*size));
@@ -33,7 +44,7 @@ pub(super) fn check_weights(model: &Model, problems: &mut Problems) {
                 },
             }
         }
-        match model.weights.get(name) {
+        match weight {
             None => report("the graph asks for it, but it has no plan".to_owned()),
             Some(weight) => {
                 let shape = shape.unwrap_or_default();
@@ -49,42 +60,60 @@ pub(super) fn check_weights(model: &Model, problems: &mut Problems) {
         let message = "the bytes of all weights together do not fit 64 bits";
         problems.add(Place::Model, None, message);
     }
-    for (name, weight) in &model.weights {
-        if !uses.contains_key(name) {
-            let message = "it has a plan, but nothing in the graph asks for it";
-            problems.add(Place::Weight(name.clone()), weight.span, message);
-        }
+    for (name, weight) in unasked {
+        let message = "it has a plan, but nothing in the graph asks for it";
+        problems.add(Place::Weight(name.to_owned()), weight.span, message);
     }
 }
 
-/// Every weight with its parameter, and those that a second parameter asks for.
+/// Every weight that the graph asks for, in order of first use, and those that the model has
+/// beyond them. Reports weights that two parameters ask for.
 fn collect<'m>(
     model: &'m Model,
-    block: &'m Block,
-    path: &str,
-    uses: &mut IndexMap<String, &'m Param>,
-    clashes: &mut IndexMap<String, &'m Param>,
-) {
-    for statement in &block.body {
-        if let Op::Call { block, at, .. } = &statement.op
-            && let Some(callee) = model.blocks.get(block)
-        {
-            collect(model, callee, &join_path(path, at), uses, clashes);
-        }
-        for id in statement.op.params() {
-            let Some(param) = block.params.get(id.0 as usize) else {
-                continue; // Reported with the block.
-            };
-            let name = join_path(path, &param.name);
-            match uses.get(&name) {
-                Some(other) if !std::ptr::eq(*other, param) => {
-                    clashes.insert(name, param);
-                }
-                Some(_) => {}
-                None => {
-                    uses.insert(name, param);
-                }
+    problems: &mut Problems,
+) -> (Vec<Asked<'m>>, Vec<(&'m str, &'m Weight)>) {
+    let mut asked: Vec<Asked<'m>> = Vec::with_capacity(model.weights.len());
+    // Places in `asked`: by place among the model's weights, and by name where it has none.
+    let mut planned: Vec<Option<usize>> = vec![None; model.weights.len()];
+    let mut missing: IndexMap<String, usize> = IndexMap::new();
+    let mut clashes: IndexMap<String, &Param> = IndexMap::new();
+    model.for_each_weight_use(&mut |name, param| {
+        let known = model.weights.get_full(name);
+        let before = match known {
+            Some((index, ..)) => planned[index],
+            None => missing.get(name).copied(),
+        };
+        match before {
+            Some(place) if !std::ptr::eq(asked[place].param, param) => {
+                clashes.insert(name.to_owned(), param);
+            }
+            Some(_) => {}
+            None => {
+                let place = asked.len();
+                let name = match known {
+                    Some((index, name, _)) => {
+                        planned[index] = Some(place);
+                        Cow::Borrowed(name.as_str())
+                    }
+                    None => {
+                        missing.insert(name.to_owned(), place);
+                        Cow::Owned(name.to_owned())
+                    }
+                };
+                asked.push(Asked {
+                    name,
+                    weight: known.map(|(.., weight)| weight),
+                    param,
+                });
             }
         }
+    });
+    for (name, param) in clashes {
+        let message = "two different parameters ask for this weight";
+        problems.add(Place::Weight(name), param.span, message);
     }
+    let unasked = model.weights.iter().zip(planned);
+    let unasked = unasked.filter(|(_, place)| place.is_none());
+    let unasked = unasked.map(|((name, weight), _)| (name.as_str(), weight));
+    (asked, unasked.collect())
 }
