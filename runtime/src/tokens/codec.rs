@@ -19,7 +19,7 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct Codec {
     layout: TokenLayout,
-    /// The layout, its text range cut to the tokens that the tokenizer has.
+    /// The layout, its text and image ranges cut to the tokens that the tokenizers have.
     producible: TokenLayout,
     text: Option<TextTokenizer>,
     image: Option<VqTokenizer>,
@@ -79,19 +79,15 @@ impl Codec {
         let eos = eos
             .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
         let mut producible = layout.clone();
-        let place = producible
-            .ranges
-            .iter()
-            .position(|range| range.kind == TokenKind::Text);
-        if let (Some(place), Some(text)) = (place, &text) {
-            let range = &mut producible.ranges[place];
-            let unused = TokenRange {
-                kind: TokenKind::Filler,
-                start: range.start + text.size(),
-                len: range.len - text.size(),
-            };
-            range.len = text.size();
-            producible.ranges.insert(place + 1, unused);
+        if let Some(text) = &text {
+            cut(&mut producible, TokenKind::Text, text.size());
+        }
+        if let Some(image) = &image {
+            cut(
+                &mut producible,
+                TokenKind::Image,
+                image.settings().codes as u64,
+            );
         }
         Ok(Codec {
             layout,
@@ -144,8 +140,8 @@ impl Codec {
         &self.layout
     }
 
-    /// The vocabulary without the text ids that the tokenizer has no token for: what decoding may
-    /// produce.
+    /// The vocabulary without the text and image ids that the tokenizers have no token for: what
+    /// decoding may produce.
     pub fn producible(&self) -> &TokenLayout {
         &self.producible
     }
@@ -316,6 +312,22 @@ impl Codec {
     }
 }
 
+/// Makes what lies beyond the first `has` ids of a kind filler.
+fn cut(layout: &mut TokenLayout, kind: TokenKind, has: u64) {
+    let place = layout.ranges.iter().position(|range| range.kind == kind);
+    let Some(place) = place.filter(|place| layout.ranges[*place].len > has) else {
+        return;
+    };
+    let range = &mut layout.ranges[place];
+    let unused = TokenRange {
+        kind: TokenKind::Filler,
+        start: range.start + has,
+        len: range.len - has,
+    };
+    range.len = has;
+    layout.ranges.insert(place + 1, unused);
+}
+
 /// A picture cropped to a square of `side` pixels; one that has the size already is taken as it is.
 pub fn fitted(picture: &Picture, side: usize) -> Result<Picture> {
     if (picture.width(), picture.height()) == (side, side) {
@@ -329,9 +341,14 @@ mod tests {
     use jam_ir::{ImageTokens, TextTokens};
 
     use super::*;
+    use crate::tokens::image::{VqRun, VqSettings, train};
 
     /// eos 0, text 1..301, image 301..305 in a grid of 2, break 305.
     fn codec() -> Codec {
+        codec_with(None)
+    }
+
+    fn codec_with(image: Option<VqTokenizer>) -> Codec {
         let range = |kind, start, len| TokenRange { kind, start, len };
         let layout = TokenLayout {
             name: "small".into(),
@@ -351,7 +368,7 @@ mod tests {
             .map(str::to_owned)
             .into_iter();
         let text = TextTokenizer::train(texts, 260).unwrap();
-        Codec::new(layout, Some(text), None).unwrap()
+        Codec::new(layout, Some(text), image).unwrap()
     }
 
     #[test]
@@ -393,5 +410,43 @@ mod tests {
         assert_eq!(codec.producible().kind(1), Some(TokenKind::Text));
         assert_eq!(codec.producible().kind(300), Some(TokenKind::Filler));
         assert_eq!(codec.layout().kind(300), Some(TokenKind::Text));
+    }
+
+    /// A vocabulary may have room for more pictures' codes than the tokenizer has.
+    #[test]
+    fn codes_without_a_picture_are_not_drawn() {
+        let settings = VqSettings {
+            picture: 4,
+            grid: 2,
+            codes: 3,
+            width: 4,
+            latent: 2,
+            depth: 0,
+            batch: 2,
+            steps: 1,
+            ..VqSettings::default()
+        };
+        let mut pictures = |_: usize, count: usize| {
+            let picture = |n: usize| Picture::new(4, 4, [n as u8; 3]);
+            (0..count).map(picture).collect::<Result<Vec<_>>>()
+        };
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let device = burn::tensor::Device::flex();
+        let run = train(&settings, &mut pictures, &device, &mut |_| (), &stop, None);
+        let VqRun::Finished(tokenizer) = run.unwrap() else {
+            panic!("nobody stopped it");
+        };
+        let codec = codec_with(Some(*tokenizer));
+        let kinds = [301, 303, 304, 305].map(|id| codec.producible().kind(id));
+        let (image, filler) = (Some(TokenKind::Image), Some(TokenKind::Filler));
+        assert_eq!(kinds, [image, image, filler, Some(TokenKind::Mark)]);
+        assert_eq!(codec.layout().kind(304), image);
+
+        // Decoding draws from the range of image tokens alone.
+        let range = codec.producible().range(TokenKind::Image).unwrap();
+        assert_eq!((range.start, range.len), (301, 3));
+        // An id that none can decode is no part of a picture.
+        let pieces = codec.pieces(&[301, 302, 303, 304]).unwrap();
+        assert!(pieces.is_empty(), "{pieces:?}");
     }
 }
