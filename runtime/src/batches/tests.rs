@@ -68,6 +68,21 @@ fn rows_show_every_token_of_an_epoch_once() {
     assert_eq!(seen, expected, "each pair of neighbours is learned");
 }
 
+/// Fixed for good: a run that goes on must see the order that it saw before.
+#[test]
+fn the_order_of_an_epoch_stays_what_it_was() {
+    let mut set = EncodedSet::default();
+    (0..8).for_each(|id| set.push(&[id, 100], 1));
+    let options = options(BatchForm::Packed, BatchSize::Rows(1));
+    let options = BatchOptions {
+        length: 1,
+        ..options
+    };
+    let mut stream = BatchStream::new(vec![(1.0, &set)], options).unwrap();
+    let order: Vec<u32> = (0..8).map(|_| stream.next_batch().tokens[0]).collect();
+    assert_eq!(order, [0; 8]);
+}
+
 #[test]
 fn packed_rows_are_full_and_cover_the_epoch() {
     let set = set(40, 1);

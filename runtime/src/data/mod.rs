@@ -6,22 +6,22 @@
 //! [`choices`] reads multiple choice in its published formats. Pictures stay in their files until they are
 //! asked for.
 //!
-//! A record's place in the order and its id depend on the files alone, so an index, a hash of an id or a
-//! seeded [`order`] means the same in every run.
+//! A record's place in the order and its id depend on the files alone, so an index or a hash of an id means
+//! the same in every run.
 
 mod choice;
 mod files;
-mod order;
 mod picture;
 mod records;
 mod set;
 mod shards;
+mod share;
 
 pub use choice::{CHOICE_FORMATS, ChoiceItem, ChoiceOption, choices};
 pub use files::matching_files;
-pub use order::{is_held_out, shuffled};
 pub use picture::PictureRef;
 pub use set::{DataSet, ReadOptions};
+pub use share::is_held_out;
 
 /// A run of a document: text, or one picture.
 #[derive(Debug, Clone, PartialEq, Eq)]

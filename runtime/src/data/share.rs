@@ -1,22 +1,4 @@
-//! Orders and shares that depend on a seed or an id and on nothing else.
-
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
-
-/// The numbers `0..len` in an order of their own for every `seed` and `epoch` (Fisher and Yates).
-pub fn shuffled(len: usize, seed: u64, epoch: u64) -> Vec<u32> {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&seed.to_le_bytes());
-    key[8..16].copy_from_slice(&epoch.to_le_bytes());
-    let mut random = ChaCha8Rng::from_seed(key);
-    let mut order: Vec<u32> = (0..len as u32).collect();
-    for i in (1..order.len()).rev() {
-        // u64, so that the draw does not depend on the width of a pointer.
-        let j = random.random_range(0..=i as u64) as usize;
-        order.swap(i, j);
-    }
-    order
-}
+//! Shares that depend on an id and on nothing else.
 
 /// Whether a record belongs to the share that is set aside: a matter of its id alone, so that records added
 /// later move no other. `share` is from 0 to 1.
@@ -32,22 +14,6 @@ pub fn is_held_out(id: &str, share: f64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_order_is_a_permutation_that_its_seed_fixes() {
-        let order = shuffled(1000, 7, 0);
-        let mut sorted = order.clone();
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..1000).collect::<Vec<u32>>());
-        assert_eq!(order, shuffled(1000, 7, 0));
-        assert_ne!(order, shuffled(1000, 7, 1));
-        assert_ne!(order, shuffled(1000, 8, 0));
-        assert!(shuffled(0, 1, 1).is_empty());
-        let moved = order.iter().zip(0..).filter(|(a, b)| **a != *b).count();
-        assert!(moved > 980, "{moved}");
-        // Fixed for good: a run that goes on must see the order it saw before.
-        assert_eq!(shuffled(8, 1, 0), [6, 1, 0, 7, 5, 4, 2, 3]);
-    }
 
     #[test]
     fn a_share_is_about_as_large_as_asked_and_grows_by_adding() {
