@@ -2,20 +2,22 @@
 //!
 //! A key is a BLAKE3 hash, so that a change anywhere upstream (a number in a recipe, a file of the
 //! data, the format of a folder) changes every key that depends on it, and nothing else does.
-//! Spans are left out: moving a line does not train a model again.
+//! Spans are left out: moving a line does not train a model again. Files count by name, size and
+//! time, the pictures that articles and lists of captions name by their contents.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jam_ir::recipe::{
-    DataRef, DataSource, DecodeRecipe, EvalRecipe, Measure, PageRecipe, TokenizerRecipe,
+    DataKind, DataRef, DataSource, DecodeRecipe, EvalRecipe, Measure, PageRecipe, TokenizerRecipe,
     TrainRecipe,
 };
 use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens, TokenLayout};
 use serde::Serialize;
 
 use super::Workload;
+use super::listed::picture_contents;
 use crate::{Error, Result};
 
 /// Counts up when the result of a step means something else than before.
@@ -70,8 +72,12 @@ impl<'w> Keys<'w> {
                 hasher.text(split);
                 match source {
                     DataSource::Files(patterns) => {
-                        for file in crate::data::matching_files(&self.work.folder, patterns)? {
-                            hasher.file(&file)?;
+                        let files = crate::data::matching_files(&self.work.folder, patterns)?;
+                        for file in &files {
+                            hasher.file(file)?;
+                        }
+                        if matches!(recipe.kind, DataKind::ImageText | DataKind::Interleaved) {
+                            self.pictures(&recipe.kind, &files, hasher)?;
                         }
                     }
                     DataSource::Lessons {
@@ -86,6 +92,18 @@ impl<'w> Keys<'w> {
                 }
             }
             Ok(())
+        })
+    }
+
+    /// Contents of the pictures that lists name.
+    fn pictures(&self, kind: &DataKind, files: &[PathBuf], hasher: &mut KeyHasher) -> Result<()> {
+        let names = format!("{files:?}");
+        let name = blake3::hash(names.as_bytes()).to_hex();
+        let memory = format!("{}.pictures.json", &name[..32]);
+        let memory = self.work.out.join("cache").join(memory);
+        picture_contents(kind, files, &memory, |path, content| {
+            hasher.text(&path.to_string_lossy());
+            hasher.text(content.unwrap_or("missing"));
         })
     }
 
