@@ -171,12 +171,23 @@ impl Given {
         least: u64,
         diagnostics: &mut Diagnostics,
     ) -> u64 {
+        self.count_within(key, default, (least, u64::MAX), diagnostics)
+    }
+
+    /// A whole number between two bounds, both allowed.
+    pub(crate) fn count_within(
+        &mut self,
+        key: &'static str,
+        default: Option<u64>,
+        bounds: (u64, u64),
+        diagnostics: &mut Diagnostics,
+    ) -> u64 {
         let value = match default {
             Some(_) => self.take(key),
             None => self.require(key, diagnostics),
         };
-        let value = value.and_then(|value| as_count(key, &value, least, diagnostics));
-        value.or(default).unwrap_or(least)
+        let value = value.and_then(|value| as_count_within(key, &value, bounds, diagnostics));
+        value.or(default).unwrap_or(bounds.0)
     }
 
     /// A number between two bounds.
@@ -272,6 +283,16 @@ pub(crate) fn as_count(
     least: u64,
     diagnostics: &mut Diagnostics,
 ) -> Option<u64> {
+    as_count_within(what, value, (least, u64::MAX), diagnostics)
+}
+
+/// A whole number between two bounds, both allowed.
+pub(crate) fn as_count_within(
+    what: &str,
+    value: &Spanned,
+    (least, most): (u64, u64),
+    diagnostics: &mut Diagnostics,
+) -> Option<u64> {
     let Value::Number(exact) = &value.value else {
         return refuse(what, value, "a whole number", diagnostics);
     };
@@ -282,7 +303,12 @@ pub(crate) fn as_count(
     };
     let shown = number::shown(exact);
     match number::whole(exact) {
-        Some(count) if count >= least => Some(count),
+        Some(count) if (least..=most).contains(&count) => Some(count),
+        Some(count) if count > most => {
+            let message = format!("`{what}` is {shown}, but must be at most {most}");
+            diagnostics.push(report(message, "too large"));
+            None
+        }
         Some(_) => {
             let message = format!("`{what}` is {shown}, but must be at least {least}");
             diagnostics.push(report(message, "too small"));

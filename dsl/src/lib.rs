@@ -17,6 +17,7 @@ mod format;
 mod given;
 mod graph;
 mod layers;
+mod limits;
 mod model;
 mod number;
 mod parse;

@@ -11,8 +11,11 @@ use jam_ir::{DType, TokenLayout};
 use crate::checker::{Checker, Kind};
 use crate::compile::{World, folder_of, join};
 use crate::evaluate::Global;
-use crate::given::{as_call, as_count, as_number, as_text, as_word, twice, wrong_kind};
+use crate::given::{
+    as_call, as_count, as_count_within, as_number, as_text, as_word, twice, wrong_kind,
+};
 use crate::graph::{Fresh, Graph};
+use crate::limits;
 use crate::suggest;
 use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement};
 use crate::value::{Spanned, Value};
@@ -290,7 +293,11 @@ impl<'a> Checker<'a> {
                 None => graph.wrong(key, span),
             },
             "context" | "width" => {
-                let count = as_count(key, &value, 1, &mut self.diagnostics);
+                let most = match key {
+                    "context" => limits::SEQUENCE,
+                    _ => u64::MAX,
+                };
+                let count = as_count_within(key, &value, (1, most), &mut self.diagnostics);
                 match (count, key) {
                     (None, _) => graph.wrong(key, span),
                     (count, "width") => graph.width = count,

@@ -18,6 +18,7 @@ mod ordered;
 pub mod pages;
 pub mod plans;
 pub mod progress;
+mod room;
 pub mod steps;
 pub mod tokens;
 pub mod training;

@@ -7,6 +7,7 @@ use jam_ir::recipe::{DataKind, DataRecipe, DataRef, DataSource, LessonsRecipe};
 use crate::checker::{Checker, Kind};
 use crate::compile::{folder_of, join};
 use crate::given::{Given, as_call, as_list, as_text, wrong_kind};
+use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -35,12 +36,13 @@ impl<'a> Checker<'a> {
         let mut given = self.given(Kind::Lessons, name);
         let seed = self.program.seed;
         let diagnostics = &mut self.diagnostics;
+        let records = (1, limits::RECORDS);
         let recipe = LessonsRecipe {
             seed: given.count("seed", Some(seed), 0, diagnostics),
-            texts: given.count("texts", None, 1, diagnostics),
-            pairs: given.count("pairs", None, 1, diagnostics),
-            articles: given.count("articles", None, 1, diagnostics),
-            choices: given.count("choices", None, 1, diagnostics),
+            texts: given.count_within("texts", None, records, diagnostics),
+            pairs: given.count_within("pairs", None, records, diagnostics),
+            articles: given.count_within("articles", None, records, diagnostics),
+            choices: given.count_within("choices", None, records, diagnostics),
         };
         given.finish(diagnostics);
         self.program.lessons.insert(name.text.clone(), recipe);

@@ -8,6 +8,7 @@ use jam_ir::recipe::{
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_call, as_list, as_text, as_word, wrong_kind};
+use crate::limits;
 use crate::syntax::Name;
 use crate::value::{Spanned, Value};
 
@@ -132,7 +133,8 @@ impl<'a> Checker<'a> {
         if name == "drawn" {
             let decode = given.require("decode", &mut self.diagnostics);
             let decode = decode.and_then(|value| self.named("decode", &value, Kind::Decode));
-            let pictures = given.count("pictures", Some(200), 1, &mut self.diagnostics);
+            let bounds = (1, limits::RECORDS);
+            let pictures = given.count_within("pictures", Some(200), bounds, &mut self.diagnostics);
             let decode = decode.unwrap_or_default();
             let drawn = |data| Measure::Drawn {
                 data,
@@ -156,7 +158,8 @@ impl<'a> Checker<'a> {
         let title = title.and_then(|value| as_text("title", &value, &mut self.diagnostics));
         let questions = given.require("questions", &mut self.diagnostics);
         let questions = questions.and_then(|value| self.data_ref("questions", &value));
-        let count = given.count("count", Some(6), 1, &mut self.diagnostics);
+        let bounds = (1, limits::RECORDS);
+        let count = given.count_within("count", Some(6), bounds, &mut self.diagnostics);
         let decode = given.require("decode", &mut self.diagnostics);
         let decode = decode.and_then(|value| self.named("decode", &value, Kind::Decode));
         let models = self.models(&mut given);

@@ -9,6 +9,7 @@ use jam_ir::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 use crate::checker::{Checker, Kind};
 use crate::compile::{World, folder_of, join};
 use crate::given::{as_call, as_count, as_list, as_text, twice};
+use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -58,24 +59,40 @@ impl<'a> Checker<'a> {
         let recipe = if variant == "bpe" {
             TokenizerRecipe::Bpe {
                 train,
-                size: given.count("size", None, 257, diagnostics),
+                size: given.count_within("size", None, (257, limits::MERGES), diagnostics),
             }
         } else {
+            // What the tokenizer's network takes.
+            let mut count =
+                |key, default, bounds| given.count_within(key, default, bounds, diagnostics);
             let recipe = VqRecipe {
                 train,
-                picture: given.count("picture", Some(32), 1, diagnostics),
-                grid: given.count("grid", Some(4), 1, diagnostics),
-                codes: given.count("codes", Some(256), 2, diagnostics),
-                width: given.count("width", Some(64), 1, diagnostics),
-                latent: given.count("latent", Some(32), 1, diagnostics),
-                depth: given.count("depth", Some(2), 0, diagnostics),
-                kernel: given.count("kernel", Some(1), 1, diagnostics),
-                steps: given.count("steps", None, 1, diagnostics),
-                batch: given.count("batch", Some(64), 1, diagnostics),
+                picture: count("picture", Some(32), (1, 1024)),
+                grid: count("grid", Some(4), (1, 128)),
+                codes: count("codes", Some(256), (2, 65_536)),
+                width: count("width", Some(64), (1, 4096)),
+                latent: count("latent", Some(32), (1, 4096)),
+                depth: count("depth", Some(2), (0, 64)),
+                kernel: count("kernel", Some(1), (1, u64::MAX)),
+                steps: count("steps", None, (1, limits::STEPS)),
+                batch: count("batch", Some(64), (1, 65_536)),
                 lr: given.number("lr", Some(1e-3), (0.0, 1.0), diagnostics),
                 seed: given.count("seed", Some(seed), 0, diagnostics),
             };
             let place = given.place;
+            let pixels = recipe.picture / recipe.grid;
+            if recipe.picture.is_multiple_of(recipe.grid) && !pixels.is_power_of_two() {
+                let message = format!(
+                    "a token of a picture cannot be {pixels} pixels wide and high: that must be a \
+                     power of two"
+                );
+                diagnostics.push(
+                    Diagnostic::error(place, message)
+                        .code("size")
+                        .label(place, format!("{} / {}", recipe.picture, recipe.grid))
+                        .help("give a `picture` that is 1, 2, 4, 8, … times its `grid`"),
+                );
+            }
             if !recipe.picture.is_multiple_of(recipe.grid) {
                 diagnostics.push(
                     Diagnostic::error(

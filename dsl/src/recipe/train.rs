@@ -6,7 +6,8 @@ use jam_ir::recipe::{
 };
 
 use crate::checker::{Checker, Kind};
-use crate::given::{Given, as_call, as_count, as_list, as_number};
+use crate::given::{Given, as_call, as_count_within, as_list, as_number};
+use crate::limits;
 use crate::number;
 use crate::syntax::{Name, dotted};
 use crate::value::{Spanned, Value};
@@ -33,6 +34,7 @@ impl<'a> Checker<'a> {
         let schedule = given.take("schedule");
         let schedule = schedule.and_then(|value| self.schedule(value));
         let batch = given.require("batch", &mut self.diagnostics);
+        let batch_span = batch.as_ref().map(|value| value.span);
         let batch = batch.and_then(|value| self.batch(value));
 
         let bound = model.as_ref().and_then(|model| self.context_of(model));
@@ -45,7 +47,8 @@ impl<'a> Checker<'a> {
         let length_span = given.keyed.get("length").map(|(_, value)| value.span);
         // Without a context the length must be said.
         let default = bound.unwrap_or(Some(1));
-        let length = given.count("length", default, 1, diagnostics);
+        let bounds = (1, limits::SEQUENCE);
+        let length = given.count_within("length", default, bounds, diagnostics);
         let context = bound.flatten();
         if let (Some(context), Some(place)) = (context, length_span)
             && length > context
@@ -59,7 +62,21 @@ impl<'a> Checker<'a> {
             }
             diagnostics.push(report);
         }
-        let steps = given.count("steps", None, 1, diagnostics);
+        if let (Some(BatchSize::Rows(rows)), Some(place)) = (batch, batch_span)
+            && rows.saturating_mul(length) > limits::BATCH
+        {
+            let message = format!("{rows} rows of {length} tokens are too much for one batch");
+            let mut report = Diagnostic::error(place, message)
+                .code("size")
+                .label(place, format!("at most {} tokens", limits::BATCH));
+            report = match (length_span, model_span) {
+                (Some(place), _) => report.label(place, "the length of a row"),
+                (None, Some(place)) => report.label(place, "rows are as long as its context"),
+                (None, None) => report,
+            };
+            diagnostics.push(report.help("give fewer rows, or a smaller `length`"));
+        }
+        let steps = given.count_within("steps", None, (1, limits::STEPS), diagnostics);
         let recipe = TrainRecipe {
             model: model.unwrap_or_else(|| jam_ir::ModelRef::last("")),
             data,
@@ -253,7 +270,7 @@ impl<'a> Checker<'a> {
         }
         let (name, mut given) = as_call("batch", value, &["tokens", "rows"], diagnostics)?;
         let count = given.require_next("a number", diagnostics)?;
-        let count = as_count(name, &count, 1, diagnostics)?;
+        let count = as_count_within(name, &count, (1, limits::BATCH), diagnostics)?;
         given.finish(diagnostics);
         Some(if name == "rows" {
             BatchSize::Rows(count)

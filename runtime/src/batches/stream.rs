@@ -72,6 +72,9 @@ pub struct BatchStream<'d> {
 /// Batches whose rows are sorted by length together, so that little padding is needed.
 const POOL: usize = 16;
 
+/// Most rows that are sorted together, where batches are so large.
+const MOST_POOLED: usize = 1 << 22;
+
 /// A piece of one document (or of several, one after the other).
 #[derive(Clone, Debug)]
 struct Row {
@@ -157,7 +160,7 @@ impl<'d> BatchStream<'d> {
             return rows;
         }
         let batches = match self.options.form {
-            BatchForm::Rows => POOL,
+            BatchForm::Rows => (MOST_POOLED / self.rows).clamp(1, POOL),
             BatchForm::Packed => 1,
         };
         let mut rows: Vec<Row> = (0..self.rows * batches).map(|_| self.draw()).collect();

@@ -14,7 +14,7 @@ mod phase;
 use jam_backends::kernels::sampling::{self, SamplingError};
 use jam_backends::{Decoder, Executable, Tokens};
 use jam_ir::recipe::{DecodeRecipe, Sampling};
-use jam_ir::{TokenKind, TokenLayout};
+use jam_ir::{Model, TokenKind, TokenLayout};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -45,6 +45,14 @@ pub struct Limits {
     pub max_pictures: u64,
     /// End with the last allowed picture.
     pub end_with_picture: bool,
+}
+
+/// Most tokens of a document of a model whose positions set no bound.
+const UNBOUNDED: u64 = 4096;
+
+/// Most tokens of a document: the model's context, or 4096 where it has none.
+pub fn context_of(model: &Model) -> u64 {
+    model.context.unwrap_or(UNBOUNDED)
 }
 
 /// Goes on with documents until each has ended. Returns the tokens after each prompt, `<eos>`

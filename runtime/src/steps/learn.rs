@@ -8,6 +8,7 @@ use super::{Runner, mark_done};
 use crate::batches::EncodedSet;
 use crate::checkpoints::{AtomicFolder, write_file};
 use crate::progress::Ended;
+use crate::room::check_room;
 use crate::tokens::image::{self, PictureSet, VqRun, VqSettings};
 use crate::tokens::text::TextTokenizer;
 use crate::training::Training;
@@ -87,6 +88,8 @@ impl Runner<'_> {
     pub(super) fn train(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
         let recipe = self.work.training(name)?;
         let model = self.work.model(&recipe.model.name)?;
+        // The weights, a gradient of each, and the two moments of AdamW.
+        check_room(model, 4, &self.device)?;
         let codec = self.codec(model)?;
         let mut data: Vec<(f64, EncodedSet)> = Vec::new();
         for (weight, reference) in &recipe.data {

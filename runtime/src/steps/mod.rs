@@ -7,6 +7,7 @@
 mod corpora;
 mod keys;
 mod learn;
+mod listed;
 mod needs;
 mod report;
 mod workload;
@@ -32,6 +33,7 @@ use crate::folders::{ModelDraft, model_card, write_model};
 use crate::lessons::{self, LessonsSettings};
 use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
 use crate::progress::{Bar, Ended, Progress, Stop};
+use crate::room::check_room;
 use crate::tokens::Codec;
 use crate::{Error, Result};
 
@@ -251,13 +253,14 @@ impl<'w> Runner<'w> {
 /// A model on a device, its weights read from a source.
 ///
 /// # Errors
-/// When a weight is missing or of another shape, or the device fails.
+/// When the weights do not fit into memory, one is missing or of another shape, or the device fails.
 pub fn load_executable(
     model: &Model,
     weights: &dyn WeightSource,
     device: &Device,
     precision: DType,
 ) -> Result<Executable> {
+    check_room(model, 1, device)?;
     let precision = match precision {
         DType::BF16 | DType::F16 => Precision::Bf16,
         DType::F32 | DType::U32 => Precision::F32,

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{ResultKind, Runner, Workload, mark_done};
 use crate::checkpoints::{AtomicFolder, write_file};
-use crate::decoding::{Limits, Request, generate};
+use crate::decoding::{Limits, Request, context_of, generate};
 use crate::evaluation::{ChoiceScore, DrawnScore, Losses, mean_loss, score_choices, score_drawn};
 use crate::images::Picture;
 use crate::pages::{Answer, Chart, Curve, Page, Question, Reconstructions, Table, write_page};
@@ -117,7 +117,7 @@ impl Runner<'_> {
         let model = self.work.model(&reference.name)?;
         let codec = self.codec(model)?;
         let executable = self.load(reference, DType::F32)?;
-        let context = model.context.unwrap_or(u64::from(u32::MAX));
+        let context = context_of(model);
         let mut measures = Vec::new();
         for (index, measure) in recipe.measures.iter().enumerate() {
             if self.stop.asked() {
@@ -271,7 +271,7 @@ impl Runner<'_> {
             let codec = self.codec(model)?;
             let executable = self.load(reference, DType::F32)?;
             let limits = Limits {
-                context: model.context.unwrap_or(4096),
+                context: context_of(model),
                 max_tokens: decode.max_tokens,
                 max_pictures: decode.max_pictures,
                 end_with_picture: false,
