@@ -30,7 +30,7 @@ pub(crate) struct Common {
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub(crate) quiet: bool,
 
-    /// Print as JSON what check, inspect, eval and doctor tell
+    /// Results as JSON on standard output; reports and failures as JSON, a line each, on standard error
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
@@ -138,6 +138,11 @@ pub(crate) enum Command {
         /// What to show
         #[arg(long, value_enum, default_value_t = View::Counts)]
         view: View,
+        /// The graph as a drawing: short for --view svg
+        #[arg(long, conflicts_with = "view")]
+        svg: bool,
+        #[command(flatten)]
+        passes: PassArgs,
     },
     /// Compute fused models and write their folders
     Build {
@@ -145,6 +150,8 @@ pub(crate) enum Command {
         file: PathBuf,
         /// Only these fusions (and what they need)
         names: Vec<String>,
+        #[command(flatten)]
+        passes: PassArgs,
     },
     /// Write a checkpoint of random numbers, in the layout of other tools, for trials at full size
     Synth {
@@ -196,6 +203,26 @@ pub(crate) enum Command {
     Doctor,
 }
 
+/// Passes over graphs: each rewrites a model into one with the same logits, bit for bit.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct PassArgs {
+    /// Run the passes, as each flag below does too
+    #[arg(long)]
+    pub(crate) passes: bool,
+    /// Print the graph after this pass, or after each (`all`)
+    #[arg(long, value_name = "PASS")]
+    pub(crate) print_ir_after: Option<String>,
+    /// Run no pass after this one
+    #[arg(long, value_name = "PASS")]
+    pub(crate) stop_after: Option<String>,
+    /// Tell how long each pass took
+    #[arg(long)]
+    pub(crate) timing: bool,
+    /// Compute logits with random weights before and after each pass, and compare
+    #[arg(long)]
+    pub(crate) verify_equivalence: bool,
+}
+
 /// What `generate` takes.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
@@ -229,4 +256,6 @@ pub(crate) enum View {
     Ir,
     /// The graph for Graphviz
     Dot,
+    /// The graph as a drawing
+    Svg,
 }

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use jam_runtime::progress::{Bar, Progress, Stop};
+use serde::Serialize;
+
+use crate::failure::Failure;
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +64,14 @@ pub(crate) fn print(text: &str) {
     if written.is_err() {
         std::process::exit(0);
     }
+}
+
+/// A result as JSON on standard output.
+pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(result);
+    let json = json.map_err(|error| Failure::new(format!("no JSON of the result: {error}")))?;
+    print(&format!("{json}\n"));
+    Ok(())
 }
 
 /// Colours for reports on standard error, where it is a terminal and `NO_COLOR` is not set.

@@ -2,13 +2,16 @@
 
 use std::fmt;
 
+use jam_runtime::Error;
+use serde_json::{Value, json};
+
 /// A failure: 1 when the program or its input is wrong, 2 when the command line is.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// Its reports stand on standard error already.
     Reported,
     /// The program or its input is wrong.
-    Input(String),
+    Input(Error),
     /// The command line is wrong.
     Usage(String),
     /// Stopped on request.
@@ -17,7 +20,7 @@ pub(crate) enum Failure {
 
 impl Failure {
     pub(crate) fn new(message: impl Into<String>) -> Failure {
-        Failure::Input(message.into())
+        Failure::Input(Error::new(message))
     }
 
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
@@ -32,25 +35,53 @@ impl Failure {
             Failure::Stopped => 130,
         }
     }
+
+    /// What a machine reads: an object of the form that reports have; `None` where they stand
+    /// there already.
+    pub(crate) fn json(&self) -> Option<Value> {
+        let (code, message) = match self {
+            Failure::Reported => return None,
+            Failure::Input(error) => ("failed", error.message.clone()),
+            Failure::Usage(message) => ("usage", message.clone()),
+            Failure::Stopped => ("stopped", "stopped on request".to_owned()),
+        };
+        let mut object = json!({
+            "severity": "error",
+            "code": code,
+            "message": message,
+            "places": [],
+            "notes": [],
+        });
+        if let Failure::Input(Error { path, help, .. }) = self {
+            if let Some(path) = path {
+                object["path"] = json!(path.display().to_string());
+            }
+            if let Some(help) = help {
+                object["help"] = json!(help);
+            }
+        }
+        Some(object)
+    }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Failure::Reported | Failure::Stopped => Ok(()),
-            Failure::Input(message) | Failure::Usage(message) => f.write_str(message),
+            Failure::Input(error) => error.fmt(f),
+            Failure::Usage(message) => f.write_str(message),
         }
     }
 }
 
-impl From<jam_runtime::Error> for Failure {
-    fn from(error: jam_runtime::Error) -> Failure {
-        Failure::Input(error.to_string())
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Input(error)
     }
 }
 
 impl From<jam_backends::ExecError> for Failure {
     fn from(error: jam_backends::ExecError) -> Failure {
-        Failure::Input(error.to_string())
+        Failure::Input(error.into())
     }
 }

@@ -1,6 +1,8 @@
 //! `jamc`, the command line of JAM: parses flags, calls the rooms, prints, exits.
 //!
-//! Exit codes: 0 done, 1 the program or its input is wrong, 2 usage, 130 interrupted.
+//! Exit codes: 0 done, 1 the program or its input is wrong, 2 usage, 130 interrupted. With `--json`
+//! a result is one JSON value on standard output, and every report and the failure that ends a
+//! command is an object on a line of standard error, which holds nothing else.
 
 mod cli;
 mod commands;
@@ -8,6 +10,7 @@ mod console;
 mod failure;
 mod headers;
 mod model_source;
+mod passes;
 mod program;
 
 use std::io::Write;
@@ -15,13 +18,23 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use cli::{Cli, Command};
+use cli::{Cli, Command, View};
 use console::{Console, Volume};
+use failure::Failure;
 
 fn main() -> ExitCode {
     jam_backends::kernels::memory::keep_freed_memory();
-    let Cli { command, common } = Cli::parse();
-    let volume = match (common.quiet, common.verbose) {
+    let Cli { command, common } = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and the version are no failures.
+        Err(error) if asks_for_json() && error.use_stderr() => {
+            let message = error.to_string();
+            let message = message.trim_end().trim_start_matches("error: ");
+            return fail(&Failure::usage(message), true);
+        }
+        Err(error) => error.exit(),
+    };
+    let volume = match (common.quiet || common.json, common.verbose) {
         (true, _) => Volume::Quiet,
         (false, 0) => Volume::Normal,
         (false, _) => Volume::Verbose,
@@ -30,10 +43,21 @@ fn main() -> ExitCode {
     let result = match command {
         Command::Check { file } => commands::check::run(&file, &common, &console),
         Command::Fmt { files, check } => commands::fmt::run(&files, check, &common, &console),
-        Command::Inspect { file, name, view } => {
-            commands::inspect::run(&file, name.as_deref(), view, &common, &console)
+        Command::Inspect {
+            file,
+            name,
+            view,
+            svg,
+            passes,
+        } => {
+            let view = if svg { View::Svg } else { view };
+            commands::inspect::run(&file, name.as_deref(), view, &passes, &common, &console)
         }
-        Command::Build { file, names } => commands::build::run(&file, &names, &common, &console),
+        Command::Build {
+            file,
+            names,
+            passes,
+        } => commands::build::run(&file, &names, &passes, &common, &console),
         Command::Synth {
             config,
             output,
@@ -56,13 +80,26 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            let text = failure.to_string();
-            if !text.is_empty() {
-                // A failing terminal is no reason to fail otherwise.
-                let _ = writeln!(std::io::stderr(), "error: {text}");
-            }
-            ExitCode::from(failure.code())
-        }
+        Err(failure) => fail(&failure, common.json),
     }
+}
+
+/// Tells why a command fails.
+fn fail(failure: &Failure, json: bool) -> ExitCode {
+    let text = match json {
+        true => failure.json().map(|object| object.to_string()),
+        false => Some(failure.to_string()).filter(|text| !text.is_empty()),
+    };
+    if let Some(text) = text {
+        let begin = if json { "" } else { "error: " };
+        // A failing terminal is no reason to fail otherwise.
+        let _ = writeln!(std::io::stderr(), "{begin}{text}");
+    }
+    ExitCode::from(failure.code())
+}
+
+/// Whether `--json` is on a command line that cannot be read otherwise.
+fn asks_for_json() -> bool {
+    let mut arguments = std::env::args_os().skip(1);
+    arguments.any(|argument| argument == "--json")
 }

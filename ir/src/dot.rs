@@ -90,7 +90,8 @@ fn calls(out: &mut String, model: &Model, block: &Block, index: usize) {
     }
 }
 
-fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
+/// A value with its type.
+pub(crate) fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
     match block.values.get(id.0 as usize) {
         Some(value) => format!("{}: {}", value.name, type_text(model, &value.ty)),
         None => format!("%{}", id.0),
@@ -98,7 +99,7 @@ fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
 }
 
 /// The operation with its weights.
-fn op_text(block: &Block, op: &Op) -> String {
+pub(crate) fn op_text(block: &Block, op: &Op) -> String {
     if let Op::Call { block, at, .. } = op {
         return format!("{block} at {at}");
     }

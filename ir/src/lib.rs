@@ -31,6 +31,7 @@ pub mod plan_shape;
 pub mod recipe;
 pub mod span;
 mod strategy;
+pub mod svg;
 pub mod text;
 mod tokens;
 mod types;

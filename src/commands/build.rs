@@ -4,20 +4,25 @@ use std::path::Path;
 
 use jam_ir::recipe::Step;
 use jam_runtime::steps::ResultKind;
+use serde_json::json;
 
 use super::{carry_out, known};
-use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::cli::{Common, PassArgs};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program;
 
 pub(crate) fn run(
     file: &Path,
     names: &[String],
+    passes: &PassArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, common, console)?.workload(common);
+    let mut work = program::load(file, common, console)?.workload(common);
+    if passes.asked() {
+        passes.run_on_fusions(&mut work, names, common)?;
+    }
     let all = &work.program.fusions;
     for name in names {
         known(all, "fusion", name)?;
@@ -37,11 +42,15 @@ pub(crate) fn run(
         .map(|name| Step::Fuse((*name).clone()))
         .collect();
     carry_out(&work, &steps, common, console)?;
+    let folder = |name: &str| work.result(ResultKind::Model, name).display().to_string();
+    if common.json {
+        let models = chosen
+            .iter()
+            .map(|name| json!({ "name": name, "folder": folder(name) }));
+        return print_json(&json!({ "models": models.collect::<Vec<_>>() }));
+    }
     for name in chosen {
-        print(&format!(
-            "{}\n",
-            work.result(ResultKind::Model, name).display()
-        ));
+        print(&format!("{}\n", folder(name)));
     }
     Ok(())
 }

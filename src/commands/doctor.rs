@@ -4,14 +4,13 @@ use jam_backends::{Doctor, Kind};
 use serde_json::json;
 
 use crate::cli::Common;
-use crate::console::print;
+use crate::console::{print, print_json};
 use crate::failure::Failure;
 
 pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     let found = jam_backends::doctor();
     if common.json {
-        print(&format!("{:#}\n", as_json(&found)));
-        return Ok(());
+        return print_json(&as_json(&found));
     }
     print(&format!("jamc {}\n", env!("CARGO_PKG_VERSION")));
     print(&format!(

@@ -7,7 +7,7 @@ use jam_runtime::steps::read_report;
 
 use super::{carry_out, known};
 use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program;
 
@@ -22,11 +22,8 @@ pub(crate) fn run(
     carry_out(&work, &[Step::Eval(report.to_owned())], common, console)?;
     let made = read_report(&work, report)?;
     if common.json {
-        let json = serde_json::to_string_pretty(&made);
-        print(&json.map_err(|error| Failure::new(error.to_string()))?);
-        print("\n");
-    } else {
-        print(&made.table().markdown());
+        return print_json(&made);
     }
+    print(&made.table().markdown());
     Ok(())
 }

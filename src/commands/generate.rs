@@ -6,15 +6,16 @@ use std::io::Write;
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
 use jam_runtime::checkpoints::write_file;
-use jam_runtime::decoding::{Limits, Request, generate};
+use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::load_executable;
 use jam_runtime::tokens::Codec;
+use serde_json::json;
 
 use super::known;
 use crate::cli::{Common, GenerateArgs};
-use crate::console::{Console, print, stop_on_interrupt};
+use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::program;
 
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         })
         .collect();
     let limits = Limits {
-        context: folder.model.context.unwrap_or(4096),
+        context: context_of(&folder.model),
         max_tokens: recipe.max_tokens,
         max_pictures: if args.picture { 1 } else { recipe.max_pictures },
         end_with_picture: args.picture,
@@ -98,7 +99,11 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     }
     page.questions.push(question);
     write_page(&page, out, |draft| write_file(&draft.join(PAGE_MARK), b""))?;
-    print(&format!("{}\n", args.output.join("index.html").display()));
+    let page = args.output.join("index.html").display().to_string();
+    if common.json {
+        return print_json(&json!({ "page": page }));
+    }
+    print(&format!("{page}\n"));
     Ok(())
 }
 

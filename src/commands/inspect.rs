@@ -5,34 +5,41 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::Model;
-use jam_ir::count::{Counts, counts};
+use jam_ir::count::counts;
 use jam_runtime::folders::ModelFolder;
 use serde::Serialize;
 
 use super::known;
-use crate::cli::{Common, View};
-use crate::console::{Console, print};
+use crate::cli::{Common, PassArgs, View};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program;
 
 /// What `--json` prints.
 #[derive(Serialize)]
-struct Inspection {
-    models: Vec<Inspected>,
+struct Inspection<T> {
+    models: Vec<Inspected<T>>,
 }
 
-/// One model; the counts stand beside its name.
+/// One model; what is told of it stands beside its name.
 #[derive(Serialize)]
-struct Inspected {
+struct Inspected<T> {
     name: String,
     #[serde(flatten)]
-    counts: Counts,
+    told: T,
+}
+
+/// A graph as text of some language.
+#[derive(Serialize)]
+struct Graph {
+    graph: String,
 }
 
 pub(crate) fn run(
     file: &Path,
     name: Option<&str>,
     view: View,
+    passes: &PassArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -41,15 +48,34 @@ pub(crate) fn run(
         let model = Arc::clone(known(&models, "model", name)?);
         models = IndexMap::from([(name.to_owned(), model)]);
     }
-    match view {
-        View::Ir => models
-            .values()
-            .for_each(|model| print(&jam_ir::text::print(model))),
-        View::Dot => models
-            .values()
-            .for_each(|model| print(&jam_ir::dot::dot(model))),
-        View::Counts => show_counts(&models, common)?,
+    if passes.asked() {
+        for model in models.values_mut() {
+            passes.run(model, common)?;
+        }
     }
+    let draw: fn(&Model) -> String = match view {
+        View::Ir => jam_ir::text::print,
+        View::Dot => jam_ir::dot::dot,
+        View::Svg => jam_ir::svg::svg,
+        View::Counts => return show_counts(&models, common),
+    };
+    if view == View::Svg && models.len() > 1 && !common.json {
+        let names: Vec<_> = models.keys().map(|name| format!("`{name}`")).collect();
+        let message = format!(
+            "a drawing shows one model; name one of {}",
+            names.join(", ")
+        );
+        return Err(Failure::usage(message));
+    }
+    if common.json {
+        let models = models.iter().map(|(name, model)| Inspected {
+            name: name.clone(),
+            told: Graph { graph: draw(model) },
+        });
+        let models = models.collect();
+        return print_json(&Inspection { models });
+    }
+    models.values().for_each(|model| print(&draw(model)));
     Ok(())
 }
 
@@ -83,18 +109,14 @@ fn show_counts(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result
             .map_err(|why| Failure::new(format!("`{name}` cannot be counted: {why}")))?;
         inspected.push(Inspected {
             name: name.clone(),
-            counts,
+            told: counts,
         });
     }
-    let inspection = Inspection { models: inspected };
     if common.json {
-        let json = serde_json::to_string_pretty(&inspection);
-        print(&json.map_err(|error| Failure::new(error.to_string()))?);
-        print("\n");
-        return Ok(());
+        return print_json(&Inspection { models: inspected });
     }
-    for Inspected { name, counts } in &inspection.models {
-        print(&format!("{name}\n{counts}\n"));
+    for Inspected { name, told } in &inspected {
+        print(&format!("{name}\n{told}\n"));
     }
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::path::Path;
 
 use jam_runtime::steps::{ResultKind, read_report};
+use serde_json::json;
 
 use super::carry_out;
 use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program;
 
@@ -14,15 +15,28 @@ pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(),
     let work = program::load(file, common, console)?.workload(common);
     let steps = work.program.steps.clone();
     carry_out(&work, &steps, common, console)?;
+    let page = |name: &str| work.result(ResultKind::Page, name).join("index.html");
+    if common.json {
+        let mut reports = serde_json::Map::new();
+        for name in work.program.evaluations.keys() {
+            reports.insert(name.clone(), json!(read_report(&work, name)?));
+        }
+        let pages = work.program.pages.keys();
+        let pages = pages.map(|name| (name.clone(), json!(page(name).display().to_string())));
+        return print_json(&json!({
+            "results": work.out.display().to_string(),
+            "reports": reports,
+            "pages": pages.collect::<serde_json::Map<_, _>>(),
+        }));
+    }
     for report in work.program.evaluations.keys() {
         print(&format!(
             "\n{}\n",
             read_report(&work, report)?.table().markdown()
         ));
     }
-    for page in work.program.pages.keys() {
-        let path = work.result(ResultKind::Page, page).join("index.html");
-        print(&format!("page: {}\n", path.display()));
+    for name in work.program.pages.keys() {
+        print(&format!("page: {}\n", page(name).display()));
     }
     if work.program.pages.is_empty() {
         print(&format!("results: {}\n", work.out.display()));

@@ -5,9 +5,10 @@ use std::path::Path;
 use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use jam_runtime::checkpoints::synthetic;
 use jam_runtime::checkpoints::{AtomicFolder, WriteOptions, write_file};
+use serde_json::json;
 
 use crate::cli::Common;
-use crate::console::{Console, print, stop_on_interrupt};
+use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
 
@@ -51,6 +52,10 @@ pub(crate) fn run(
         return Err(Failure::Stopped);
     }
     draft.commit()?;
-    print(&format!("{}\n", output.display()));
+    let folder = output.display().to_string();
+    if common.json {
+        return print_json(&json!({ "folder": folder }));
+    }
+    print(&format!("{folder}\n"));
     Ok(())
 }

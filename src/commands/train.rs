@@ -4,10 +4,11 @@ use std::path::Path;
 
 use jam_ir::recipe::Step;
 use jam_runtime::steps::ResultKind;
+use serde_json::json;
 
 use super::{carry_out, known};
 use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program;
 
@@ -27,6 +28,10 @@ pub(crate) fn run(
         })?;
     }
     carry_out(&work, &[Step::Train(recipe.to_owned())], common, console)?;
-    print(&format!("{}\n", folder.join("last").display()));
+    let model = folder.join("last").display().to_string();
+    if common.json {
+        return print_json(&json!({ "model": model }));
+    }
+    print(&format!("{model}\n"));
     Ok(())
 }
