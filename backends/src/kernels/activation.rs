@@ -1,11 +1,8 @@
 //! Activations, plain (`act(x)`) and gated (`act(a) · b`).
 
 use super::buffer::{Flat, filled, flat, floats, on_flex, owned, zip1, zip2};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use super::vector::{self, fma, multiversion};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Tensor, activation as burn_activation};
 
@@ -121,10 +118,7 @@ impl<C: CheckpointStrategy> ActivationOps for Autodiff<Flex, C> {
         let nodes = [x.node()];
         let x = x.into_primitive();
         let out = map1(&x, |out, x| apply(out, x, act));
-        match Activate.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, act), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Activate, nodes, (x, act), out)
     }
 
     fn gated(
@@ -173,10 +167,7 @@ impl<C: CheckpointStrategy> ActivationOps for Autodiff<Flex, C> {
         let nodes = [gate.node(), value.node()];
         let (gate, value) = (gate.into_primitive(), value.into_primitive());
         let out = <Flex as ActivationOps>::gated(gate.clone(), value.clone(), act);
-        match Gate.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((gate, value, act), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Gate, nodes, (gate, value, act), out)
     }
 }
 

@@ -1,10 +1,7 @@
 //! Rows of a table by id, with a dense gradient summed in a fixed order.
 
 use super::buffer::{Flat, filled, flat, floats, integers, on_flex, piece_rows};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor};
@@ -65,10 +62,7 @@ impl<C: CheckpointStrategy> EmbeddingOps for Autodiff<Flex, C> {
         let (out, rows) = gather(table.primitive(), &ids);
         let shape = table.primitive().layout().shape();
         let sides = [shape[0], shape[1]];
-        match Gather.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((rows, sides), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Gather, nodes, (rows, sides), out)
     }
 }
 

@@ -3,10 +3,7 @@
 use super::buffer::{
     Flat, Matrix, PIECE, Threads, filled, flat, floats, on_flex, piece_rows, product,
 };
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Shape, Tensor};
 use rayon::prelude::*;
@@ -95,10 +92,7 @@ impl<C: CheckpointStrategy> LinearOps for Autodiff<Flex, C> {
         let nodes = [x.node(), weight.node(), bias.node()];
         let (x, weight) = (x.into_primitive(), weight.into_primitive());
         let out = forward(&x, &weight, has_bias.then_some(bias.primitive()));
-        match Linear.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, weight), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Linear, nodes, (x, weight), out)
     }
 }
 

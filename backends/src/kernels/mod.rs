@@ -20,6 +20,7 @@ pub mod norm;
 pub mod optimizer;
 pub mod rotary;
 pub mod sampling;
+mod tape;
 mod vector;
 
 #[cfg(test)]

@@ -2,11 +2,8 @@
 
 use super::buffer::{Flat, filled, flat, floats, on_flex, owned, piece_rows};
 use super::linear::add_pieces;
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use super::vector::{self, fma, multiversion};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
 use rayon::prelude::*;
@@ -132,10 +129,7 @@ impl<C: CheckpointStrategy> NormOps for Autodiff<Flex, C> {
         let gain = shape.gain.then(|| gain.into_primitive());
         let bias = shape.bias.then(|| bias.into_primitive());
         let out = forward(&x, gain.as_ref(), bias.as_ref(), &shape);
-        match Normalise.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((x, gain, shape), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Normalise, nodes, (x, gain, shape), out)
     }
 }
 

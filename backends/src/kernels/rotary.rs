@@ -1,10 +1,7 @@
 //! Rotary positions: pairs of elements of every head turned by an angle that grows with the position.
 
 use super::buffer::{Flat, PIECE, floats, on_flex, owned};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use rayon::prelude::*;
@@ -162,10 +159,7 @@ impl<C: CheckpointStrategy> RotaryOps for Autodiff<Flex, C> {
         let nodes = [x.node()];
         let (cos, sin) = (cos.into_primitive(), sin.into_primitive());
         let out = turn(x.into_primitive(), &cos, &sin, layout, 1.0);
-        match Turn.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish((cos, sin, layout), out),
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        taped!(C, Turn, nodes, (cos, sin, layout), out)
     }
 }
 

@@ -6,10 +6,7 @@ mod reference;
 pub use reference::linear_cross_entropy_reference;
 
 use super::buffer::{Flat, flat, on_flex};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{AutodiffBackend, Backend, Dispatch, Flex, backend_extension};
 use burn::tensor::{Int, Tensor};
@@ -170,10 +167,7 @@ impl<C: CheckpointStrategy> CrossEntropyOps for Autodiff<Flex, C> {
         let (sum, rows, gradients) = flex::run(operands, call, wanted);
         let len = rows.len();
         let (sum, rows) = (flat(vec![sum], [1]), flat(rows, [len]));
-        let sum = match Loss.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => prep.finish(gradients, sum),
-            OpsKind::UnTracked(prep) => prep.finish(sum),
-        };
+        let sum = taped!(C, Loss, nodes, gradients, sum);
         (sum, <Self as AutodiffBackend>::from_inner(rows))
     }
 }
