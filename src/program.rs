@@ -164,8 +164,8 @@ fn resolve(
             span,
         });
     }
-    // It verifies what it makes.
-    match jam_fusion_passes::fuse(&fusion.strategy, name, &parents, &fusion.settings) {
+    // The language verified the parents, or this did: it verifies what it makes.
+    match jam_fusion_passes::fuse_verified(&fusion.strategy, name, &parents, &fusion.settings) {
         Ok(fused) => {
             fused
                 .notes

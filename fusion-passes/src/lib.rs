@@ -27,4 +27,4 @@ mod strategy;
 mod uniform;
 mod width;
 
-pub use strategy::{Fused, Parent, STRATEGIES, Strategy, fuse, signatures};
+pub use strategy::{Fused, Parent, STRATEGIES, Strategy, fuse, fuse_verified, signatures};

@@ -1,7 +1,7 @@
 //! What a strategy is, the table of them, and the one way to use them.
 
 use jam_ir::diagnostic::Severity;
-use jam_ir::verify::verify;
+use jam_ir::verify::{Problem, verify};
 use jam_ir::{Diagnostic, Model, Settings, Span, StrategySignature};
 
 use crate::cross::Cross;
@@ -69,6 +69,30 @@ pub fn fuse(
     parents: &[Parent<'_>],
     settings: &Settings,
 ) -> Result<Fused, Vec<Diagnostic>> {
+    checked(strategy, name, parents, settings, verify)
+}
+
+/// [`fuse`] of parents that are known to verify: what the language and this function make does. A
+/// program with many fusions verifies each parent once.
+///
+/// # Errors
+/// As [`fuse`], but for parents that do not verify, which strategies must not be given.
+pub fn fuse_verified(
+    strategy: &str,
+    name: &str,
+    parents: &[Parent<'_>],
+    settings: &Settings,
+) -> Result<Fused, Vec<Diagnostic>> {
+    checked(strategy, name, parents, settings, |_| Ok(()))
+}
+
+fn checked(
+    strategy: &str,
+    name: &str,
+    parents: &[Parent<'_>],
+    settings: &Settings,
+    verify_parent: impl Fn(&Model) -> Result<(), Vec<Problem>>,
+) -> Result<Fused, Vec<Diagnostic>> {
     let known = STRATEGIES.iter().map(|s| (s.signature(), s));
     let Some((signature, strategy)) = known.into_iter().find(|(s, _)| s.name == strategy) else {
         let names: Vec<String> = signatures().into_iter().map(|s| s.name).collect();
@@ -100,7 +124,7 @@ pub fn fuse(
         Settings::new()
     });
     for parent in parents {
-        if let Err(found) = verify(parent.model) {
+        if let Err(found) = verify_parent(parent.model) {
             let message = format!("`{}` is not a sound model", parent.source);
             let report = match parent.span {
                 Some(span) => Diagnostic::error(span, message),
