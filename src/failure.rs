@@ -1,6 +1,7 @@
 //! How a command fails, and its exit code.
 
 use std::fmt;
+use std::io::Write;
 
 use jam_runtime::Error;
 use serde_json::{Value, json};
@@ -61,6 +62,18 @@ impl Failure {
             }
         }
         Some(object)
+    }
+}
+
+/// Tells on standard error why a command fails: a sentence, or an object on a line.
+pub(crate) fn tell(failure: &Failure, json: bool) {
+    let text = match json {
+        true => failure.json().map(|object| object.to_string()),
+        false => Some(format!("error: {failure}")).filter(|_| !failure.to_string().is_empty()),
+    };
+    if let Some(text) = text {
+        // A failing terminal is no reason to fail otherwise.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
 }
 

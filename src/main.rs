@@ -13,14 +13,13 @@ mod model_source;
 mod passes;
 mod program;
 
-use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
 
 use cli::{Cli, Command, View};
 use console::{Console, Volume};
-use failure::Failure;
+use failure::{Failure, tell};
 
 fn main() -> ExitCode {
     jam_backends::kernels::memory::keep_freed_memory();
@@ -30,7 +29,9 @@ fn main() -> ExitCode {
         Err(error) if asks_for_json() && error.use_stderr() => {
             let message = error.to_string();
             let message = message.trim_end().trim_start_matches("error: ");
-            return fail(&Failure::usage(message), true);
+            let failure = Failure::usage(message);
+            tell(&failure, true);
+            return ExitCode::from(failure.code());
         }
         Err(error) => error.exit(),
     };
@@ -80,22 +81,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure, common.json),
+        Err(failure) => {
+            tell(&failure, common.json);
+            ExitCode::from(failure.code())
+        }
     }
-}
-
-/// Tells why a command fails.
-fn fail(failure: &Failure, json: bool) -> ExitCode {
-    let text = match json {
-        true => failure.json().map(|object| object.to_string()),
-        false => Some(failure.to_string()).filter(|text| !text.is_empty()),
-    };
-    if let Some(text) = text {
-        let begin = if json { "" } else { "error: " };
-        // A failing terminal is no reason to fail otherwise.
-        let _ = writeln!(std::io::stderr(), "{begin}{text}");
-    }
-    ExitCode::from(failure.code())
 }
 
 /// Whether `--json` is on a command line that cannot be read otherwise.

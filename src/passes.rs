@@ -36,15 +36,15 @@ impl PassArgs {
 
     /// Runs the passes over a model, which becomes what they leave.
     pub(crate) fn run(&self, model: &mut Arc<Model>, common: &Common) -> Result<(), Failure> {
-        if let Some(name) = &self.print_ir_after
-            && name != "all"
-            && PASSES.iter().all(|pass| pass.name != name)
-        {
-            let names: Vec<&str> = PASSES.iter().map(|pass| pass.name).collect();
-            return Err(Failure::usage(format!(
-                "there is no pass `{name}`; it is `all`, or one of {}",
-                names.join(", ")
-            )));
+        let printed = self.print_ir_after.as_deref().filter(|name| *name != "all");
+        let named = printed.into_iter().chain(self.stop_after.as_deref());
+        for name in named {
+            if PASSES.iter().all(|pass| pass.name != name) {
+                let names: Vec<&str> = PASSES.iter().map(|pass| pass.name).collect();
+                let names = names.join(", ");
+                let message = format!("there is no pass `{name}`; the passes are {names}");
+                return Err(Failure::usage(message));
+            }
         }
         if common.json && (self.timing || self.print_ir_after.is_some()) {
             let message = "`--timing` and `--print-ir-after` print text; leave `--json` out";
@@ -120,21 +120,35 @@ impl PassArgs {
                 text::print(after)
             ));
         }
-        if self.verify_equivalence && *changed {
-            let [a, b] = [before, after].map(|model| logits(model, common.seed.unwrap_or(0)));
-            let (a, b) = (a?, b?);
-            let differ = a
-                .iter()
-                .zip(&b)
-                .position(|(a, b)| a.to_bits() != b.to_bits());
-            if let Some(place) = differ {
-                return Err(Failure::new(format!(
-                    "`{}`: pass `{}` changed logit {place}: {} became {}",
-                    after.name, pass.name, a[place], b[place]
-                )));
+        if self.verify_equivalence {
+            let what = match changed {
+                true => {
+                    let compared = compare(before, after, common.seed.unwrap_or(0))?;
+                    format!("keeps {compared} logits")
+                }
+                false => "changes nothing".to_owned(),
+            };
+            if !common.json {
+                print(&format!("// {}: {} {what}\n", after.name, pass.name));
             }
         }
         Ok(())
+    }
+}
+
+/// Compares the logits of two models with the same random weights, bit for bit; gives their number.
+fn compare(before: &Model, after: &Model, seed: u64) -> Result<usize, Failure> {
+    let (a, b) = (logits(before, seed)?, logits(after, seed)?);
+    let pairs = a.iter().zip(&b);
+    let differ = pairs.clone().filter(|(a, b)| a.to_bits() != b.to_bits());
+    let most = pairs.map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    match differ.count() {
+        0 if a.len() == b.len() => Ok(a.len()),
+        count => Err(Failure::new(format!(
+            "`{}`: a pass changed {count} of {} logits, by up to {most:e}",
+            after.name,
+            a.len()
+        ))),
     }
 }
 
@@ -177,5 +191,30 @@ impl WeightSource for RandomWeights<'_> {
         let shape = self.shape(name).unwrap_or_default();
         let plan = Plan::Normal { sd: 0.25 };
         PlanRows::new(&plan, name, &shape, self.seed, &NoSources).rows(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jam_ir::decoder::{DecoderConfig, decoder_only};
+    use jam_ir::{Op, TokenLayout};
+
+    use super::*;
+
+    #[test]
+    fn what_changes_a_logit_is_found() {
+        let config = DecoderConfig::llama(TokenLayout::bare(11), 8, 8, 1, 2, 8);
+        let model = decoder_only(&config);
+        assert_eq!(compare(&model, &model, 3).unwrap(), ROWS * 8 * 11);
+        let mut other = model.clone();
+        for block in other.blocks.values_mut().chain([&mut other.main]) {
+            for statement in &mut block.body {
+                if let Op::RmsNorm { norm, .. } = &mut statement.op {
+                    norm.eps *= 1.5;
+                }
+            }
+        }
+        let told = compare(&model, &other, 3).unwrap_err().to_string();
+        assert!(told.contains("a pass changed"), "{told}");
     }
 }

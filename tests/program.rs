@@ -271,3 +271,117 @@ fn examples_are_in_their_layout() {
         );
     }
 }
+
+/// Every line of standard error, which must be an object each.
+fn objects(output: &Output) -> Vec<serde_json::Value> {
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let object = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line} in {text}"));
+    text.lines().map(object).collect()
+}
+
+#[test]
+fn machines_read_objects_whatever_happens() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().display().to_string();
+    let wrong = folder.path().join("wrong.jam").display().to_string();
+    let program = "model a {\n    tokens = 96\n    contxt = 12\n    width = 8\n    \
+                   logits = unembed(embed(tokens))\n}\n";
+    fs::write(&wrong, program).unwrap();
+    let drawing = "examples/drawing/drawing.jam";
+    let paper = "examples/paper/tables.jam";
+    let cases: [(&[&str], i32, &str); 9] = [
+        (&["check", "absent.jam"], 1, "failed"),
+        (&["check"], 2, "usage"),
+        (&["inspect", drawing, "nobody"], 1, "failed"),
+        (&["inspect", drawing, "--stop-after", "nothing"], 2, "usage"),
+        (&["build", paper, "jam_width", "--out", &out], 1, "failed"),
+        (&["train", drawing, "nobody"], 1, "failed"),
+        (&["eval", drawing, "nobody"], 1, "failed"),
+        (
+            &["generate", drawing, "nobody", "--prompt", "a"],
+            1,
+            "failed",
+        ),
+        (
+            &["run", drawing, "--device", "nothing", "--out", &out],
+            2,
+            "usage",
+        ),
+    ];
+    for (arguments, exit, code) in cases {
+        let output = jamc(&[arguments, &["--json"]].concat());
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        let objects = objects(&output);
+        let last = objects.last().unwrap_or_else(|| panic!("{arguments:?}"));
+        assert_eq!(last["severity"], "error", "{arguments:?}");
+        assert_eq!(last["code"], code, "{arguments:?}");
+        assert!(!last["message"].as_str().unwrap().is_empty());
+    }
+    let output = jamc(&["check", &wrong, "--json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let reports = objects(&output);
+    let line = |report: &serde_json::Value| report["places"][0]["line"] == 3;
+    assert!(reports.iter().any(line), "{reports:?}");
+
+    for (arguments, key) in [
+        (&["check", paper] as &[&str], "fusions"),
+        (&["doctor"], "auto"),
+        (&["inspect", paper, "llm", "--view", "dot"], "models"),
+    ] {
+        let output = jamc(&[arguments, &["--json"]].concat());
+        objects(&output);
+        let result: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
+        assert!(!result[key].is_null(), "{result}");
+    }
+}
+
+#[test]
+fn passes_are_told_and_keep_the_logits() {
+    let drawing = "examples/drawing/drawing.jam";
+    let inspect = |flags: &[&str]| {
+        let begin = ["inspect", drawing, "jam_cross", "--set", "size=smoke"];
+        stdout(&jamc(&[&begin, flags].concat()))
+    };
+    let told = inspect(&["--timing", "--verify-equivalence"]);
+    let passes = [
+        "fold_identities",
+        "share_values",
+        "share_blocks",
+        "dead_code",
+    ];
+    for pass in passes {
+        assert!(told.contains(&format!("// jam_cross: {pass}")), "{told}");
+    }
+    let printed = inspect(&["--print-ir-after", "all", "--stop-after", "share_values"]);
+    assert_eq!(
+        printed.matches("// jam_cross after ").count(),
+        2,
+        "{printed}"
+    );
+    assert_eq!(
+        printed.matches("\nmodel jam_cross ").count(),
+        2,
+        "{printed}"
+    );
+
+    // What a person writes may be more than is needed.
+    let folder = tempfile::tempdir().unwrap();
+    let idle = folder.path().join("idle.jam").display().to_string();
+    let program = "model idle {\n    tokens = 12\n    context = 8\n    width = 8\n    \
+                   x = embed(tokens)\n    unused = relu(x)\n    \
+                   y = attention(rms_norm(1 * x), heads: 2, mask: causal)\n    \
+                   logits = unembed(x + y)\n}\n";
+    fs::write(&idle, program).unwrap();
+    let told = stdout(&jamc(&["inspect", &idle, "--verify-equivalence"]));
+    assert!(told.contains(" keeps 192 logits"), "{told}");
+
+    let drawn = inspect(&["--svg"]);
+    assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"));
+    assert_eq!(
+        drawn.matches("<g id=").count(),
+        drawn.matches("</g>").count()
+    );
+    let several = jamc(&["inspect", drawing, "--svg"]);
+    assert_eq!(several.status.code(), Some(2), "a drawing is of one model");
+}

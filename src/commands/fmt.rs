@@ -7,7 +7,7 @@ use jam_runtime::checkpoints::write_file;
 
 use crate::cli::Common;
 use crate::console::Console;
-use crate::failure::Failure;
+use crate::failure::{Failure, tell};
 use crate::program;
 
 pub(crate) fn run(
@@ -24,7 +24,11 @@ pub(crate) fn run(
             None => wrong = true,
             Some(laid_out) if laid_out == text => {}
             Some(_) if check => {
-                console.show(&format!("{} is not in its layout", file.display()));
+                let told = format!("{} is not in its layout", file.display());
+                match common.json {
+                    true => tell(&Failure::new(told), true),
+                    false => console.show(&told),
+                }
                 wrong = true;
             }
             Some(laid_out) => write_file(file, laid_out.as_bytes())?,
