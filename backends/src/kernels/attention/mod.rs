@@ -10,10 +10,7 @@ mod reference;
 pub use reference::attention_reference;
 
 use super::buffer::{Flat, flat, floats, on_flex};
-use burn::backend::autodiff::Autodiff;
-use burn::backend::autodiff::checkpoint::{base::Checkpointer, strategy::CheckpointStrategy};
-use burn::backend::autodiff::grads::Gradients;
-use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Bool, Tensor};
 use flex::Settings;
@@ -167,20 +164,17 @@ impl<C: CheckpointStrategy> AttentionOps for Autodiff<Flex, C> {
         let values = bias.as_ref().map(floats);
         let (out, sums) = flex::forward(q, k, v, values.as_deref(), settings);
         drop(values);
-        match Attention.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(prep) => {
-                let len = sums.len();
-                let kept = Kept {
-                    inputs,
-                    bias,
-                    out: out.clone(),
-                    sums: flat(sums, [len]),
-                    settings,
-                };
-                prep.finish(kept, out)
+        let keep = |sums: Vec<f32>, out: &Flat| {
+            let len = sums.len();
+            Kept {
+                inputs,
+                bias,
+                out: out.clone(),
+                sums: flat(sums, [len]),
+                settings,
             }
-            OpsKind::UnTracked(prep) => prep.finish(out),
-        }
+        };
+        taped!(C, Attention, nodes, keep(sums, &out), out)
     }
 }
 
