@@ -6,7 +6,7 @@ use indexmap::IndexMap;
 
 use super::{Place, Problems};
 use crate::plan_shape::plan_shape;
-use crate::{Model, Param, Weight};
+use crate::{Model, Param, Plan, Weight};
 
 /// A weight that the graph asks for.
 struct Asked<'m> {
@@ -46,6 +46,8 @@ pub(super) fn check_weights(model: &Model, problems: &mut Problems) {
         }
         match weight {
             None => report("the graph asks for it, but it has no plan".to_owned()),
+            // What is loaded has the shape that is asked for, as far as the plan alone tells.
+            Some(weight) if matches!(weight.plan, Plan::Load { .. }) => {}
             Some(weight) => {
                 let shape = shape.unwrap_or_default();
                 if !shape.is_empty()
