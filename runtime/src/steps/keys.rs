@@ -315,3 +315,55 @@ impl KeyHasher {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use indexmap::IndexMap;
+    use jam_ir::Program;
+    use jam_ir::recipe::DataRecipe;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_of_an_article_is_part_of_the_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        let article = r#"{"segments": [{"text": "a house"}, {"image": "house.png"}]}"#;
+        fs::write(place.join("a.jsonl"), article).unwrap();
+        let mut program = Program::default();
+        let patterns = DataSource::Files(vec!["*.jsonl".to_owned()]);
+        let recipe = DataRecipe {
+            kind: DataKind::Interleaved,
+            splits: [("train".to_owned(), patterns)].into(),
+            held_out: 0.0,
+            max_pictures: 0,
+            span: None,
+        };
+        program.data.insert("articles".to_owned(), recipe);
+        let work = Workload {
+            program,
+            models: IndexMap::new(),
+            source: String::new(),
+            folder: place.to_owned(),
+            out: place.join("out"),
+        };
+        let key = || {
+            let data = DataRef {
+                name: "articles".to_owned(),
+                split: "train".to_owned(),
+            };
+            Keys::new(&work).data(&data).unwrap()
+        };
+        let missing = key();
+        fs::write(place.join("house.png"), b"red").unwrap();
+        let red = key();
+        assert_eq!(key(), red, "nothing has changed");
+        fs::write(place.join("house.png"), b"blue").unwrap();
+        let blue = key();
+        assert!(missing != red && red != blue && blue != missing);
+        fs::write(place.join("house.png"), b"red").unwrap();
+        assert_eq!(key(), red, "the content counts, not the time");
+    }
+}
