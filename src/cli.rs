@@ -50,7 +50,7 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_enum)]
     pub(crate) dtype: Option<Dtype>,
 
-    /// Folder of results [default: runs/PROGRAM, with the settings given by --set in its name]
+    /// Folder of results [default: runs/PROGRAM, with what --set gives in its name, but for paths]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 

@@ -224,15 +224,22 @@ impl Loaded {
         }
         let out = common.out.clone().unwrap_or_else(|| {
             let mut name = self.program.name.clone();
-            for (setting, value) in &self.program.settings {
-                let given = common
-                    .set
-                    .iter()
-                    .any(|pair| pair.starts_with(&format!("{setting}=")));
-                let plain = value.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-                if given && plain {
-                    name.push_str(&format!("-{value}"));
+            for pair in &common.set {
+                let (place, value) = pair.split_once('=').unwrap_or((pair, ""));
+                let (place, value) = (place.trim(), value.trim());
+                // Paths are no names of folders.
+                if value.contains(['/', '\\']) {
+                    continue;
                 }
+                if place.contains('.') {
+                    name.push_str(&format!("-{place}"));
+                }
+                name.push('-');
+                name.extend(value.chars().map(|c| match c {
+                    _ if c.is_alphanumeric() => c,
+                    '_' | '-' | '.' => c,
+                    _ => '_',
+                }));
             }
             PathBuf::from("runs").join(name)
         });

@@ -222,7 +222,7 @@ fn a_mistake_is_told_once_and_not_by_what_depends_on_it() {
     let program = r#"
 data pairs = image_text("pictures/*.tar")
 tokenizer words    = bpe(train: pairs, size: 1000)
-tokenizer pictures = vq(train: pairs, steps: 10, rate: 3e-3)
+tokenizer pictures = vq(train: pairs, steps: 10, lr: 3e-3)
 tokens mixed {
     text  = words
     image = pictures
@@ -245,13 +245,19 @@ train tuned {
     batch     = rows(2)
     steps     = 3
 }
+fuse again = cross(tuned, b)
 "#;
-    fs::write(&wrong, program).unwrap();
-    let output = jamc(&["check", &wrong.display().to_string()]);
-    let report = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(report.contains("`vq` has no `rate`"), "{report}");
-    assert_eq!(report.matches("error").count(), 1, "{report}");
+    for (right, slip, told) in [
+        ("lr: 3e-3", "rate: 3e-3", "`vq` has no `rate`"),
+        ("steps     = 3", "stebs     = 3", "`stebs`"),
+    ] {
+        fs::write(&wrong, program.replace(right, slip)).unwrap();
+        let output = jamc(&["check", &wrong.display().to_string()]);
+        let report = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1));
+        assert!(report.contains(told), "{report}");
+        assert!(!report.contains("fuse"), "{report}");
+    }
 }
 
 #[test]

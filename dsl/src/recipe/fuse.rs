@@ -111,6 +111,10 @@ impl<'a> Checker<'a> {
                 .maybe_help(suggest::help(&key.text, "its settings are", keys)),
             );
         }
+        if parents.len() < count {
+            // A parent with a mistake in it is told where it is made.
+            return;
+        }
         let strategy = written;
         let span = Some(name.span);
         let recipe = FusionRecipe {
