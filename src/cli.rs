@@ -240,7 +240,7 @@ pub(crate) struct GenerateArgs {
     #[arg(long)]
     pub(crate) picture: bool,
     /// Number of answers
-    #[arg(short = 'n', long, default_value_t = 1)]
+    #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) count: u64,
     /// Folder of the page
     #[arg(short, long, default_value = "answer")]

@@ -90,16 +90,27 @@ impl Bar for Counter {
 }
 
 fn train(folder: &Path, progress: &dyn Progress, stop: &Stop, key: &str) -> Ended {
-    let (model, recipe, set) = (model(), recipe(), documents());
+    train_on(&documents(), &recipe(), folder, progress, stop, key)
+}
+
+fn train_on(
+    set: &EncodedSet,
+    recipe: &TrainRecipe,
+    folder: &Path,
+    progress: &dyn Progress,
+    stop: &Stop,
+    key: &str,
+) -> Ended {
+    let model = model();
     let fresh = Fresh(&model);
     let device = jam_backends::DeviceChoice::Cpu.open().unwrap();
     let mut executable = load_executable(&model, &fresh, &device, DType::F32).unwrap();
     let training = Training {
         name: "small",
-        recipe: &recipe,
+        recipe,
         model: &model,
-        data: vec![(1.0, &set)],
-        validate: vec![("same".to_owned(), &set)],
+        data: vec![(1.0, set)],
+        validate: vec![("same".to_owned(), set)],
         source: "",
         made_by: "A test.".to_owned(),
         tokenizers: Vec::new(),
@@ -174,6 +185,39 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(losses(&folder), losses(&whole));
+    }
+}
+
+/// Questions without an answer are read and not learnt from: such a step counts, moves no moments,
+/// and can be stopped at like any other.
+#[test]
+fn a_step_without_anything_to_learn_is_resumed_over() {
+    let mut set = EncodedSet::default();
+    for first in 0..12 {
+        let ids: Vec<u32> = (first..first + 9).collect();
+        set.push(&ids, if first % 3 == 0 { ids.len() } else { 1 });
+    }
+    let recipe = TrainRecipe {
+        objective: Objective::Answers,
+        batch: BatchSize::Rows(1),
+        ..recipe()
+    };
+    let root = tempfile::tempdir().unwrap();
+    let whole = root.path().join("whole");
+    let none = Stop::default();
+    let ended = train_on(&set, &recipe, &whole, &Silent, &none, "k");
+    assert_eq!(ended, Ended::Complete);
+    let log = read_log(&whole.join("log.jsonl")).unwrap();
+    assert_eq!(log.len(), 16, "a third of 24 steps has nothing to learn");
+    for steps in 1..24 {
+        let folder = root.path().join(format!("stopped-{steps}"));
+        let (stop, begun) = (Stop::default(), Cell::new(0));
+        let progress = StopAfter(&stop, steps, &begun);
+        let ended = train_on(&set, &recipe, &folder, &progress, &stop, "k");
+        assert_eq!(ended, Ended::Stopped, "at step {steps}");
+        let ended = train_on(&set, &recipe, &folder, &Silent, &none, "k");
+        assert_eq!(ended, Ended::Complete);
+        assert!(weights(&folder) == weights(&whole), "stopped after {steps}");
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     } else {
         codec.prompt(&args.prompt)?
     };
-    let requests: Vec<Request> = (0..args.count.max(1))
+    let requests: Vec<Request> = (0..args.count)
         .map(|seed| Request {
             prompt: prompt.clone(),
             picture_next: args.picture,

@@ -131,42 +131,45 @@ fn last_weights(
     part: ValueId,
     ends: &mut BTreeSet<ParamId>,
 ) -> Result<(), (Option<Span>, String)> {
-    let Some(index) = defined.get(&part).copied() else {
-        return Err((block.span, "the other state is added as it is".to_owned()));
-    };
-    let statement = &block.body[index];
-    match &statement.op {
-        Op::Linear { weight, bias, .. } => {
-            ends.insert(*weight);
-            ends.extend(*bias);
-            Ok(())
+    // A value may be read many times over (`y + y`): each is looked at once.
+    let mut seen = BTreeSet::new();
+    let mut open = vec![part];
+    while let Some(value) = open.pop() {
+        if !seen.insert(value) {
+            continue;
         }
-        Op::LayerNorm {
-            gain: Some(gain),
-            bias,
-            ..
-        } => {
-            ends.insert(*gain);
-            ends.extend(*bias);
-            Ok(())
+        let Some(index) = defined.get(&value).copied() else {
+            return Err((block.span, "the other state is added as it is".to_owned()));
+        };
+        let statement = &block.body[index];
+        match &statement.op {
+            Op::Linear { weight, bias, .. } => {
+                ends.insert(*weight);
+                ends.extend(*bias);
+            }
+            Op::LayerNorm {
+                gain: Some(gain),
+                bias,
+                ..
+            } => {
+                ends.insert(*gain);
+                ends.extend(*bias);
+            }
+            Op::RmsNorm {
+                gain: Some(gain), ..
+            } => {
+                ends.insert(*gain);
+            }
+            Op::LayerNorm { x, .. }
+            | Op::RmsNorm { x, .. }
+            | Op::Scale { x, .. }
+            | Op::Cast { x, .. } => open.push(*x),
+            Op::Add { a, b } => open.extend([*b, *a]),
+            op => {
+                let reason = format!("what they add ends in `{}`, not a matrix", op.word());
+                return Err((statement.span, reason));
+            }
         }
-        Op::RmsNorm {
-            gain: Some(gain), ..
-        } => {
-            ends.insert(*gain);
-            Ok(())
-        }
-        Op::LayerNorm { x, .. }
-        | Op::RmsNorm { x, .. }
-        | Op::Scale { x, .. }
-        | Op::Cast { x, .. } => last_weights(block, defined, *x, ends),
-        Op::Add { a, b } => {
-            last_weights(block, defined, *a, ends)?;
-            last_weights(block, defined, *b, ends)
-        }
-        op => Err((
-            statement.span,
-            format!("what they add ends in `{}`, not a matrix", op.word()),
-        )),
     }
+    Ok(())
 }

@@ -96,22 +96,27 @@ impl Training<'_> {
         while state.step < recipe.steps {
             let begun = Instant::now();
             let batch = stream.next_batch();
-            if batch.learned() == 0 {
-                // A row inside of one long question: read, and nothing to learn from.
-                state.step += 1;
-                continue;
+            // A row inside of one long question is read, and nothing is learnt from it.
+            let mut learnt = None;
+            if batch.learned() > 0 {
+                let lr = learning_rate(
+                    &recipe.schedule,
+                    recipe.optimizer.lr,
+                    state.step,
+                    recipe.steps,
+                );
+                let (loss, grad_norm) = self.step(executable, &mut optimizer, &batch, lr)?;
+                let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
+                learnt = Some((loss, grad_norm, lr, rate));
             }
-            let lr = learning_rate(
-                &recipe.schedule,
-                recipe.optimizer.lr,
-                state.step,
-                recipe.steps,
-            );
-            let (loss, grad_norm) = self.step(executable, &mut optimizer, &batch, lr)?;
             state.step += 1;
             state.tokens += batch.learned();
-            let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
-            bar.at(state.step, &format!("loss {loss:.3}  {rate:.0} tokens/s"));
+            match learnt {
+                Some((loss, _, _, rate)) => {
+                    bar.at(state.step, &format!("loss {loss:.3}  {rate:.0} tokens/s"))
+                }
+                None => bar.at(state.step, "nothing to learn"),
+            }
             let validates = !self.validate.is_empty()
                 && (state.step.is_multiple_of(recipe.validate_every.max(1))
                     || state.step == recipe.steps);
@@ -120,15 +125,17 @@ impl Training<'_> {
             } else {
                 Vec::new()
             };
-            log.add(&LogLine {
-                step: state.step,
-                tokens: state.tokens,
-                loss,
-                grad_norm,
-                lr,
-                tokens_per_second: rate,
-                validation: validation.clone(),
-            })?;
+            if let Some((loss, grad_norm, lr, rate)) = learnt {
+                log.add(&LogLine {
+                    step: state.step,
+                    tokens: state.tokens,
+                    loss,
+                    grad_norm,
+                    lr,
+                    tokens_per_second: rate,
+                    validation: validation.clone(),
+                })?;
+            }
             if validates {
                 let mean =
                     validation.iter().map(|(_, loss)| loss).sum::<f64>() / validation.len() as f64;

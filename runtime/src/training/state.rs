@@ -15,8 +15,10 @@ use crate::{Error, Result};
 pub(super) struct RunState {
     /// Key of the step that the run belongs to.
     key: String,
-    /// Optimizer steps done.
+    /// Batches read.
     pub(super) step: u64,
+    /// Optimizer steps done: fewer, where a batch had nothing to learn from.
+    updates: u64,
     /// Tokens learned from.
     pub(super) tokens: u64,
     /// Least mean loss on the validation data so far.
@@ -49,7 +51,7 @@ impl RunState {
             let second = reader.read_f32(&format!("second/{name}"))?;
             optimizer.set_moments(executable, &name, Moments { first, second })?;
         }
-        optimizer.set_steps(state.step);
+        optimizer.set_steps(state.updates);
         Ok(state)
     }
 
@@ -97,6 +99,7 @@ impl RunState {
         writer.finish()?;
         let state = RunState {
             key: key.to_owned(),
+            updates: optimizer.steps(),
             ..self.clone()
         };
         let text = serde_json::to_string_pretty(&state)
