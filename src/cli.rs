@@ -199,6 +199,28 @@ pub(crate) enum Command {
         #[arg(short, long)]
         output: PathBuf,
     },
+    /// Write the model of a checkpoint as a program that one can read and edit
+    Import {
+        /// A Hugging Face folder of a known architecture, or a checkpoint of llama2.c
+        checkpoint: PathBuf,
+        /// The program
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Name of the model in it [default: that of the program]
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Write a model as a Hugging Face folder, or as a JAM folder where no architecture fits
+    Export {
+        /// A model folder, or a checkpoint that `import` reads
+        model: PathBuf,
+        /// The folder to write
+        #[arg(short, long)]
+        output: PathBuf,
+        /// Most bytes of weights in one file: 5GB, 500MB, 2GiB
+        #[arg(long, default_value = "5GB", value_parser = file_size, value_name = "SIZE")]
+        shard_size: u64,
+    },
     /// Tell what this machine offers and what the program was built with
     Doctor,
 }
@@ -221,6 +243,31 @@ pub(crate) struct PassArgs {
     /// Compute logits with random weights before and after each pass, and compare
     #[arg(long)]
     pub(crate) verify_equivalence: bool,
+}
+
+/// A number of bytes with its unit.
+fn file_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        unit => {
+            return Err(format!(
+                "`{unit}` is no unit of bytes; write 5GB, 500MB or 2GiB"
+            ));
+        }
+    };
+    let number: u64 = digits
+        .trim()
+        .parse()
+        .map_err(|_| "a whole number is needed")?;
+    let bytes = number.checked_mul(unit).filter(|bytes| *bytes > 0);
+    bytes.ok_or_else(|| "a file has at least one byte, and at most 2^64".to_owned())
 }
 
 /// What `generate` takes.

@@ -77,6 +77,16 @@ fn main() -> ExitCode {
             tokens,
             output,
         } => commands::forward::run(&model, &tokens, &output, &common),
+        Command::Import {
+            checkpoint,
+            output,
+            name,
+        } => commands::import::run(&checkpoint, &output, name.as_deref(), &common, &console),
+        Command::Export {
+            model,
+            output,
+            shard_size,
+        } => commands::export::run(&model, &output, shard_size, &console),
         Command::Doctor => commands::doctor::run(&common),
     };
     match result {

@@ -6,7 +6,7 @@ use jam_ir::verify::verify;
 
 use crate::error::ExecError;
 use crate::interpreter::{ConstantTensor, Precision, Run, Value};
-use crate::kernels::rotary::{RotaryTable, inverse_frequencies};
+use crate::kernels::rotary::RotaryTable;
 use crate::lower::{Constant, Program, lower};
 use crate::parameters::{ParamTensor, Parameter, read};
 
@@ -69,8 +69,8 @@ pub struct Executable {
     pub(crate) constants: Vec<ConstantTensor>,
     pub(crate) device: Device,
     pub(crate) options: ExecOptions,
-    /// Per rotary table the angle per position of each pair.
-    frequencies: Vec<Vec<f32>>,
+    /// Per rotary table the angle per position of each pair, and the factor on what is rotated.
+    frequencies: Vec<(Vec<f32>, f32)>,
 }
 
 /// Tokens on the device, and what is derived from their mask.
@@ -133,7 +133,11 @@ impl Executable {
         let frequencies = program
             .rotaries
             .iter()
-            .map(|&(key, base)| inverse_frequencies(key, base))
+            .map(|&(key, base, scaling)| {
+                let (angles, factor) = scaling.angles(key, base);
+                let angles = angles.into_iter().map(|angle| angle as f32).collect();
+                (angles, factor as f32)
+            })
             .collect();
         Ok(Executable {
             program,
@@ -271,7 +275,9 @@ impl Executable {
         let rotaries = self
             .frequencies
             .iter()
-            .map(|frequencies| RotaryTable::of(positions, position_rows, frequencies, &self.device))
+            .map(|(frequencies, factor)| {
+                RotaryTable::of(positions, position_rows, frequencies, &self.device).scaled(*factor)
+            })
             .collect();
         Ok(Placed {
             tokens: place(ids, rows),

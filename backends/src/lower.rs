@@ -9,7 +9,7 @@
 mod blocks;
 mod head;
 
-use jam_ir::Model;
+use jam_ir::{Model, RotaryScaling};
 
 use crate::error::ExecError;
 use crate::kernels::{activation, norm, rotary};
@@ -25,8 +25,8 @@ pub(crate) struct Program {
     pub(crate) head: Option<Head>,
     /// Constants over the vocabulary.
     pub(crate) constants: Vec<Constant>,
-    /// Distinct rotary tables: features of a head, base.
-    pub(crate) rotaries: Vec<(usize, f64)>,
+    /// Distinct rotary tables: features of a head, base, scaling.
+    pub(crate) rotaries: Vec<(usize, f64, RotaryScaling)>,
     /// Attention sites, in order of execution.
     pub(crate) sites: Vec<Site>,
     /// Rows of the token tables: ids below this are valid.
@@ -232,7 +232,7 @@ mod tests {
         assert_eq!((head.outputs.len(), head.outputs[0].table), (1, false));
         assert_eq!((program.classes, program.vocab), (50, 50));
         assert_eq!((program.sites.len(), program.positions), (2, None));
-        assert_eq!(program.rotaries, [(4, 10_000.0)]);
+        assert_eq!(program.rotaries, [(4, 10_000.0, RotaryScaling::None)]);
 
         let layers: Vec<&Body> = program.trunk.steps.iter().filter_map(layer).collect();
         assert_eq!(layers.len(), 2);

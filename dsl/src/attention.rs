@@ -1,12 +1,12 @@
 //! Attention in models: projections, norms and rotations of queries and keys.
 
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::{AxisId, Mask, Op, Role, RotaryLayout};
+use jam_ir::{AxisId, Mask, Op, Role, RotaryLayout, RotaryScaling};
 
 use crate::given::{as_call, as_number};
 use crate::graph::FreshKind;
 use crate::layers::{LayerCall, NormSettings};
-use crate::value::{Stream, Value};
+use crate::value::{Spanned, Stream, Value};
 
 impl LayerCall<'_, '_> {
     /// Attention of `[b, t, width]` to itself, or to a second input: → `[b, t, width]`.
@@ -118,11 +118,12 @@ impl LayerCall<'_, '_> {
                     let path = format!("{name}.{part}_norm");
                     value = self.normed(&path, &value, settings, *layer_norm, gain);
                 }
-                if let Some((base, layout)) = rotary {
+                if let Some((base, layout, scaling)) = rotary {
                     let op = Op::Rotary {
                         x: value.value,
                         base,
                         layout,
+                        scaling,
                     };
                     value = self
                         .graph
@@ -155,12 +156,14 @@ impl LayerCall<'_, '_> {
     }
 
     /// `rotary: rotary(base: 10_000, layout: halves)`, or `rotary: yes`.
-    fn rotary(&mut self) -> Option<(f64, RotaryLayout)> {
+    fn rotary(&mut self) -> Option<(f64, RotaryLayout, RotaryScaling)> {
         let value = self.given.take("rotary")?;
         let diagnostics = &mut self.checker.diagnostics;
         match value.value {
             Value::Flag(false) => return None,
-            Value::Flag(true) => return Some((10_000.0, RotaryLayout::Halves)),
+            Value::Flag(true) => {
+                return Some((10_000.0, RotaryLayout::Halves, RotaryScaling::None));
+            }
             _ => {}
         }
         let (_, mut given) = as_call("rotary", value, &["rotary"], diagnostics)?;
@@ -169,8 +172,60 @@ impl LayerCall<'_, '_> {
             "pairs" => RotaryLayout::Pairs,
             _ => RotaryLayout::Halves,
         };
+        let scaling = match given.take("scaling") {
+            Some(value) => self.scaling(value)?,
+            None => RotaryScaling::None,
+        };
+        given.finish(&mut self.checker.diagnostics);
+        Some((base, layout, scaling))
+    }
+
+    /// `scaling: llama3(factor: 8, low: 1, high: 4, original: 8192)`, or another rule.
+    fn scaling(&mut self, value: Spanned) -> Option<RotaryScaling> {
+        let span = value.span;
+        let diagnostics = &mut self.checker.diagnostics;
+        if matches!(value.value, Value::Flag(false)) {
+            return Some(RotaryScaling::None);
+        }
+        let before = diagnostics.errors_seen();
+        let names = ["linear", "llama3", "yarn"];
+        let (name, mut given) = as_call("scaling", value, &names, diagnostics)?;
+        let mut number =
+            |key, default| given.number(key, default, (f64::MIN_POSITIVE, 1e12), diagnostics);
+        let factor = number("factor", None);
+        let scaling = match name {
+            "linear" => RotaryScaling::Linear { factor },
+            "llama3" => RotaryScaling::Llama3 {
+                factor,
+                low: number("low", Some(1.0)),
+                high: number("high", Some(4.0)),
+                original: given.count("original", None, 1, diagnostics),
+            },
+            _ => RotaryScaling::Yarn {
+                factor,
+                fast: number("fast", Some(32.0)),
+                slow: number("slow", Some(1.0)),
+                attention: number("attention", Some(RotaryScaling::yarn_attention(factor))),
+                original: given.count("original", None, 1, diagnostics),
+                whole: given.flag("whole", true, diagnostics),
+            },
+        };
         given.finish(diagnostics);
-        Some((base, layout))
+        if diagnostics.errors_seen() != before {
+            return None;
+        }
+        if let Some(fault) = scaling.fault() {
+            self.error(
+                Diagnostic::error(
+                    span,
+                    format!("rotary positions cannot be scaled so: {fault}"),
+                )
+                .code("range")
+                .label(span, "out of range"),
+            );
+            return None;
+        }
+        Some(scaling)
     }
 
     /// `qk_norm: rms_norm(per_head: no)`: kind, whether each head has gains, and the norm.

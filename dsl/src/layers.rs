@@ -3,7 +3,7 @@
 
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::span::Span;
-use jam_ir::{Activation, AxisId, Norm, Op, ParamId, Plan, Role};
+use jam_ir::{Activation, AxisId, Norm, Op, Plan, Role};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_word, wrong_kind};
@@ -63,6 +63,14 @@ pub(crate) fn layer<'a>(
     };
     // `qk_norm: rms_norm(…)` is a setting of attention.
     if first.is_none() && matches!(layer, "layer_norm" | "rms_norm") {
+        return Err(call);
+    }
+    // So is `scaling: linear(factor: …)`.
+    let labelled = |name: &str| {
+        let mut labels = call.arguments.iter().filter_map(|a| a.label.as_ref());
+        labels.any(|label| label.text == name)
+    };
+    if first.is_none() && layer == "linear" && labelled("factor") {
         return Err(call);
     }
     let broken = call
@@ -166,7 +174,7 @@ impl LayerCall<'_, '_> {
     }
 
     /// Operations on token ids stand in the model itself.
-    fn only_in_main(&mut self) -> Option<()> {
+    pub(crate) fn only_in_main(&mut self) -> Option<()> {
         if self.graph.in_main() {
             return Some(());
         }
@@ -482,63 +490,6 @@ impl LayerCall<'_, '_> {
         let bias = bias.then(|| format!("{name}.bias"));
         let path = format!("{name}.weight");
         Some(self.map(&path, (&x, &[input]), &[output], bias, FreshKind::Matrix))
-    }
-
-    fn unembed(&mut self) -> Option<Stream> {
-        self.only_in_main()?;
-        let span = self.span;
-        let (x, input) = self.input()?;
-        let diagnostics = &mut self.checker.diagnostics;
-        let tied = self.given.flag("tied", true, diagnostics);
-        let bias_span = self
-            .given
-            .keyed
-            .get("bias")
-            .map_or(span, |(_, value)| value.span);
-        let bias = self.given.flag("bias", false, diagnostics);
-        let vocabulary = self.graph.vocabulary()?;
-        let vocab = self.graph.axis(Role::Vocab, vocabulary, "vocab");
-        if !tied {
-            let bias = bias.then(|| "unembed.bias".to_owned());
-            let name = "unembed.weight";
-            return Some(self.map(name, (&x, &[input]), &[vocab], bias, FreshKind::Matrix));
-        }
-        if bias {
-            self.error(
-                Diagnostic::error(bias_span, "a tied head has no bias")
-                    .code("not-supported")
-                    .label(bias_span, "the token table has none")
-                    .help("write `tied: no`, or `bias: no`"),
-            );
-            return None;
-        }
-        let table: Option<(ParamId, AxisId)> = self.graph.table;
-        let Some((table, features)) = table else {
-            self.error(
-                Diagnostic::error(span, "a tied head needs a token table")
-                    .code("missing")
-                    .label(span, "tied to what?")
-                    .help("begin with `embed(tokens)`, or write `tied: no`"),
-            );
-            return None;
-        };
-        if features != input {
-            let shown = self.graph.shown(&[input]);
-            let table_shown = self.graph.shown(&[features]);
-            self.error(
-                Diagnostic::error(span, "the states do not fit the token table")
-                    .code("shape")
-                    .label(span, format!("states {shown}, table {table_shown}"))
-                    .help("map them first: `linear(x, width: …)`, or write `tied: no`"),
-            );
-            return None;
-        }
-        let row = self.graph.row;
-        let op = Op::Unembed { x: x.value, table };
-        Some(
-            self.graph
-                .push("logits", &[row[0], row[1], vocab], op, span),
-        )
     }
 
     fn activation(&mut self, word: &str) -> Option<Stream> {

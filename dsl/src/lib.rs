@@ -16,6 +16,7 @@ mod finish;
 mod format;
 mod given;
 mod graph;
+mod head;
 mod layers;
 mod limits;
 mod model;

@@ -2,7 +2,6 @@
 
 mod data;
 mod fuse;
-mod graded;
 mod report;
 mod tokens;
 mod train;

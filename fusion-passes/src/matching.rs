@@ -436,12 +436,23 @@ impl<'a> Matcher<'a> {
             }
             [
                 Op::Rotary {
-                    base: a, layout: m, ..
+                    base: a,
+                    layout: m,
+                    scaling: s,
+                    ..
                 },
                 Op::Rotary {
-                    base: b, layout: n, ..
+                    base: b,
+                    layout: n,
+                    scaling: t,
+                    ..
                 },
             ] => vec![
+                row(
+                    "the scaling of rotary positions",
+                    format!("{s:?}"),
+                    format!("{t:?}"),
+                ),
                 row("the base of rotary positions", a.to_string(), b.to_string()),
                 row(
                     "the layout of rotary positions",

@@ -1,19 +1,14 @@
 //! What a strategy is, the table of them, and the one way to use them.
 
+use std::collections::BTreeMap;
+
 use jam_ir::diagnostic::Severity;
 use jam_ir::verify::{Problem, verify};
-use jam_ir::{Diagnostic, Model, SettingKind, SettingValue, Settings, Span, StrategySignature};
+use jam_ir::{Block, Diagnostic, Model, Op, Settings, Span, StrategySignature, ValueId};
 
 use crate::cross::Cross;
-use crate::dare::{DARE_LINEAR, DARE_TIES};
-use crate::linear::Linear;
-use crate::model_stock::ModelStock;
-use crate::nuslerp::NuSlerp;
-use crate::passthrough::Passthrough;
+use crate::passes::dead_code;
 use crate::settings::complete;
-use crate::slerp::Slerp;
-use crate::task_arithmetic::TaskArithmetic;
-use crate::ties::Ties;
 use crate::uniform::Uniform;
 use crate::width::Width;
 
@@ -43,8 +38,7 @@ pub trait Strategy: Sync {
     /// What the language may ask of it.
     fn signature(&self) -> StrategySignature;
 
-    /// Fuses verified parents into a model called `name`; those given by a label stand at the places
-    /// that their settings say. Settings are complete and of the kinds
+    /// Fuses verified parents into a model called `name`. Settings are complete and of the kinds
     /// of the signature; [`fuse`] sees to both.
     ///
     /// # Errors
@@ -58,20 +52,7 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order in which help lists them.
-pub const STRATEGIES: [&dyn Strategy; 12] = [
-    &Uniform,
-    &Width,
-    &Cross,
-    &Linear,
-    &Slerp,
-    &NuSlerp,
-    &TaskArithmetic,
-    &Ties,
-    &DARE_LINEAR,
-    &DARE_TIES,
-    &ModelStock,
-    &Passthrough,
-];
+pub const STRATEGIES: [&dyn Strategy; 3] = [&Uniform, &Width, &Cross];
 
 /// Signatures of every strategy, for the language.
 pub fn signatures() -> Vec<StrategySignature> {
@@ -125,30 +106,21 @@ fn checked(
         ]);
     };
     let mut problems = Vec::new();
-    let labelled = settings
-        .values()
-        .filter(|value| matches!(value, SettingValue::Parent(_)));
-    let plain = parents.len().saturating_sub(labelled.count());
-    if plain < signature.min_parents || plain > signature.max_parents {
-        let wanted = signature.parents_text();
-        let message = format!("`{}` fuses {wanted} models, not {plain}", signature.name);
+    let (least, most) = (signature.min_parents, signature.max_parents);
+    if parents.len() < least || parents.len() > most {
+        let wanted = match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
+        let message = format!(
+            "`{}` fuses {wanted} models, not {}",
+            signature.name,
+            parents.len()
+        );
         problems.push(match parents.last().and_then(|parent| parent.span) {
             Some(span) => Diagnostic::error(span, message),
             None => Diagnostic::placeless(Severity::Error, message),
         });
-    }
-    for setting in &signature.settings {
-        let problem = match (&setting.kind, settings.get(&setting.name)) {
-            (SettingKind::Parent { required: true }, None) => "is not given",
-            (SettingKind::Parent { .. }, Some(SettingValue::Parent(index)))
-                if *index >= parents.len() =>
-            {
-                "is not among the parents"
-            }
-            _ => continue,
-        };
-        let message = format!("`{}` of `{}` {problem}", setting.name, signature.name);
-        problems.push(Diagnostic::placeless(Severity::Error, message));
     }
     let settings = complete(&signature, settings).unwrap_or_else(|found| {
         problems.extend(found);
@@ -168,7 +140,21 @@ fn checked(
     if !problems.is_empty() {
         return Err(problems);
     }
-    let fused = strategy.fuse(name, parents, &settings)?;
+    // Rows that a parent's head masks are that head's setting; the fused head has all rows.
+    let unmasked: Vec<Model> = parents
+        .iter()
+        .map(|parent| without_masks(parent.model))
+        .collect();
+    let parents: Vec<Parent<'_>> = parents
+        .iter()
+        .zip(&unmasked)
+        .map(|(parent, model)| Parent {
+            model,
+            source: parent.source.clone(),
+            span: parent.span,
+        })
+        .collect();
+    let fused = strategy.fuse(name, &parents, &settings)?;
     if let Err(found) = verify(&fused.model) {
         let message = format!("`{}` made a model that is not sound", signature.name);
         let report = Diagnostic::placeless(Severity::Error, message)
@@ -179,5 +165,74 @@ fn checked(
     Ok(fused)
 }
 
+/// The model whose head gives the logits of every token.
+fn without_masks(model: &Model) -> Model {
+    let mut model = model.clone();
+    let mut blocks = std::iter::once(&model.main).chain(model.blocks.values());
+    let masks = |block: &Block| {
+        let mut ops = block.body.iter().map(|statement| &statement.op);
+        ops.any(|op| matches!(op, Op::MaskRows { .. }))
+    };
+    if !blocks.any(masks) {
+        return model;
+    }
+    for block in std::iter::once(&mut model.main).chain(model.blocks.values_mut()) {
+        let mut masked: BTreeMap<ValueId, ValueId> = BTreeMap::new();
+        block.body.retain_mut(|statement| {
+            statement.op.for_each_operand(|value| {
+                if let Some(whole) = masked.get(value) {
+                    *value = *whole;
+                }
+            });
+            let Op::MaskRows { x, .. } = statement.op else {
+                return true;
+            };
+            masked.insert(statement.result, x);
+            false
+        });
+        if let Some(whole) = masked.get(&block.result) {
+            block.result = *whole;
+        }
+    }
+    dead_code::run(&mut model);
+    model
+}
+
 /// Most problems of one model that are listed.
 const MOST_NOTES: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use jam_ir::TokenLayout;
+    use jam_ir::decoder::{DecoderConfig, decoder_only};
+
+    use super::*;
+
+    #[test]
+    fn masks_of_a_parents_head_are_not_inherited() {
+        let mut config = DecoderConfig::cm3leon(TokenLayout::bare(20), 16, 8, 2, 2, 12);
+        let plain = decoder_only(&config);
+        config.masked = vec![(3, 5), (9, 10)];
+        let masked = decoder_only(&config);
+        let parents = |second| {
+            let parent = |model, source: &str| Parent {
+                model,
+                source: source.to_owned(),
+                span: None,
+            };
+            [parent(&masked, "llm"), parent(second, "img")]
+        };
+        for strategy in ["uniform", "width"] {
+            for second in [&masked, &plain] {
+                let fused = fuse(strategy, "fused", &parents(second), &Settings::new()).unwrap();
+                let model = &fused.model;
+                let blocks = std::iter::once(&model.main).chain(model.blocks.values());
+                let mut ops = blocks.flat_map(|block| block.body.iter().map(|s| &s.op));
+                assert!(
+                    !ops.any(|op| matches!(op, Op::MaskRows { .. })),
+                    "{strategy}"
+                );
+            }
+        }
+    }
+}

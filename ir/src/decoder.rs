@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 
 use crate::{
     Activation, AxisId, Block, DType, Mask, Model, Norm, Op, ParamId, Plan, Role, RotaryLayout,
-    TokenLayout, ValueId, ValueType, Weight, WeightType,
+    RotaryScaling, TokenLayout, ValueId, ValueType, Weight, WeightType,
 };
 
 /// Sizes and kinds of a decoder-only model.
@@ -51,6 +51,9 @@ pub struct DecoderConfig {
     pub tied: bool,
     /// Norms on queries and keys, over the features of a head.
     pub qk_norm: Option<QkNorm>,
+    /// Half-open ranges of token ids whose logits are the lowest f32 (pictures in Chameleon), ascending
+    /// and disjoint.
+    pub masked: Vec<(u64, u64)>,
     /// Features of the token table where they differ from `width` (OPT-350m); the model then has
     /// `project_in.weight` and `project_out.weight`.
     pub embed_width: Option<u64>,
@@ -89,6 +92,9 @@ pub enum NormPlace {
     Before,
     /// After each residual sum, with none at the end (OPT-350m).
     After,
+    /// After each part and before its residual sum, and once after the last layer (the `swin_norm` of
+    /// Chameleon, as in Swin Transformer V2).
+    Inside,
 }
 
 /// Norms on queries and keys.
@@ -114,6 +120,8 @@ pub enum PositionConfig {
         base: f64,
         /// Which features form a pair.
         layout: RotaryLayout,
+        /// How the angles were stretched for a longer context.
+        scaling: RotaryScaling,
     },
 }
 
@@ -151,6 +159,7 @@ impl DecoderConfig {
             mlp_biases: true,
             tied: true,
             qk_norm: None,
+            masked: Vec::new(),
             embed_width: None,
             dtype: DType::F32,
             source: None,
@@ -197,6 +206,7 @@ impl DecoderConfig {
         config.positions = PositionConfig::Rotary {
             base: 10_000.0,
             layout: RotaryLayout::Halves,
+            scaling: RotaryScaling::None,
         };
         config.biases = false;
         config.mlp_biases = false;
@@ -299,7 +309,7 @@ fn main_block(config: &DecoderConfig, axes: &Axes, model: &mut Model) -> Block {
         };
         x = builder.push(&format!("x{}", layer + 1), &axes.stream, op);
     }
-    if config.norm_place == NormPlace::Before {
+    if config.norm_place != NormPlace::After {
         let norm = &config.norm;
         x = builder.norm("final_norm", x, norm, &axes.stream, &[axes.width]);
     }
@@ -325,6 +335,14 @@ fn main_block(config: &DecoderConfig, axes: &Axes, model: &mut Model) -> Block {
         };
         logits = builder.block.push("logits_f32", ty, op);
     }
+    if !config.masked.is_empty() {
+        let ty = builder.block.value_of(logits).ty.clone();
+        let op = Op::MaskRows {
+            x: logits,
+            rows: config.masked.clone(),
+        };
+        logits = builder.block.push("masked", ty, op);
+    }
     builder.block.result = logits;
     builder.block
 }
@@ -334,26 +352,24 @@ fn decoder_block(config: &DecoderConfig, axes: &Axes) -> Block {
     let mut builder = Builder::new("decoder", config);
     let stream = &axes.stream;
     let x = builder.block.input("x", builder.value_type(stream));
-    let before = config.norm_place == NormPlace::Before;
+    let norm = |builder: &mut Builder<'_>, name: &str, x: ValueId, place: NormPlace| {
+        if config.norm_place == place {
+            builder.norm(name, x, &config.norm, stream, &[axes.width])
+        } else {
+            x
+        }
+    };
 
-    let mut n = x;
-    if before {
-        n = builder.norm("norm1", x, &config.norm, stream, &[axes.width]);
-    }
-    let attended = attention(&mut builder, axes, n);
+    let n = norm(&mut builder, "norm1", x, NormPlace::Before);
+    let mut attended = attention(&mut builder, axes, n);
+    attended = norm(&mut builder, "norm1", attended, NormPlace::Inside);
     let mut x1 = builder.add("x1", x, attended, stream);
-    if !before {
-        x1 = builder.norm("norm1", x1, &config.norm, stream, &[axes.width]);
-    }
-    let mut n = x1;
-    if before {
-        n = builder.norm("norm2", x1, &config.norm, stream, &[axes.width]);
-    }
-    let fed = feed_forward(&mut builder, axes, n);
+    x1 = norm(&mut builder, "norm1", x1, NormPlace::After);
+    let n = norm(&mut builder, "norm2", x1, NormPlace::Before);
+    let mut fed = feed_forward(&mut builder, axes, n);
+    fed = norm(&mut builder, "norm2", fed, NormPlace::Inside);
     let mut x2 = builder.add("x2", x1, fed, stream);
-    if !before {
-        x2 = builder.norm("norm2", x2, &config.norm, stream, &[axes.width]);
-    }
+    x2 = norm(&mut builder, "norm2", x2, NormPlace::After);
     builder.block.result = x2;
     builder.block
 }
@@ -373,11 +389,20 @@ fn attention(builder: &mut Builder<'_>, axes: &Axes, x: ValueId) -> ValueId {
             let gain: &[AxisId] = if qk.per_head { &side } else { &side[1..] };
             value = builder.norm(&format!("attn.{name}_norm"), value, &qk.norm, &shape, gain);
         }
-        if let (PositionConfig::Rotary { base, layout }, true) = (config.positions, name != "v") {
+        if let (
+            PositionConfig::Rotary {
+                base,
+                layout,
+                scaling,
+            },
+            true,
+        ) = (config.positions, name != "v")
+        {
             let op = Op::Rotary {
                 x: value,
                 base,
                 layout,
+                scaling,
             };
             value = builder.push(&format!("{name}_rotated"), &shape, op);
         }

@@ -7,8 +7,8 @@
 use std::fmt;
 
 use crate::{
-    Axis, AxisId, Block, DType, Model, Norm, Op, Param, ParamId, Role, ValueId, ValueType,
-    WeightType,
+    Axis, AxisId, Block, DType, Model, Norm, Op, Param, ParamId, Role, RotaryScaling, ValueId,
+    ValueType, WeightType,
 };
 
 /// Why an operation does not fit its operands: one sentence, understandable alone.
@@ -48,7 +48,9 @@ pub fn infer(model: &Model, block: &Block, op: &Op) -> Result<ValueType> {
             norm,
         } => scope.norm(*x, [*gain, *bias], norm),
         Op::RmsNorm { x, gain, norm } => scope.norm(*x, [*gain, None], norm),
-        Op::Rotary { x, base, .. } => scope.rotary(*x, *base),
+        Op::Rotary {
+            x, base, scaling, ..
+        } => scope.rotary(*x, *base, scaling),
         Op::Attention { q, k, v, scale, .. } => scope.attention(*q, *k, *v, *scale),
         Op::Activation { x, .. } => scope.float(*x).cloned(),
         Op::Add { a, b } | Op::Mul { a, b } => scope.same(*a, *b).cloned(),
@@ -333,7 +335,7 @@ impl<'m> Scope<'m> {
         ))
     }
 
-    fn rotary(&self, x: ValueId, base: f64) -> Result<ValueType> {
+    fn rotary(&self, x: ValueId, base: f64, scaling: &RotaryScaling) -> Result<ValueType> {
         let (_, key) = self.per_head(x, None)?;
         let size = self.size(key)?;
         if size % 2 != 0 {
@@ -345,6 +347,9 @@ impl<'m> Scope<'m> {
             return fail(format!(
                 "the base of rotary positions must be finite and positive, not {base}"
             ));
+        }
+        if let Some(fault) = scaling.fault() {
+            return fail(format!("the scaling of rotary positions is wrong: {fault}"));
         }
         self.ty(x).cloned()
     }

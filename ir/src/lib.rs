@@ -29,6 +29,8 @@ mod op;
 mod plan;
 pub mod plan_shape;
 pub mod recipe;
+pub mod recognise;
+mod rotary;
 pub mod span;
 mod strategy;
 pub mod svg;
@@ -43,9 +45,10 @@ pub use model::{Block, Model, Param, ParamId, Statement, Value, ValueId, Weight,
 pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;
 pub use recipe::{ModelRef, Program};
+pub use rotary::RotaryScaling;
 pub use span::Span;
 pub use strategy::{
-    Contradiction, Part, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+    Contradiction, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
 };
 pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 pub use types::{DType, ValueType, WeightType};

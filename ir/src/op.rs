@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AxisId, DType, ParamId, ValueId};
+use crate::{AxisId, DType, ParamId, RotaryScaling, ValueId};
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -140,6 +140,9 @@ pub enum Op {
         base: f64,
         /// Which features form a pair.
         layout: RotaryLayout,
+        /// How the angles were stretched for a longer context.
+        #[serde(default)]
+        scaling: RotaryScaling,
     },
     /// softmax(scale · q kᵀ + mask) v: q `[b, t, head, key]`, k and v `[b, t, kv, key]` → as q.
     Attention {

@@ -54,6 +54,17 @@ impl RotaryTable {
         }
     }
 
+    /// The table with every entry times `factor`, so that what it turns is scaled too.
+    pub fn scaled(self, factor: f32) -> Self {
+        if factor == 1.0 {
+            return self;
+        }
+        Self {
+            cos: self.cos.mul_scalar(factor),
+            sin: self.sin.mul_scalar(factor),
+        }
+    }
+
     /// The table of positions that lie in a tensor `[batch, time]`.
     pub fn of_tensor(positions: Tensor<2, Int>, frequencies: &[f32]) -> Self {
         let device = positions.device();

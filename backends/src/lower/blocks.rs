@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use jam_ir::{
-    Activation, AxisId, Block, Mask, Model, Op, ParamId, Role, RotaryLayout, ValueId, WeightType,
-    join_path,
+    Activation, AxisId, Block, Mask, Model, Op, ParamId, Role, RotaryLayout, RotaryScaling,
+    ValueId, WeightType, join_path,
 };
 
 use super::{Action, Body, Constant, ParamSpec, Program, Site, Step};
@@ -20,7 +20,7 @@ pub(super) struct Lowering<'m> {
     pub(super) params: Vec<ParamSpec>,
     names: BTreeMap<String, usize>,
     pub(super) constants: Vec<Constant>,
-    rotaries: Vec<(usize, f64)>,
+    rotaries: Vec<(usize, f64, RotaryScaling)>,
     sites: Vec<Site>,
     vocab: Option<usize>,
     positions: Option<usize>,
@@ -283,7 +283,12 @@ impl<'m> Lowering<'m> {
                 let gain = optional(self, *gain)?;
                 self.norm(block, *x, norm::Norm::Rms, gain, None, norm)?
             }
-            Op::Rotary { x, base, layout } => {
+            Op::Rotary {
+                x,
+                base,
+                layout,
+                scaling,
+            } => {
                 let key = self.last_axis(block, *x)?;
                 if key % 2 != 0 {
                     return Err(self.wrong(block, result, "rotary needs an even head size"));
@@ -291,9 +296,9 @@ impl<'m> Lowering<'m> {
                 let known = self
                     .rotaries
                     .iter()
-                    .position(|&known| known == (key, *base));
+                    .position(|&known| known == (key, *base, *scaling));
                 let table = known.unwrap_or_else(|| {
-                    self.rotaries.push((key, *base));
+                    self.rotaries.push((key, *base, *scaling));
                     self.rotaries.len() - 1
                 });
                 let layout = match layout {

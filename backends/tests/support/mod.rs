@@ -119,6 +119,7 @@ impl Golden {
             c.positions = PositionConfig::Rotary {
                 base: config["rope_theta"].as_f64().unwrap_or(10_000.0),
                 layout: RotaryLayout::Halves,
+                scaling: jam_ir::RotaryScaling::None,
             };
             c
         } else {

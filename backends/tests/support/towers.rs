@@ -111,8 +111,26 @@ impl Builder {
         let k = self.linear("k", other, &[width], &[kv, key]);
         let v = self.linear("v", other, &[width], &[kv, key]);
         let base = 100.0;
-        let q = self.push("q.turned", &[head, key], Op::Rotary { x: q, base, layout });
-        let k = self.push("k.turned", &[kv, key], Op::Rotary { x: k, base, layout });
+        let q = self.push(
+            "q.turned",
+            &[head, key],
+            Op::Rotary {
+                x: q,
+                base,
+                layout,
+                scaling: jam_ir::RotaryScaling::None,
+            },
+        );
+        let k = self.push(
+            "k.turned",
+            &[kv, key],
+            Op::Rotary {
+                x: k,
+                base,
+                layout,
+                scaling: jam_ir::RotaryScaling::None,
+            },
+        );
         // Per-head gains, as Chameleon has them.
         let gain = Some(self.param("q_norm.gain", &[], &[head, key]));
         let bias = Some(self.param("q_norm.bias", &[], &[head, key]));

@@ -343,6 +343,7 @@ fn other_places_of_layers_and_positions_come_with_notes() {
     rotary.positions = PositionConfig::Rotary {
         base: 100.0,
         layout: jam_ir::RotaryLayout::Pairs,
+        scaling: jam_ir::RotaryScaling::None,
     };
     let family = Family::new(&cm3leon(8, 2, 2), &rotary);
     let fused = family.fuse("cross", &[]);

@@ -5,7 +5,6 @@ mod cross;
 mod errors;
 mod generated;
 mod golden;
-mod merging;
 mod parents;
 mod passes;
 mod reference;

@@ -45,6 +45,7 @@ pub(crate) fn llama(width: u64, layers: u64, heads: u64) -> DecoderConfig {
     config.positions = PositionConfig::Rotary {
         base: 100.0,
         layout: RotaryLayout::Halves,
+        scaling: jam_ir::RotaryScaling::None,
     };
     config
 }

@@ -3,8 +3,8 @@
 use super::{Axes, Choices, plans, skeleton};
 use crate::infer::infer;
 use crate::{
-    Activation, AxisId, Block, DType, Mask, Model, Norm, Op, ParamId, Role, RotaryLayout, ValueId,
-    ValueType, WeightType,
+    Activation, AxisId, Block, DType, Mask, Model, Norm, Op, ParamId, Role, RotaryLayout,
+    RotaryScaling, ValueId, ValueType, WeightType,
 };
 
 /// A model without weights.
@@ -153,8 +153,32 @@ impl Maker<'_, '_> {
             let layout = self
                 .choices
                 .pick(&[RotaryLayout::Halves, RotaryLayout::Pairs]);
-            q = self.push("q_rotated", q, Op::Rotary { x: q, base, layout });
-            k = self.push("k_rotated", k, Op::Rotary { x: k, base, layout });
+            let scaling = self.choices.pick(&[
+                RotaryScaling::None,
+                RotaryScaling::Linear { factor: 2.5 },
+                RotaryScaling::Llama3 {
+                    factor: 8.0,
+                    low: 1.0,
+                    high: 4.0,
+                    original: 64,
+                },
+                RotaryScaling::Yarn {
+                    factor: 4.0,
+                    fast: 32.0,
+                    slow: 1.0,
+                    original: 64,
+                    attention: 1.125,
+                    whole: true,
+                },
+            ]);
+            let rotary = |x| Op::Rotary {
+                x,
+                base,
+                layout,
+                scaling,
+            };
+            q = self.push("q_rotated", q, rotary(q));
+            k = self.push("k_rotated", k, rotary(k));
         }
         let op = Op::Attention {
             q,

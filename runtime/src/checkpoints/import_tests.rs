@@ -173,9 +173,9 @@ fn what_is_not_known_is_an_error() {
         (
             &LLAMA.replace(
                 "\"rope_theta\"",
-                "\"rope_scaling\":{\"rope_type\":\"yarn\"},\"rope_theta\"",
+                "\"rope_scaling\":{\"rope_type\":\"longrope\"},\"rope_theta\"",
             ),
-            "`yarn` rotary",
+            "`longrope` rotary",
         ),
         (
             &LLAMA.replace("heads\":2", "heads\":3"),

@@ -1,19 +1,25 @@
 //! Checkpoints: tensors in files, in and out.
 //!
 //! [`CheckpointReader`] and [`CheckpointWriter`] know the safetensors format, single and sharded, and trust
-//! nothing that a file says. [`WeightSource`] is what weight plans read: tensors by the names and in the
+//! nothing that a file says. The reader knows torch's format (nothing of it is executed) and that of
+//! llama2.c too. [`WeightSource`] is what weight plans read: tensors by the names and in the
 //! layout of a JAM model, whether they lie in a JAM folder or, through a name table, in a Hugging Face one.
 
 pub mod atomic;
 mod band;
 mod checksums;
+mod configuration;
 mod dtype;
+pub mod export;
+mod foreign;
 mod header;
 pub mod import;
+mod llama2c;
 pub mod names;
 mod reader;
 mod source;
 pub mod synthetic;
+mod torch;
 mod writer;
 
 pub use atomic::{AtomicFolder, write_file};

@@ -103,6 +103,9 @@ struct Row {
     /// Only where the head is not the token table.
     #[serde(default)]
     untied: bool,
+    /// A gain or bias whose axes are axes of the file too.
+    #[serde(default)]
+    grid: bool,
 }
 
 /// The part of a tensor that is one weight.
@@ -124,10 +127,12 @@ pub struct NameTable {
 }
 
 /// The tables, as data.
-const TABLES: [&str; 3] = [
+const TABLES: [&str; 5] = [
     include_str!("architectures/opt.ron"),
     include_str!("architectures/llama.ron"),
     include_str!("architectures/gpt2.ron"),
+    include_str!("architectures/chameleon.ron"),
+    include_str!("architectures/llama_original.ron"),
 ];
 
 impl NameTable {
@@ -172,6 +177,8 @@ pub struct FileWeight {
     pub transposed: bool,
     /// First output, and number of outputs, of the tensor in the file.
     pub outputs: (u64, u64),
+    /// Whether a gain or bias of several axes has them in the file too.
+    pub grid: bool,
 }
 
 impl FileWeight {
@@ -179,6 +186,7 @@ impl FileWeight {
     pub fn file_shape(&self) -> Vec<u64> {
         let (_, all) = self.outputs;
         match (self.shape_is_flat(), self.transposed) {
+            (true, _) if self.grid => self.shape.clone(),
             (true, _) => vec![all],
             (false, false) => vec![self.rows, all],
             (false, true) => vec![all, self.rows],
@@ -249,6 +257,7 @@ pub fn file_weights(
             columns,
             transposed: row.layout == Layout::Transposed,
             outputs: (part * columns, all),
+            grid: row.grid,
         };
         weights.insert(number(&row.jam), weight);
         Ok(())
@@ -502,8 +511,11 @@ impl WeightSource for HuggingFaceWeights {
     }
 }
 
-/// Whether a name is `pattern`, in which `{}` stands for a number.
+/// Whether a name is `pattern`, in which `{}` stands for a number, and a `*` at its end for anything.
 fn fits(pattern: &str, name: &str) -> bool {
+    if let Some(start) = pattern.strip_suffix('*') {
+        return name.starts_with(start);
+    }
     match pattern.split_once("{}") {
         None => pattern == name,
         Some((start, end)) => name
@@ -531,7 +543,7 @@ mod tests {
             positions: 7,
             tied: false,
         };
-        for model_type in ["opt", "llama", "gpt2"] {
+        for model_type in ["opt", "llama", "gpt2", "chameleon", "llama_original"] {
             let table = NameTable::of(model_type).unwrap();
             let weights = file_weights(&table, &sizes, "p.").unwrap();
             let per_layer = table
@@ -553,7 +565,7 @@ mod tests {
                 .unwrap_err()
                 .help
                 .unwrap()
-                .contains("opt, llama, gpt2")
+                .contains("opt, llama, gpt2, chameleon")
         );
     }
 
@@ -563,5 +575,6 @@ mod tests {
         assert!(!fits("h.{}.attn.bias", "h.x.attn.bias"));
         assert!(!fits("h.{}.attn.bias", "h.1.attn.c_attn.bias"));
         assert!(fits("a", "a") && !fits("a", "b"));
+        assert!(fits("vq.*", "vq.a.b") && !fits("vq.*", "a.vq.b"));
     }
 }

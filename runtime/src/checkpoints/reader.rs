@@ -1,7 +1,8 @@
 //! Reading checkpoints: headers first, then single tensors or ranges of their rows.
 //!
 //! A checkpoint is one `.safetensors` file, or a folder with `model.safetensors` or with shards under
-//! `model.safetensors.index.json`. Opening reads headers only. Where the folder has a `checksums.json`,
+//! `model.safetensors.index.json`; or the same in torch's format (`pytorch_model.bin`), or a checkpoint of
+//! llama2.c. Opening reads headers only. Where the folder has a `checksums.json`,
 //! a tensor is compared with its checksum before the first of its numbers is handed out.
 
 use std::fs::{self, File};
@@ -13,7 +14,8 @@ use indexmap::IndexMap;
 use serde::Deserialize;
 
 use super::checksums::Checksums;
-use super::header::{Header, element_count};
+use super::foreign::{self, Found};
+use super::header::element_count;
 use super::{CHECKSUMS_FILE, Dtype};
 use crate::{Error, Result};
 
@@ -104,7 +106,7 @@ struct Index {
 }
 
 impl CheckpointReader {
-    /// Opens a `.safetensors` file, or a folder that holds a checkpoint.
+    /// Opens a file of a known format, or a folder that holds a checkpoint.
     ///
     /// # Errors
     /// When there is no checkpoint, a header fails its checks, the index names a tensor or a file that is
@@ -123,22 +125,12 @@ impl CheckpointReader {
         let folder = if !kind.is_dir() {
             reader.add_shard(path)?;
             path.parent().map(Path::to_owned).unwrap_or_default()
-        } else if path.join(INDEX_FILE).exists() {
-            reader.open_sharded(path)?;
-            path.to_owned()
-        } else if path.join(SINGLE_FILE).exists() {
-            reader.add_shard(&path.join(SINGLE_FILE))?;
-            path.to_owned()
         } else {
-            let mut error = Error::new(format!("the folder has no {SINGLE_FILE} or {INDEX_FILE}"))
-                .with_path(path);
-            if path.join("pytorch_model.bin").exists() {
-                error = error.with_help(
-                    "`pytorch_model.bin` is a pickle, which is never executed: save the model \
-                     with `safe_serialization=True`",
-                );
+            match foreign::find(path)? {
+                Found::Index(index) => reader.open_sharded(path, &index)?,
+                Found::File(file) => reader.add_shard(&file)?,
             }
-            return Err(error);
+            path.to_owned()
         };
         // The manifest speaks of a folder's own files, not of any other that lies beside them.
         let own = kind.is_dir() || path.file_name().is_some_and(|name| name == SINGLE_FILE);
@@ -157,7 +149,7 @@ impl CheckpointReader {
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
         let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
-        let header = Header::read(&mut file, path)?;
+        let header = foreign::header(&mut file, path)?;
         let file_path = Arc::new(path.to_owned());
         let shard = self.shards.len();
         for (name, entry) in header.tensors {
@@ -182,18 +174,17 @@ impl CheckpointReader {
         Ok(())
     }
 
-    fn open_sharded(&mut self, folder: &Path) -> Result<()> {
-        let path = folder.join(INDEX_FILE);
-        let bad = |message: String| Error::new(message).with_path(&path);
-        let size = fs::metadata(&path)
-            .map_err(|error| Error::io("read", &path, error))?
+    fn open_sharded(&mut self, folder: &Path, path: &Path) -> Result<()> {
+        let bad = |message: String| Error::new(message).with_path(path);
+        let size = fs::metadata(path)
+            .map_err(|error| Error::io("read", path, error))?
             .len();
         if size > MAX_INDEX_BYTES {
             return Err(bad(format!(
                 "the index has {size} bytes; at most {MAX_INDEX_BYTES} are read"
             )));
         }
-        let text = fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+        let text = fs::read(path).map_err(|error| Error::io("read", path, error))?;
         let index: Index = serde_json::from_slice(&text)
             .map_err(|error| bad(format!("the index is wrong: {error}")))?;
         let mut files: Vec<&String> = index.weight_map.values().collect();

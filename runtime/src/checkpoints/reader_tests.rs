@@ -147,7 +147,7 @@ fn a_folder_without_a_checkpoint_says_so() {
     assert!(error.message.contains("no model.safetensors"));
     fs::write(folder.path().join("pytorch_model.bin"), b"x").unwrap();
     let error = CheckpointReader::open(folder.path()).unwrap_err();
-    assert!(error.help.unwrap().contains("never executed"));
+    assert!(error.help.unwrap().contains("nothing is executed"));
     assert!(CheckpointReader::open(folder.path().join("absent")).is_err());
 }
 

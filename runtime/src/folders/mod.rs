@@ -12,6 +12,7 @@
 //! ```
 
 mod card;
+mod export;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use jam_ir::{DType, Model, WeightType};
 
 pub use card::model_card;
+pub use export::{Export, Exported, export_model};
 
 use crate::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
@@ -223,8 +225,14 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     for name in IMAGE_TOKENIZER {
         copy(name)?;
     }
-    if !copy(TEXT_TOKENIZER)? && (from.is_file() || from.join("vocab.json").is_file()) {
-        TextTokenizer::open(from)?.save(&to.join(TEXT_TOKENIZER))?;
+    if copy(TEXT_TOKENIZER)? {
+        return Ok(());
+    }
+    match TextTokenizer::open(from) {
+        Ok(tokenizer) => tokenizer.save(&to.join(TEXT_TOKENIZER))?,
+        // A folder need not have one; files that are one must be sound.
+        Err(error) if from.is_file() || from.join("vocab.json").is_file() => return Err(error),
+        Err(_) => {}
     }
     Ok(())
 }

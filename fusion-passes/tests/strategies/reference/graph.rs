@@ -101,7 +101,15 @@ impl Run<'_> {
                     None => out,
                 }
             }
-            Op::Rotary { x, base, layout } => rotate(value(x), *base, *layout),
+            Op::Rotary {
+                x,
+                base,
+                layout,
+                scaling,
+            } => {
+                assert_eq!(*scaling, jam_ir::RotaryScaling::None);
+                rotate(value(x), *base, *layout)
+            }
             Op::Attention {
                 q,
                 k,

@@ -1,7 +1,9 @@
 //! Operations: their values, weights and attributes.
 
 use super::{Names, Parsed, Parser, TokenKind, fault, shortened};
-use crate::{Activation, AxisId, DType, Mask, Norm, Op, ParamId, RotaryLayout, ValueId};
+use crate::{
+    Activation, AxisId, DType, Mask, Norm, Op, ParamId, RotaryLayout, RotaryScaling, ValueId,
+};
 
 /// Attributes of an operation, `{eps = 1e-5, parts = [4, 4]}`, each with the byte it begins at.
 #[derive(Default)]
@@ -10,6 +12,7 @@ struct Attributes {
     parts: Vec<u64>,
     base: Option<f64>,
     layout: Option<RotaryLayout>,
+    scaling: RotaryScaling,
     mask: Option<Mask>,
     scale: Option<f64>,
     by: Option<f64>,
@@ -25,7 +28,7 @@ fn attribute_words(op: &str) -> &'static [&'static str] {
     match op {
         "positions" => &["offset"],
         "layer_norm" | "rms_norm" => &["eps", "parts"],
-        "rotary" => &["base", "layout"],
+        "rotary" => &["base", "layout", "scaling"],
         "attention" => &["mask", "scale"],
         "scale" => &["by"],
         "concat" => &["axis"],
@@ -133,6 +136,17 @@ impl Parser<'_> {
                         _ => None,
                     })?);
                 }
+                "scaling" => {
+                    let at = self.at()?;
+                    let word = self.name("a scaling of rotary positions")?;
+                    self.sign("(")?;
+                    let settings = self.list(")", Self::float)?;
+                    let Some(scaling) = RotaryScaling::of(&word, &settings) else {
+                        let word = shortened(&word);
+                        return fault(at, format!("`{word}` is no scaling with these settings"));
+                    };
+                    found.scaling = scaling;
+                }
                 "mask" => {
                     found.mask = Some(self.known("`causal` or `full`", |word| match word {
                         "causal" => Some(Mask::Causal),
@@ -227,6 +241,7 @@ fn finish(
             x,
             base: given(at, "base", attributes.base)?,
             layout: given(at, "layout", attributes.layout)?,
+            scaling: attributes.scaling,
         },
         "attention" => Op::Attention {
             q: x,

@@ -1,9 +1,11 @@
-//! Text tokens: learned from a program's own texts, or read from GPT-2's and Hugging Face's files.
+//! Text tokens: learned from a program's own texts, or read from the files of GPT-2, Hugging Face and
+//! SentencePiece.
 //!
 //! Ids are the tokenizer's own, from 0; a token layout adds its offset. Marks such as `</s>` that stand
 //! *in a text* are plain text: what a user writes never becomes structure, unless a tokenizer is told to
 //! recognise them.
 
+mod sentencepiece;
 mod training;
 
 use std::fs;
@@ -48,8 +50,9 @@ impl TextTokenizer {
         Self::from_json(&byte_level_json(json!(vocabulary), json!(merges)))
     }
 
-    /// Opens what a path holds: a `tokenizer.json`; a folder with one; or a folder with GPT-2 files, whose
-    /// names end in `vocab.json` and `merges.txt`.
+    /// Opens what a path holds: a `tokenizer.json`, a SentencePiece `.model`, a vocabulary of llama2.c
+    /// (`.bin`); a folder with one of them; or a folder with GPT-2 files, whose names end in `vocab.json` and
+    /// `merges.txt`.
     ///
     /// # Errors
     /// When there is no tokenizer, or it is damaged.
@@ -57,7 +60,11 @@ impl TextTokenizer {
         let path = path.as_ref();
         let kind = fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
         if !kind.is_dir() {
-            return Self::from_tokenizer_json(path);
+            return match path.extension().and_then(|end| end.to_str()) {
+                Some("model") => Self::read_as(path, sentencepiece::model_json),
+                Some("bin") => Self::read_as(path, sentencepiece::llama2c_json),
+                _ => Self::from_tokenizer_json(path),
+            };
         }
         let whole = path.join("tokenizer.json");
         if whole.is_file() {
@@ -81,10 +88,39 @@ impl TextTokenizer {
         match (ending("vocab.json"), ending("merges.txt")) {
             (Some(vocabulary), Some(merges)) => Self::from_gpt2_files(&vocabulary, &merges),
             (None, Some(merges)) => Self::from_gpt2_merges(&merges),
-            _ => Err(Error::new("the folder has no text tokenizer")
-                .with_path(path)
-                .with_help("`tokenizer.json`, or `vocab.json` and `merges.txt`, is read")),
+            _ => match Self::sentencepiece_of(&files) {
+                Some(file) => Self::open(file),
+                None => Err(Error::new("the folder has no text tokenizer")
+                    .with_path(path)
+                    .with_help(
+                        "`tokenizer.json`, `vocab.json` and `merges.txt`, or a SentencePiece \
+                         `.model` is read",
+                    )),
+            },
         }
+    }
+
+    /// The SentencePiece vocabulary among files: a `.model`, else the `tok….bin` of llama2.c.
+    fn sentencepiece_of(files: &[PathBuf]) -> Option<&PathBuf> {
+        let named = |start: &str, end: &str| {
+            files.iter().find(|file| {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                name.starts_with(start) && name.ends_with(end)
+            })
+        };
+        named("tokenizer", ".model")
+            .or_else(|| named("", ".model"))
+            .or_else(|| named("tok", ".bin"))
+    }
+
+    /// Reads a file of another form by what makes a `tokenizer.json` of it.
+    fn read_as(path: &Path, convert: fn(&[u8]) -> Result<String>) -> Result<Self> {
+        let failed = |error| Error::io("read", path, error);
+        check_size(fs::metadata(path).map_err(failed)?.len(), path)?;
+        let bytes = fs::read(path).map_err(failed)?;
+        convert(&bytes)
+            .and_then(|json| Self::from_json(&json))
+            .map_err(|error| error.with_path(path))
     }
 
     /// Reads a `tokenizer.json`.
@@ -331,12 +367,16 @@ fn read_merges(path: &Path) -> Result<Vec<(usize, [String; 2])>> {
 /// A text file of at most [`MAX_FILE_BYTES`].
 fn read_bounded(path: &Path) -> Result<String> {
     let failed = |error| Error::io("read", path, error);
-    let size = fs::metadata(path).map_err(failed)?.len();
+    check_size(fs::metadata(path).map_err(failed)?.len(), path)?;
+    fs::read_to_string(path).map_err(failed)
+}
+
+fn check_size(size: u64, path: &Path) -> Result<()> {
     if size > MAX_FILE_BYTES {
         let message = format!("the file has {size} bytes; at most {MAX_FILE_BYTES} are read");
         return Err(Error::new(message).with_path(path));
     }
-    fs::read_to_string(path).map_err(failed)
+    Ok(())
 }
 
 #[cfg(test)]

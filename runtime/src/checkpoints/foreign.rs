@@ -1,0 +1,142 @@
+//! Checkpoints in other formats than safetensors: which file of a folder is one, and what a file is.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use super::header::Header;
+use super::llama2c::{self, Sizes};
+use super::reader::{INDEX_FILE, SINGLE_FILE};
+use super::torch;
+use crate::{Error, Result};
+
+/// Names that torch's own checkpoints have in a folder: the table of shards, and single files.
+const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
+const TORCH_FILES: [&str; 2] = ["pytorch_model.bin", "consolidated.00.pth"];
+/// A second part of an original checkpoint that was cut across its matrices.
+const SECOND_PART: &str = "consolidated.01.pth";
+
+/// What holds the tensors of a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Found {
+    /// A table of shards.
+    Index(PathBuf),
+    /// One file.
+    File(PathBuf),
+}
+
+/// Finds the checkpoint of a folder: safetensors under their usual names, torch's, one safetensors file of
+/// any name, or one of llama2.c.
+///
+/// # Errors
+/// When there is none, or several and no name that tells which.
+pub(super) fn find(folder: &Path) -> Result<Found> {
+    for name in [INDEX_FILE, SINGLE_FILE, TORCH_INDEX] {
+        let path = folder.join(name);
+        if path.exists() {
+            return Ok(match name {
+                SINGLE_FILE => Found::File(path),
+                _ => Found::Index(path),
+            });
+        }
+    }
+    for name in TORCH_FILES {
+        let path = folder.join(name);
+        if path.exists() {
+            if folder.join(SECOND_PART).exists() {
+                let message = "the checkpoint is cut across its matrices into several files";
+                return Err(Error::new(message)
+                    .with_path(folder)
+                    .with_help("convert it to a Hugging Face folder first"));
+            }
+            return Ok(Found::File(path));
+        }
+    }
+    let failed = |error| Error::io("list", folder, error);
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        files.push(entry.map_err(failed)?.path());
+    }
+    files.retain(|path| path.is_file());
+    files.sort();
+    let ends = |path: &PathBuf, end: &str| path.extension().is_some_and(|found| found == end);
+    let one = |found: Vec<&PathBuf>| match found[..] {
+        [] => Ok(None),
+        [one] => Ok(Some(Found::File(one.clone()))),
+        [first, second, ..] => {
+            let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
+            let message = format!(
+                "the folder has several checkpoints, `{}` and `{}` among them",
+                name(first),
+                name(second)
+            );
+            Err(Error::new(message)
+                .with_path(folder)
+                .with_help("name the file"))
+        }
+    };
+    let safetensors = files.iter().filter(|path| ends(path, "safetensors"));
+    if let Some(found) = one(safetensors.collect())? {
+        return Ok(found);
+    }
+    let mut sized = Vec::new();
+    for path in files.iter().filter(|path| ends(path, "bin")) {
+        if sizes(path)?.is_some() {
+            sized.push(path);
+        }
+    }
+    one(sized)?.ok_or_else(|| {
+        Error::new(format!("the folder has no {SINGLE_FILE} or {INDEX_FILE}"))
+            .with_path(folder)
+            .with_help(format!(
+                "{}, {TORCH_INDEX} and checkpoints of llama2.c are read too",
+                TORCH_FILES.join(", ")
+            ))
+    })
+}
+
+/// The sizes of a llama2.c checkpoint; `None` for any other file.
+///
+/// # Errors
+/// When the file cannot be read, or is one that is not understood.
+pub(super) fn sizes(path: &Path) -> Result<Option<Sizes>> {
+    let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
+    let start = llama2c::start_of(&mut file, path)?;
+    sizes_of(&file, &start, path)
+}
+
+fn sizes_of(file: &File, start: &[u8], path: &Path) -> Result<Option<Sizes>> {
+    let length = file
+        .metadata()
+        .map_err(|error| Error::io("read", path, error))?
+        .len();
+    Sizes::of(start, length, path)
+}
+
+/// The tensors of an open file, in whatever format it is.
+///
+/// # Errors
+/// As the format's own reader.
+pub(super) fn header(file: &mut File, path: &Path) -> Result<Header> {
+    if path.extension().is_none_or(|found| found != "safetensors") {
+        let start = llama2c::start_of(file, path)?;
+        if torch::is_torch(&start) {
+            return torch::read(file, &start, path);
+        }
+        if let Some(sizes) = sizes_of(file, &start, path)? {
+            return Ok(sizes.header());
+        }
+        let foreign = ["bin", "pth", "pt"];
+        if path
+            .extension()
+            .is_some_and(|found| foreign.iter().any(|end| found == *end))
+        {
+            return Err(Error::new("the file is no checkpoint of a known format")
+                .with_path(path)
+                .with_help(
+                    "known are what `torch.save` writes since torch 1.6, of which nothing is \
+                     executed, and checkpoints of llama2.c",
+                ));
+        }
+    }
+    Header::read(file, path)
+}

@@ -1,0 +1,211 @@
+//! Models handed on: as a Hugging Face folder where an architecture fits, else as a JAM folder.
+//!
+//! Both have the same conventions: shards of bounded size under an index, a configuration or a graph, the
+//! tokenizer, a model card, the `.jam` source and checksums. The folder is complete or absent.
+
+use std::path::Path;
+
+use jam_ir::Model;
+use serde_json::{Map, Value, json};
+
+use super::{ModelDraft, copy_tokenizer, stored_dtype, write_by_rows, write_model};
+use crate::checkpoints::export::HuggingFaceModel;
+use crate::checkpoints::import::CONFIG_FILE;
+use crate::checkpoints::{
+    AtomicFolder, CheckpointWriter, WeightSource, WriteOptions, seal_folder, write_file,
+};
+use crate::progress::{Progress, Stop};
+use crate::{Error, Result};
+
+/// Files of a Hugging Face folder that belong to its tokenizer or its sampling, and travel as they are.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "generation_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+];
+/// Fields of a configuration that say what ids mean, and are kept where the model came with them.
+const IDS: [&str; 4] = [
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "image_token_id",
+];
+
+/// A model about to be handed on.
+pub struct Export<'a> {
+    /// The graph.
+    pub model: &'a Model,
+    /// Its weights.
+    pub weights: &'a dyn WeightSource,
+    /// The program it comes from.
+    pub source: &'a str,
+    /// The model card.
+    pub card: String,
+    /// The folder with its tokenizer, and with the configuration that it was read with, if any.
+    pub from: &'a Path,
+    /// Most bytes of weights in one file.
+    pub shard_bytes: u64,
+}
+
+/// What became of a model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exported {
+    /// A folder of this `model_type`.
+    HuggingFace(String),
+    /// A JAM folder, because of this.
+    Jam(String),
+    /// Nothing: it was stopped.
+    Stopped,
+}
+
+/// Writes a folder at `target`, which must not be there.
+///
+/// # Errors
+/// When something stands at `target`, a weight cannot be read or a file not be written.
+pub fn export_model(
+    target: &Path,
+    export: &Export<'_>,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<Exported> {
+    if target.exists() {
+        return Err(Error::new("there is something already")
+            .with_path(target)
+            .with_help("name a folder that is not there yet"));
+    }
+    let options = WriteOptions {
+        shard_bytes: export.shard_bytes,
+        ..WriteOptions::default()
+    };
+    match HuggingFaceModel::of(export.model) {
+        Ok(layout) => {
+            let complete = hugging_face(target, export, &layout, options, progress, stop)?;
+            Ok(match complete {
+                true => Exported::HuggingFace(layout.model_type),
+                false => Exported::Stopped,
+            })
+        }
+        Err(why) => match jam(target, export, options, progress, stop) {
+            Ok(true) => Ok(Exported::Jam(why.message)),
+            Ok(false) => Ok(Exported::Stopped),
+            Err(_) if stop.asked() => Ok(Exported::Stopped),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn jam(
+    target: &Path,
+    export: &Export<'_>,
+    options: WriteOptions,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<bool> {
+    let draft = ModelDraft {
+        model: export.model,
+        source: export.source,
+        card: export.card.clone(),
+        tokenizers: vec![export.from.to_owned()],
+        files: Vec::new(),
+    };
+    let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn crate::progress::Bar| {
+        let mut rows = |name: &str, rows| match stop.asked() {
+            true => Err(Error::new("stopped")),
+            false => export.weights.rows(name, rows),
+        };
+        write_by_rows(export.model, &mut rows, writer, bar)
+    };
+    write_model(target, &draft, options, &mut weights, progress)
+}
+
+fn hugging_face(
+    target: &Path,
+    export: &Export<'_>,
+    layout: &HuggingFaceModel,
+    options: WriteOptions,
+    progress: &dyn Progress,
+    stop: &Stop,
+) -> Result<bool> {
+    let folder = AtomicFolder::create(target)?;
+    let write = |name: &str, bytes: &[u8]| write_file(&folder.path().join(name), bytes);
+    let mut config = layout.config.clone();
+    keep_ids(&mut config, export.from, &layout.model_type);
+    write(CONFIG_FILE, pretty(&config)?.as_bytes())?;
+    let card = format!("{}{}", front_matter(), export.card);
+    write("README.md", card.as_bytes())?;
+    write("source.jam", export.source.as_bytes())?;
+    copy_tokenizer(export.from, folder.path())?;
+    for name in COMPANIONS {
+        let file = export.from.join(name);
+        if file.is_file() {
+            let copied = std::fs::copy(&file, folder.path().join(name));
+            copied.map_err(|error| Error::io("copy", &file, error))?;
+        }
+    }
+    let config_of_tokenizer = folder.path().join("tokenizer_config.json");
+    if folder.path().join(super::TEXT_TOKENIZER).is_file() && !config_of_tokenizer.is_file() {
+        let fields = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "model_max_length": export.model.context,
+        });
+        write_file(&config_of_tokenizer, pretty(&fields)?.as_bytes())?;
+    }
+
+    let uses = export.model.weight_uses();
+    let stored = |name: &str| {
+        let own = uses.get(name).map(|param| stored_dtype(param.ty.dtype));
+        let file = export.weights.stored(name).map(|stored| stored.dtype);
+        file.or(own).unwrap_or(crate::checkpoints::Dtype::F32)
+    };
+    let mut writer = CheckpointWriter::create(folder.path(), layout.specs(stored), options)?;
+    let entries = |shape: &[u64]| shape.iter().product::<u64>();
+    let total = layout.tensors.iter().map(|t| entries(&t.shape)).sum();
+    let mut bar = progress.begin("weights", total);
+    let mut done = 0;
+    for tensor in &layout.tensors {
+        if !tensor.write(export.weights, &mut writer, &|| stop.asked())? {
+            return Ok(false);
+        }
+        done += entries(&tensor.shape);
+        bar.at(done, &tensor.name);
+    }
+    writer.finish()?;
+    seal_folder(folder.path())?;
+    folder.commit()?;
+    Ok(true)
+}
+
+/// The ids of marks that the model came with, where the language does not know them.
+fn keep_ids(config: &mut Value, from: &Path, model_type: &str) {
+    let text = std::fs::read_to_string(from.join(CONFIG_FILE));
+    let before: Option<Map<String, Value>> =
+        text.ok().and_then(|text| serde_json::from_str(&text).ok());
+    let Some(before) = before.filter(|fields| fields.get("model_type") == Some(&json!(model_type)))
+    else {
+        return;
+    };
+    for name in IDS {
+        if let Some(id) = before.get(name)
+            && config.get(name).is_none_or(Value::is_null)
+        {
+            config[name] = id.clone();
+        }
+    }
+}
+
+/// What a model card begins with for the programs of others.
+fn front_matter() -> &'static str {
+    "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- jam\n---\n\n"
+}
+
+fn pretty(value: &Value) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map(|text| text + "\n")
+        .map_err(|error| Error::new(format!("a configuration cannot be written: {error}")))
+}

@@ -1,0 +1,60 @@
+//! `jamc export`: a model as a folder that other programs open.
+
+use std::path::Path;
+
+use jam_runtime::checkpoints::import::ImportedConfig;
+use jam_runtime::folders::{Export, Exported, export_model, model_card};
+
+use crate::console::{Console, print, stop_on_interrupt};
+use crate::failure::Failure;
+use crate::model_source;
+
+pub(crate) fn run(
+    from: &Path,
+    output: &Path,
+    shard_bytes: u64,
+    console: &Console,
+) -> Result<(), Failure> {
+    let (model, weights) = model_source::open(from)?;
+    let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
+    let own = from.join("model.ron").is_file();
+    let source = match read("source.jam") {
+        Some(source) => source,
+        None => ImportedConfig::read(from)?.jam_source("model", &from.display().to_string()),
+    };
+    // A model folder has its card: its parents, strategy, counts and plan.
+    let card = match read("README.md").filter(|_| own) {
+        Some(card) => card,
+        None => {
+            let name = from.file_name().unwrap_or_default().display().to_string();
+            model_card(
+                &model,
+                &format!("Imported from `{name}`, and exported again."),
+            )
+        }
+    };
+    // A checkpoint of one file has its tokenizer beside it.
+    let beside = match (from.is_dir(), from.parent()) {
+        (false, Some(folder)) if !folder.as_os_str().is_empty() => folder,
+        (false, _) => Path::new("."),
+        (true, _) => from,
+    };
+    let export = Export {
+        model: &model,
+        weights: &*weights,
+        source: &source,
+        card,
+        from: beside,
+        shard_bytes,
+    };
+    let stop = stop_on_interrupt(console);
+    match export_model(output, &export, console, &stop)? {
+        Exported::HuggingFace(model_type) => {
+            console.show(&format!("a Hugging Face folder of the type `{model_type}`"));
+        }
+        Exported::Jam(why) => console.show(&format!("a JAM folder: {why}")),
+        Exported::Stopped => return Err(Failure::Stopped),
+    }
+    print(&format!("{}\n", output.display()));
+    Ok(())
+}

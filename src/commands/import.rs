@@ -1,0 +1,178 @@
+//! `jamc import`: the model of a checkpoint as `.jam` source that one can read and edit.
+
+use std::path::{Component, Path, PathBuf};
+
+use jam_dsl::CompileOptions;
+use jam_ir::diagnostic::Severity;
+use jam_ir::span::SourceMap;
+use jam_runtime::checkpoints::import::ImportedConfig;
+use jam_runtime::checkpoints::names::{HuggingFaceWeights, NameTable};
+use jam_runtime::checkpoints::{CheckpointReader, write_file};
+use jam_runtime::tokens::text::TextTokenizer;
+
+use crate::cli::Common;
+use crate::console::{Console, print};
+use crate::failure::Failure;
+use crate::headers;
+use crate::program::{self, Files};
+
+/// The most names that a message lists.
+const MOST_NAMES: usize = 8;
+
+pub(crate) fn run(
+    checkpoint: &Path,
+    output: &Path,
+    name: Option<&str>,
+    common: &Common,
+    console: &Console,
+) -> Result<(), Failure> {
+    if checkpoint.join("model.ron").is_file() {
+        return Err(Failure::new(format!(
+            "{} is a model folder already; its program is its source.jam",
+            checkpoint.display()
+        )));
+    }
+    if output.exists() {
+        return Err(Failure::new(format!(
+            "{} is there already; name another file, so that no edit is lost",
+            output.display()
+        )));
+    }
+    let config = ImportedConfig::read(checkpoint)?;
+    nothing_is_left_over(checkpoint, &config)?;
+    let name = match name {
+        Some(name) => name.to_owned(),
+        None => name_of(output),
+    };
+    let folder = match output.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let weights = from_folder(checkpoint, folder)?;
+    // Files beside the weights give the ids their meaning, where there are some.
+    let files = tokenizer_of(checkpoint);
+    let source = match TextTokenizer::open(files) {
+        Ok(tokenizer) => {
+            let (files, size) = (from_folder(files, folder)?, tokenizer.size());
+            config.jam_source_with_tokenizer(&name, &weights, &files, size)
+        }
+        Err(error) => {
+            console.detail(&format!("no text tokenizer: {error}"));
+            config.jam_source(&name, &weights)
+        }
+    };
+    let label = output.display().to_string();
+    let options = CompileOptions {
+        strategies: &[],
+        set: &[],
+        seed: None,
+    };
+    let mut compiled = jam_dsl::compile(&label, &source, &Files, &options);
+    if let Some(program) = &compiled.program {
+        headers::check(program, folder, &mut compiled.diagnostics);
+    }
+    program::report(&compiled.diagnostics, &compiled.sources, common, console);
+    let wrong = |found: &jam_ir::Diagnostic| found.severity == Severity::Error;
+    if compiled.program.is_none() || compiled.diagnostics.iter().any(wrong) {
+        return Err(Failure::Reported);
+    }
+    // Its one layout; what compiled has one.
+    let mut sources = SourceMap::new();
+    let file = sources.add(label.clone(), source.as_str());
+    let laid_out = file.and_then(|file| jam_dsl::format(file, &source).ok());
+    let source = laid_out.unwrap_or(source);
+    write_file(output, source.as_bytes())?;
+    print(&format!("{label}\n"));
+    Ok(())
+}
+
+/// Refuses a checkpoint with tensors that the model would not read.
+fn nothing_is_left_over(checkpoint: &Path, config: &ImportedConfig) -> Result<(), Failure> {
+    let reader = CheckpointReader::open(checkpoint)?;
+    let table = NameTable::of(&config.model_type)?;
+    let weights = HuggingFaceWeights::new(reader, &table, &config.sizes())?;
+    let surplus = weights.surplus();
+    if surplus.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = surplus
+        .iter()
+        .take(MOST_NAMES)
+        .map(|name| format!("`{name}`"))
+        .collect();
+    let more = match surplus.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    Err(Failure::new(format!(
+        "{}: the configuration describes a `{}` model that would not read {}{more}",
+        checkpoint.display(),
+        config.model_type,
+        names.join(", ")
+    )))
+}
+
+/// Where the tokenizer of a checkpoint is looked for: in its folder.
+fn tokenizer_of(checkpoint: &Path) -> &Path {
+    match checkpoint.is_dir() {
+        true => checkpoint,
+        false => match checkpoint.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        },
+    }
+}
+
+/// A name of the language from the name of a file.
+fn name_of(file: &Path) -> String {
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy();
+    let letter = |c: char| match c.is_ascii_alphanumeric() {
+        true => c.to_ascii_lowercase(),
+        false => '_',
+    };
+    let name: String = stem.chars().map(letter).collect();
+    match name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        true => name,
+        false => format!("model_{name}"),
+    }
+}
+
+/// The path of a checkpoint as a program in `folder` names it: relative where it lies below, else absolute.
+fn from_folder(checkpoint: &Path, folder: &Path) -> Result<String, Failure> {
+    let whole = |path: &Path| {
+        path.canonicalize()
+            .map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))
+    };
+    let (inner, outer) = (whole(checkpoint)?, whole(folder)?);
+    let path: PathBuf = match inner.strip_prefix(&outer) {
+        Ok(below)
+            if below
+                .components()
+                .any(|c| matches!(c, Component::Normal(_))) =>
+        {
+            below.to_owned()
+        }
+        _ if inner == outer => PathBuf::from("."),
+        _ => inner,
+    };
+    path.to_str().map(str::to_owned).ok_or_else(|| {
+        let message = format!("{} is no UTF-8 path", path.display());
+        Failure::new(message)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_language() {
+        for (file, name) in [
+            ("parents/opt-1.3b.jam", "opt_1_3b"),
+            ("7B.jam", "model_7b"),
+            ("llm.jam", "llm"),
+        ] {
+            assert_eq!(name_of(Path::new(file)), name);
+        }
+    }
+}

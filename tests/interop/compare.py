@@ -1,0 +1,45 @@
+"""Opens folders that `jamc export` wrote in transformers, and compares its logits with jamc's.
+
+    python compare.py JAMC FOLDER...
+
+JAMC is the built program. Every folder must hold a causal language model. Fails when a parameter is missing or
+left over, or when a logit is off by more than 1e-4 (float32 weights).
+"""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+
+def compare(jamc, folder):
+    model, report = AutoModelForCausalLM.from_pretrained(
+        folder, torch_dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+    )
+    model.eval()
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        assert not report[kind], f"{folder}: {kind} {report[kind]}"
+    length = min(24, model.config.max_position_embeddings)
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(0, model.config.vocab_size, (3, length), generator=generator)
+    with torch.no_grad():
+        expected = model(input_ids=ids).logits
+    with tempfile.TemporaryDirectory() as scratch:
+        tokens, out = Path(scratch, "tokens.safetensors"), Path(scratch, "logits.safetensors")
+        save_file({"input_ids": ids}, tokens)
+        command = [jamc, "forward", folder, "--tokens", tokens, "-o", out, "--device", "cpu"]
+        subprocess.run([str(part) for part in command], check=True)
+        found = load_file(out)["logits"]
+    off = (found - expected).abs().max().item()
+    print(f"{folder}: {sum(p.numel() for p in model.parameters())} parameters, logits within {off:.1e}")
+    assert off <= 1e-4, folder
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    for name in sys.argv[2:]:
+        compare(sys.argv[1], name)
