@@ -12,6 +12,8 @@ use std::time::Instant;
 
 #[path = "golden_support/case.rs"]
 mod case;
+#[path = "golden_support/merges.rs"]
+mod merges;
 #[path = "golden_support/models.rs"]
 mod models;
 #[path = "golden_support/names.rs"]
@@ -25,7 +27,11 @@ use case::{Case, Checked, Findings, Stop};
 type Run = fn(&Case, &mut Findings) -> Checked<()>;
 
 /// Every kind that is known.
-const KINDS: [(&str, Run); 2] = [("fusion", models::fusion), ("parent", models::parent)];
+const KINDS: [(&str, Run); 3] = [
+    ("fusion", models::fusion),
+    ("merge", merges::merge),
+    ("parent", models::parent),
+];
 
 /// What became of a case.
 enum Outcome {
@@ -164,6 +170,24 @@ fn tensors(path: &Path) -> Vec<String> {
     names
 }
 
+/// Copies the models that a case finds beside its folder.
+fn copy_models_beside(case: &Path, to: &Path) {
+    for entry in fs::read_dir(case.parent().unwrap()).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.join("config.json").is_file() || folder.join("case.json").is_file() {
+            continue;
+        }
+        let copy = to.join(folder.file_name().unwrap());
+        fs::create_dir(&copy).unwrap();
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+    }
+}
+
 /// One changed number in what a case expects, or in a weight that a strategy plans, makes it fail:
 /// tried on the smallest case of every kind that runs, one tensor after the other.
 #[test]
@@ -183,7 +207,10 @@ fn a_changed_number_is_found() {
     }
     for (_, folder) in smallest.values() {
         let case = Case::open(folder, &root).unwrap();
-        let copy = tempfile::tempdir().unwrap();
+        let group = tempfile::tempdir().unwrap();
+        copy_models_beside(folder, group.path());
+        let copy = group.path().join("case");
+        fs::create_dir(&copy).unwrap();
         let mut json: serde_json::Value =
             serde_json::from_slice(&fs::read(folder.join("case.json")).unwrap()).unwrap();
         if let Some(parents) = json["parents"].as_array_mut() {
@@ -198,13 +225,17 @@ fn a_changed_number_is_found() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
-                fs::copy(&path, copy.path().join(path.file_name().unwrap())).unwrap();
+                fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
             }
         }
-        fs::write(copy.path().join("case.json"), json.to_string()).unwrap();
+        fs::write(copy.join("case.json"), json.to_string()).unwrap();
         let mut tried = 0;
-        for file in ["expected.safetensors", "model.safetensors"] {
-            let path = copy.path().join(file);
+        let expected = ["expected.safetensors", "expected_logits.safetensors"];
+        for file in expected.into_iter().chain(["model.safetensors"]) {
+            let path = copy.join(file);
+            if !path.is_file() {
+                continue;
+            }
             let whole = fs::read(&path).unwrap();
             if case.kind() == "parent" && file == "model.safetensors" {
                 continue; // Its weights are not planned; what they give is in the other file.
@@ -214,7 +245,7 @@ fn a_changed_number_is_found() {
                 .filter(|name| !name.contains("hidden"))
             {
                 damage(&path, tensor);
-                let changed = Case::open(copy.path(), &root).unwrap();
+                let changed = Case::open(&copy, &root).unwrap();
                 match run(&changed) {
                     Outcome::Ran(findings) if findings.wrong.is_empty() => {
                         panic!(

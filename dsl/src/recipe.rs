@@ -2,6 +2,7 @@
 
 mod data;
 mod fuse;
+mod graded;
 mod report;
 mod tokens;
 mod train;

@@ -9,7 +9,7 @@ use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, QkNorm, decoder_only}
 use jam_ir::recipe::{BatchSize, DataSource};
 use jam_ir::span::FileId;
 use jam_ir::verify::verify;
-use jam_ir::{DType, Model, Plan, Program, SettingValue, TokenLayout};
+use jam_ir::{DType, Model, Part, Plan, Program, SettingValue, TokenLayout};
 use support::{repository, strategies};
 
 /// Files of the repository; nothing else is there.
@@ -521,4 +521,40 @@ fn the_programs_of_the_language_page_compile() {
         let formatted = jam_dsl::format(FileId(0), program).unwrap();
         sound(compile_text("language.jam", &formatted, &[]));
     }
+}
+
+#[test]
+fn settings_differ_by_parent_layer_and_part() {
+    let models = "model a { tokens = 8, width = 4, logits = unembed(embed(tokens)) }
+        model b = a {}
+        model c = a {}
+    ";
+    let fuse = "fuse m = ties(a, b, base: c, lambda: 50%,
+        weight: [ramp(0.2, 0.5, 1), parts(mlp: 0.25, head: ramp(0, 1))])
+    fuse n = passthrough(a, a, layers: [[0, 2], [1, 4]])";
+    let program = sound(compile_text("merge.jam", &format!("{models}{fuse}"), &[]));
+    let fusion = &program.fusions["m"];
+    let parents: Vec<String> = fusion.parents.iter().map(ToString::to_string).collect();
+    assert_eq!(parents, ["a", "b", "c"]);
+    assert_eq!(fusion.parent_spans.len(), 3);
+    let number = SettingValue::Number;
+    assert_eq!(fusion.settings["base"], SettingValue::Parent(2));
+    assert_eq!(fusion.settings["lambda"], number(0.5));
+    let parts = vec![
+        (Part::Mlp, number(0.25)),
+        (Part::Head, SettingValue::Ramp(vec![0.0, 1.0])),
+    ];
+    assert_eq!(
+        fusion.settings["weight"],
+        SettingValue::List(vec![
+            SettingValue::Ramp(vec![0.2, 0.5, 1.0]),
+            SettingValue::Parts(parts, Box::new(number(1.0))),
+        ])
+    );
+    assert_eq!(
+        fusion.settings["weight"].to_string(),
+        "[ramp(0.2, 0.5, 1), parts(mlp: 0.25, head: ramp(0, 1), rest: 1)]"
+    );
+    let runs = &program.fusions["n"].settings["layers"];
+    assert_eq!(runs.to_string(), "[[0, 2], [1, 4]]");
 }

@@ -10,20 +10,32 @@
 //! [`passes::PASSES`]; every file opens with a model before and after, which is also its test.
 //!
 //! What several strategies need: `anatomy` takes a parent apart into embedding, layers and head;
-//! `matching` pairs two parents of one structure, statement by statement.
+//! `matching` pairs two parents of one structure, statement by statement; `merge` gives a plan to every
+//! weight of several parents of one structure, and `graded` numbers that differ by layer and part.
 //!
 //! Nothing here reads a file or a weight: parents are graphs, and their weights are names in plans.
 
 mod anatomy;
 mod cross;
+mod dare;
 mod flatten;
 mod fresh;
+mod graded;
+mod linear;
 mod matching;
+mod merge;
+mod model_stock;
+mod nuslerp;
 mod parents;
 pub mod passes;
+mod passthrough;
 mod reports;
 mod settings;
+mod slerp;
 mod strategy;
+mod task_arithmetic;
+mod tasks;
+mod ties;
 mod uniform;
 mod width;
 

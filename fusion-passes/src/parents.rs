@@ -87,11 +87,41 @@ pub(crate) fn one_element_type(
     }
     to_f32(left);
     to_f32(right);
+    Some(stored_as_f32(&parents))
+}
+
+/// As [`one_element_type`], for any number of parents and their models.
+pub(crate) fn common_element_type(
+    parents: &[Parent<'_>],
+    models: &mut [Model],
+) -> Option<Diagnostic> {
+    let types = models.first().map(float_types);
+    if models.iter().all(|model| Some(float_types(model)) == types) {
+        return None;
+    }
+    models.iter_mut().for_each(to_f32);
+    Some(stored_as_f32(&parents.iter().collect::<Vec<_>>()))
+}
+
+fn stored_as_f32(parents: &[&Parent<'_>]) -> Diagnostic {
     let message = format!(
-        "`{}` and `{}` store different element types; the fused model stores f32",
-        parents[0].source, parents[1].source
+        "{} store different element types; the fused model stores f32",
+        listed(parents)
     );
-    Some(note(message, &parents.map(|parent| Place::new(parent, ""))))
+    let places: Vec<_> = parents
+        .iter()
+        .map(|parent| Place::new(parent, ""))
+        .collect();
+    note(message, &places)
+}
+
+/// `a`, `b` and `c`, in quotes.
+pub(crate) fn listed(parents: &[&Parent<'_>]) -> String {
+    let names: Vec<String> = parents.iter().map(|p| format!("`{}`", p.source)).collect();
+    match names.as_slice() {
+        [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// The float types of a model's weights and values, ascending.
@@ -132,24 +162,37 @@ pub(crate) fn shorter_context(
     second: &Parent<'_>,
     notes: &mut Vec<Diagnostic>,
 ) -> Option<u64> {
-    let (a, b) = (first.model.context, second.model.context);
-    if a != b {
+    shortest_context(&[first, second], notes)
+}
+
+/// The longest sequence that all parents take, with a note where they differ.
+pub(crate) fn shortest_context(
+    parents: &[&Parent<'_>],
+    notes: &mut Vec<Diagnostic>,
+) -> Option<u64> {
+    let contexts: Vec<Option<u64>> = parents.iter().map(|parent| parent.model.context).collect();
+    if contexts.windows(2).any(|pair| pair[0] != pair[1]) {
         let text = |context: Option<u64>| match context {
             Some(tokens) => format!("a context of {tokens} tokens"),
             None => "no bound on its context".to_owned(),
         };
+        let told = parents.iter().enumerate().map(|(index, parent)| {
+            let has = if index == 0 { " has" } else { "" };
+            format!("`{}`{has} {}", parent.source, text(parent.model.context))
+        });
+        let told: Vec<String> = told.collect();
         let message = format!(
-            "the fused model takes the shorter context: `{}` has {}, `{}` {}",
-            first.source,
-            text(a),
-            second.source,
-            text(b)
+            "the fused model takes the {} context: {}",
+            if parents.len() > 2 {
+                "shortest"
+            } else {
+                "shorter"
+            },
+            told.join(", ")
         );
-        let places = [Place::new(first, text(a)), Place::new(second, text(b))];
-        notes.push(note(message, &places));
+        let places = parents.iter();
+        let places = places.map(|parent| Place::new(parent, text(parent.model.context)));
+        notes.push(note(message, &places.collect::<Vec<_>>()));
     }
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
+    contexts.into_iter().flatten().min()
 }

@@ -5,6 +5,8 @@ use jam_ir::{
     Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
 };
 
+use crate::graded::Graded;
+
 /// The settings in the order of the signature, what they imply and defaults filled in, every value
 /// of its kind.
 ///
@@ -84,6 +86,42 @@ fn of_kind(kind: &SettingKind, value: &SettingValue) -> Option<SettingValue> {
             words.contains(word).then(|| value.clone())
         }
         (SettingKind::Flag, SettingValue::Flag(_)) => Some(value.clone()),
+        (SettingKind::Graded { min, max, each }, value) => {
+            let fits = |value: &SettingValue| {
+                Graded::of(value).is_some_and(|graded| graded.within(*min, *max))
+            };
+            let all = match value {
+                SettingValue::List(values) => *each && values.iter().all(fits),
+                value => fits(value),
+            };
+            all.then(|| value.clone())
+        }
+        (SettingKind::Parent { .. }, SettingValue::Parent(_)) => Some(value.clone()),
+        (SettingKind::Parent { required: false }, SettingValue::Word(word))
+            if word == NO_PARENT =>
+        {
+            Some(value.clone())
+        }
+        (SettingKind::Layers, SettingValue::Word(word)) if word == ALL_LAYERS => {
+            Some(value.clone())
+        }
+        (SettingKind::Layers, SettingValue::List(runs)) => runs
+            .iter()
+            .all(|run| layers(run).is_some())
+            .then(|| value.clone()),
+        _ => None,
+    }
+}
+
+/// `[first, end]`.
+fn layers(run: &SettingValue) -> Option<(u64, u64)> {
+    let SettingValue::List(ends) = run else {
+        return None;
+    };
+    match ends.as_slice() {
+        [SettingValue::Count(first), SettingValue::Count(end)] if first < end => {
+            Some((*first, *end))
+        }
         _ => None,
     }
 }
@@ -102,6 +140,15 @@ fn kind_text(kind: &SettingKind) -> String {
         }
         SettingKind::Word(words) => format!("one of {}", words.join(", ")),
         SettingKind::Flag => "`yes` or `no`".to_owned(),
+        SettingKind::Graded { min, max, each } => {
+            let one = format!("a number from {min} to {max}, also by layer or part");
+            match each {
+                true => format!("{one}, or a list with one for each parent"),
+                false => one,
+            }
+        }
+        SettingKind::Parent { .. } => "a parent".to_owned(),
+        SettingKind::Layers => "a list with `[first, end]` for each parent".to_owned(),
     }
 }
 
@@ -152,6 +199,47 @@ pub(crate) fn start(others: &[(&str, SettingValue)]) -> SettingSignature {
     .implying(SettingValue::Word("parents".to_owned()), others.collect())
 }
 
+/// A setting that is a number, also by layer or part, and where `each`, also one for each parent.
+pub(crate) fn graded(
+    name: &str,
+    (min, max): (f64, f64),
+    default: f64,
+    each: bool,
+    help: &str,
+) -> SettingSignature {
+    SettingSignature {
+        name: name.to_owned(),
+        kind: SettingKind::Graded { min, max, each },
+        default: SettingValue::Number(default),
+        help: help.to_owned(),
+        implies: Vec::new(),
+    }
+}
+
+/// A parent with a label that is not given.
+const NO_PARENT: &str = "none";
+/// Runs of layers that are not given.
+pub(crate) const ALL_LAYERS: &str = "all";
+
+/// The setting `base`: a parent that the others were tuned from.
+pub(crate) fn base(required: bool, help: &str) -> SettingSignature {
+    SettingSignature {
+        name: "base".to_owned(),
+        kind: SettingKind::Parent { required },
+        default: SettingValue::Word(NO_PARENT.to_owned()),
+        help: help.to_owned(),
+        implies: Vec::new(),
+    }
+}
+
+/// Weights and factors: no more is of use, and no more is a slip.
+pub(crate) const WEIGHTS: (f64, f64) = (-1e6, 1e6);
+
+/// The setting `weight`: how much each parent counts.
+pub(crate) fn weight() -> SettingSignature {
+    graded("weight", WEIGHTS, 1.0, true, "how much each parent counts")
+}
+
 /// Complete settings, read by name.
 pub(crate) struct Read<'s>(pub(crate) &'s Settings);
 
@@ -178,6 +266,55 @@ impl Read<'_> {
             Some(SettingValue::Flag(flag)) => Ok(*flag),
             _ => missing(name),
         }
+    }
+
+    /// A number that may differ by layer and part.
+    pub(crate) fn graded(&self, name: &str) -> Result<Graded, Vec<Diagnostic>> {
+        let found = self.0.get(name).and_then(Graded::of);
+        found.map_or_else(|| missing(name), Ok)
+    }
+
+    /// A number for each of `parents` parents.
+    pub(crate) fn each(&self, name: &str, parents: usize) -> Result<Vec<Graded>, Vec<Diagnostic>> {
+        match self.0.get(name) {
+            Some(SettingValue::List(values)) if values.len() == parents => {
+                let values = values.iter().map(Graded::of).collect::<Option<_>>();
+                values.map_or_else(|| missing(name), Ok)
+            }
+            Some(SettingValue::List(values)) => {
+                let message = format!(
+                    "setting `{name}` has {} values for {parents} parents",
+                    values.len()
+                );
+                Err(vec![Diagnostic::placeless(Severity::Error, message)])
+            }
+            _ => Ok(vec![self.graded(name)?; parents]),
+        }
+    }
+
+    /// A parent with a label, by its place among all; `None` where it is not given.
+    pub(crate) fn parent(&self, name: &str) -> Option<usize> {
+        match self.0.get(name) {
+            Some(SettingValue::Parent(index)) => Some(*index),
+            _ => None,
+        }
+    }
+
+    /// Runs of layers; `None` where all are meant.
+    pub(crate) fn layers(&self, name: &str) -> Option<Vec<(u64, u64)>> {
+        match self.0.get(name) {
+            Some(SettingValue::List(runs)) => runs.iter().map(layers).collect(),
+            _ => None,
+        }
+    }
+
+    /// Whether any setting changes from layer to layer.
+    pub(crate) fn is_by_layer(&self) -> bool {
+        let by_layer = |value| Graded::of(value).is_some_and(|graded| graded.is_by_layer());
+        self.0.values().any(|value| match value {
+            SettingValue::List(values) => values.iter().any(by_layer),
+            value => by_layer(value),
+        })
     }
 
     /// A whole number, or `None` for a word instead of one.

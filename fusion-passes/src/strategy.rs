@@ -4,11 +4,22 @@ use std::collections::BTreeMap;
 
 use jam_ir::diagnostic::Severity;
 use jam_ir::verify::{Problem, verify};
-use jam_ir::{Block, Diagnostic, Model, Op, Settings, Span, StrategySignature, ValueId};
+use jam_ir::{
+    Block, Diagnostic, Model, Op, SettingKind, SettingValue, Settings, Span, StrategySignature,
+    ValueId,
+};
 
 use crate::cross::Cross;
+use crate::dare::{DARE_LINEAR, DARE_TIES};
+use crate::linear::Linear;
+use crate::model_stock::ModelStock;
+use crate::nuslerp::NuSlerp;
 use crate::passes::dead_code;
+use crate::passthrough::Passthrough;
 use crate::settings::complete;
+use crate::slerp::Slerp;
+use crate::task_arithmetic::TaskArithmetic;
+use crate::ties::Ties;
 use crate::uniform::Uniform;
 use crate::width::Width;
 
@@ -38,7 +49,8 @@ pub trait Strategy: Sync {
     /// What the language may ask of it.
     fn signature(&self) -> StrategySignature;
 
-    /// Fuses verified parents into a model called `name`. Settings are complete and of the kinds
+    /// Fuses verified parents into a model called `name`; those given by a label stand at the places
+    /// that their settings say. Settings are complete and of the kinds
     /// of the signature; [`fuse`] sees to both.
     ///
     /// # Errors
@@ -52,7 +64,20 @@ pub trait Strategy: Sync {
 }
 
 /// Every strategy, in the order in which help lists them.
-pub const STRATEGIES: [&dyn Strategy; 3] = [&Uniform, &Width, &Cross];
+pub const STRATEGIES: [&dyn Strategy; 12] = [
+    &Uniform,
+    &Width,
+    &Cross,
+    &Linear,
+    &Slerp,
+    &NuSlerp,
+    &TaskArithmetic,
+    &Ties,
+    &DARE_LINEAR,
+    &DARE_TIES,
+    &ModelStock,
+    &Passthrough,
+];
 
 /// Signatures of every strategy, for the language.
 pub fn signatures() -> Vec<StrategySignature> {
@@ -106,21 +131,30 @@ fn checked(
         ]);
     };
     let mut problems = Vec::new();
-    let (least, most) = (signature.min_parents, signature.max_parents);
-    if parents.len() < least || parents.len() > most {
-        let wanted = match least == most {
-            true => least.to_string(),
-            false => format!("{least} to {most}"),
-        };
-        let message = format!(
-            "`{}` fuses {wanted} models, not {}",
-            signature.name,
-            parents.len()
-        );
+    let labelled = settings
+        .values()
+        .filter(|value| matches!(value, SettingValue::Parent(_)));
+    let plain = parents.len().saturating_sub(labelled.count());
+    if plain < signature.min_parents || plain > signature.max_parents {
+        let wanted = signature.parents_text();
+        let message = format!("`{}` fuses {wanted} models, not {plain}", signature.name);
         problems.push(match parents.last().and_then(|parent| parent.span) {
             Some(span) => Diagnostic::error(span, message),
             None => Diagnostic::placeless(Severity::Error, message),
         });
+    }
+    for setting in &signature.settings {
+        let problem = match (&setting.kind, settings.get(&setting.name)) {
+            (SettingKind::Parent { required: true }, None) => "is not given",
+            (SettingKind::Parent { .. }, Some(SettingValue::Parent(index)))
+                if *index >= parents.len() =>
+            {
+                "is not among the parents"
+            }
+            _ => continue,
+        };
+        let message = format!("`{}` of `{}` {problem}", setting.name, signature.name);
+        problems.push(Diagnostic::placeless(Severity::Error, message));
     }
     let settings = complete(&signature, settings).unwrap_or_else(|found| {
         problems.extend(found);
@@ -222,7 +256,7 @@ mod tests {
             };
             [parent(&masked, "llm"), parent(second, "img")]
         };
-        for strategy in ["uniform", "width"] {
+        for strategy in ["uniform", "width", "cross"] {
             for second in [&masked, &plain] {
                 let fused = fuse(strategy, "fused", &parents(second), &Settings::new()).unwrap();
                 let model = &fused.model;

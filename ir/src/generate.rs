@@ -109,6 +109,11 @@ impl Choices<'_> {
         }
     }
 
+    /// A share between 0 and 1, both included.
+    fn share(&mut self) -> f64 {
+        self.below(98) as f64 / 97.0
+    }
+
     fn span(&mut self) -> Option<Span> {
         if !self.chance(20) {
             return None;

@@ -48,7 +48,7 @@ pub use recipe::{ModelRef, Program};
 pub use rotary::RotaryScaling;
 pub use span::Span;
 pub use strategy::{
-    Contradiction, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+    Contradiction, Part, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
 };
 pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 pub use types::{DType, ValueType, WeightType};

@@ -78,6 +78,63 @@ pub enum Plan {
         /// What is rounded.
         of: Box<Plan>,
     },
+    /// The way from one tensor to another along the arc between them (Shoemake, 1985): each is one
+    /// vector of all its entries, Ω the angle between the two, and the result
+    /// sin((1 − t)Ω)/sin Ω · from + sin(tΩ)/sin Ω · to.
+    Slerp {
+        /// How far: 0 is `from`, 1 is `to`.
+        t: f64,
+        /// Where |cos Ω| is above this, and where an end is zero, there is hardly an arc: the way is
+        /// straight for the former, (1 − t) · from + t · to, and Ω a right angle for the latter.
+        straight: f64,
+        /// Where it starts.
+        from: Box<Plan>,
+        /// Where it ends.
+        to: Box<Plan>,
+    },
+    /// The point between a tensor and the mean of N others that lies nearest to the centre of their
+    /// distribution (Model Stock, Jang et al., 2024, arXiv 2403.19522, eq. 5):
+    /// r · mean + (1 − r) · base, r = N cos θ / (1 + (N − 1) cos θ), cos θ the mean of the cosines
+    /// between the pairs of differences to `base`, each difference one vector.
+    Stock {
+        /// The tensor that the others were tuned from.
+        base: Box<Plan>,
+        /// The others, two at least.
+        of: Vec<Plan>,
+    },
+    /// The largest entries, by magnitude, of a tensor of n entries: ⌊density · n⌋ of them, zeros
+    /// elsewhere (TIES, Yadav et al., 2023, arXiv 2306.01708, step 1). Among equals the first stay.
+    Trim {
+        /// Share of the entries that stay.
+        density: f64,
+        /// Whether the rest is scaled to the sum of magnitudes that the whole had.
+        rescale: bool,
+        /// What is trimmed.
+        of: Box<Plan>,
+    },
+    /// A tensor times a mask of zeros and ones (DARE, Yu et al., 2023, arXiv 2311.03099).
+    Keep {
+        /// Whether the rest is scaled to the sum of magnitudes that the whole had.
+        rescale: bool,
+        /// The mask.
+        mask: Box<Plan>,
+        /// What is masked.
+        of: Box<Plan>,
+    },
+    /// Σ weight · term over the terms that agree with the majority, entry by entry: the majority has
+    /// the sign of Σ weight · term of all terms, plus where that is zero (TIES, steps 2 and 3).
+    Elect {
+        /// Whether it is divided by the sum of the weights that agree, where that is not zero.
+        mean: bool,
+        /// Weights and tensors of one shape.
+        terms: Vec<(f64, Plan)>,
+    },
+    /// Independent draws, one with probability `p` and else zero, seeded by the program and the
+    /// weight's name.
+    Bernoulli {
+        /// Probability of a one.
+        p: f64,
+    },
     /// Independent draws of N(0, sd²), seeded by the program and the weight's name.
     Normal {
         /// Standard deviation.
@@ -107,24 +164,75 @@ impl Plan {
         }
     }
 
-    /// Visits every plan in it, itself first.
-    pub fn for_each(&self, visit: &mut impl FnMut(&Plan)) {
-        visit(self);
+    /// The plans that it is made of, in order.
+    pub fn operands(&self) -> Vec<&Plan> {
         match self {
-            Plan::Sum(terms) => terms.iter().for_each(|(_, plan)| plan.for_each(visit)),
-            Plan::Grid { rows, .. } => rows.iter().flatten().for_each(|plan| plan.for_each(visit)),
-            Plan::Concat { parts, .. } => parts.iter().for_each(|plan| plan.for_each(visit)),
-            Plan::Rows { sources, .. } => sources.iter().for_each(|plan| plan.for_each(visit)),
+            Plan::Sum(terms) | Plan::Elect { terms, .. } => {
+                terms.iter().map(|(_, plan)| plan).collect()
+            }
+            Plan::Grid { rows, .. } => rows.iter().flatten().collect(),
+            Plan::Concat { parts: plans, .. } | Plan::Rows { sources: plans, .. } => {
+                plans.iter().collect()
+            }
+            Plan::Slerp { from, to, .. } => vec![from, to],
+            Plan::Stock { base, of } => [&**base].into_iter().chain(of).collect(),
+            Plan::Keep { mask, of, .. } => vec![mask, of],
             Plan::Slice { of, .. }
             | Plan::Permute { of, .. }
             | Plan::Scale { of, .. }
-            | Plan::Cast { of, .. } => of.for_each(visit),
+            | Plan::Cast { of, .. }
+            | Plan::Trim { of, .. } => vec![of],
             Plan::Load { .. }
+            | Plan::Bernoulli { .. }
             | Plan::Normal { .. }
             | Plan::TruncatedNormal { .. }
             | Plan::Zeros
             | Plan::Ones
-            | Plan::Identity => {}
+            | Plan::Identity => Vec::new(),
+        }
+    }
+
+    /// As [`Plan::operands`], to be changed.
+    pub fn operands_mut(&mut self) -> Vec<&mut Plan> {
+        match self {
+            Plan::Sum(terms) | Plan::Elect { terms, .. } => {
+                terms.iter_mut().map(|(_, plan)| plan).collect()
+            }
+            Plan::Grid { rows, .. } => rows.iter_mut().flatten().collect(),
+            Plan::Concat { parts: plans, .. } | Plan::Rows { sources: plans, .. } => {
+                plans.iter_mut().collect()
+            }
+            Plan::Slerp { from, to, .. } => vec![from, to],
+            Plan::Stock { base, of } => [&mut **base].into_iter().chain(of).collect(),
+            Plan::Keep { mask, of, .. } => vec![mask, of],
+            Plan::Slice { of, .. }
+            | Plan::Permute { of, .. }
+            | Plan::Scale { of, .. }
+            | Plan::Cast { of, .. }
+            | Plan::Trim { of, .. } => vec![of],
+            Plan::Load { .. }
+            | Plan::Bernoulli { .. }
+            | Plan::Normal { .. }
+            | Plan::TruncatedNormal { .. }
+            | Plan::Zeros
+            | Plan::Ones
+            | Plan::Identity => Vec::new(),
+        }
+    }
+
+    /// Visits every plan in it, itself first.
+    pub fn for_each(&self, visit: &mut impl FnMut(&Plan)) {
+        visit(self);
+        for plan in self.operands() {
+            plan.for_each(visit);
+        }
+    }
+
+    /// Visits every plan in it, itself first, to be changed.
+    pub fn for_each_mut(&mut self, visit: &mut impl FnMut(&mut Plan)) {
+        visit(self);
+        for plan in self.operands_mut() {
+            plan.for_each_mut(visit);
         }
     }
 

@@ -18,6 +18,57 @@ pub enum SettingValue {
     Flag(bool),
     /// Several values.
     List(Vec<SettingValue>),
+    /// A number that changes from layer to layer: these are its values at even distances from the
+    /// first layer to the last, with straight lines between them (`ramp(0.2, 0.8)`).
+    Ramp(Vec<f64>),
+    /// A number that differs by part of the model: parts with their numbers or ramps, and that of all
+    /// other parts.
+    Parts(Vec<(Part, SettingValue)>, Box<SettingValue>),
+    /// A parent that is given by a label, by its place among all parents: `base: origin`.
+    Parent(usize),
+}
+
+/// Values with commas between them.
+fn listed(values: &[impl fmt::Display]) -> String {
+    let values: Vec<String> = values.iter().map(ToString::to_string).collect();
+    values.join(", ")
+}
+
+/// A part of a model whose weights a setting can have a number for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Part {
+    /// Maps to and from heads.
+    Attention,
+    /// Maps to and from hidden features.
+    Mlp,
+    /// Norms, but those of queries and keys.
+    Norms,
+    /// Tables of tokens and positions.
+    Embedding,
+    /// What gives logits, where it is not the table of tokens.
+    Head,
+}
+
+impl Part {
+    /// Every part.
+    pub const ALL: [Part; 5] = [
+        Part::Attention,
+        Part::Mlp,
+        Part::Norms,
+        Part::Embedding,
+        Part::Head,
+    ];
+
+    /// Its word in a program.
+    pub fn word(self) -> &'static str {
+        match self {
+            Part::Attention => "attention",
+            Part::Mlp => "mlp",
+            Part::Norms => "norms",
+            Part::Embedding => "embedding",
+            Part::Head => "head",
+        }
+    }
 }
 
 impl fmt::Display for SettingValue {
@@ -29,14 +80,16 @@ impl fmt::Display for SettingValue {
             SettingValue::Word(word) => f.write_str(word),
             SettingValue::Flag(true) => f.write_str("yes"),
             SettingValue::Flag(false) => f.write_str("no"),
-            SettingValue::List(values) => {
-                f.write_str("[")?;
-                for (index, value) in values.iter().enumerate() {
-                    let comma = if index == 0 { "" } else { ", " };
-                    write!(f, "{comma}{value}")?;
+            SettingValue::List(values) => write!(f, "[{}]", listed(values)),
+            SettingValue::Ramp(values) => write!(f, "ramp({})", listed(values)),
+            SettingValue::Parts(parts, rest) => {
+                f.write_str("parts(")?;
+                for (part, value) in parts {
+                    write!(f, "{}: {value}, ", part.word())?;
                 }
-                f.write_str("]")
+                write!(f, "rest: {rest})")
             }
+            SettingValue::Parent(index) => write!(f, "parent {index}"),
         }
     }
 }
@@ -65,6 +118,22 @@ pub enum SettingKind {
     Word(Vec<String>),
     /// `yes` or `no`.
     Flag,
+    /// A number between two bounds that may differ by layer and by part of the model.
+    Graded {
+        /// Least value.
+        min: f64,
+        /// Greatest value.
+        max: f64,
+        /// Whether it may also be a list, with one for each parent without a label.
+        each: bool,
+    },
+    /// A parent given by a label, beside those without.
+    Parent {
+        /// Whether it must be given.
+        required: bool,
+    },
+    /// For each parent without a label a run of layers, `[first, end]`, the end left out.
+    Layers,
 }
 
 /// One setting of a strategy.
@@ -130,15 +199,25 @@ pub struct StrategySignature {
     pub name: String,
     /// One line of help.
     pub help: String,
-    /// Least number of parents.
+    /// Least number of parents without a label.
     pub min_parents: usize,
-    /// Greatest number of parents.
+    /// Greatest number of parents without a label; [`usize::MAX`] for any.
     pub max_parents: usize,
     /// Settings in the order in which help lists them.
     pub settings: Vec<SettingSignature>,
 }
 
 impl StrategySignature {
+    /// How many parents without a label it takes: `2`, `2 to 4`, `at least 2`.
+    pub fn parents_text(&self) -> String {
+        let (least, most) = (self.min_parents, self.max_parents);
+        match most {
+            _ if least == most => least.to_string(),
+            usize::MAX => format!("at least {least}"),
+            _ => format!("{least} to {most}"),
+        }
+    }
+
     /// The value of every setting where the program is silent.
     pub fn defaults(&self) -> Settings {
         self.settings

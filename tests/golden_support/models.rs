@@ -24,14 +24,16 @@ use super::runs::{Subject, options};
 const PARENTS: [&str; 2] = ["llm", "img"];
 
 /// A model of a Hugging Face folder.
-struct Opened {
+pub(crate) struct Opened {
     config: ImportedConfig,
-    model: Model,
-    weights: Box<dyn WeightSource>,
+    /// Its graph.
+    pub(crate) model: Model,
+    /// Its weights, by JAM names.
+    pub(crate) weights: Box<dyn WeightSource>,
 }
 
 /// Nothing lies outside of the programs of this test.
-struct Nothing;
+pub(crate) struct Nothing;
 
 impl World for Nothing {
     fn read(&self, path: &str) -> Result<String, String> {
@@ -44,7 +46,7 @@ impl World for Nothing {
 }
 
 /// A `config.json` of an architecture that there is a table of; others leave the case out.
-fn config(folder: &Path) -> Checked<ImportedConfig> {
+pub(crate) fn config(folder: &Path) -> Checked<ImportedConfig> {
     let json = json(&folder.join(CONFIG_FILE))?;
     let kind = json["model_type"].as_str().unwrap_or("");
     if NameTable::of(kind).is_err() {
@@ -61,7 +63,7 @@ fn json(path: &Path) -> Checked<Value> {
 }
 
 /// Opens a folder as `name`, by way of the language.
-fn open(folder: &Path, name: &str) -> Checked<Opened> {
+pub(crate) fn open(folder: &Path, name: &str) -> Checked<Opened> {
     let config = config(folder)?;
     let text = config.jam_source(name, "weights");
     let path = format!("{name}.jam");
@@ -98,7 +100,10 @@ fn whole(weights: &dyn WeightSource, name: &str) -> Checked<Vec<f32>> {
 }
 
 /// A model of these numbers.
-fn executable(model: &Model, values: &IndexMap<String, Vec<f32>>) -> Checked<Executable> {
+pub(crate) fn executable(
+    model: &Model,
+    values: &IndexMap<String, Vec<f32>>,
+) -> Checked<Executable> {
     let mut weights = |name: &str, _: &[usize]| {
         let found = values.get(name).cloned();
         found.ok_or_else(|| format!("`{name}` was not computed").into())

@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 use jam_ir::{AxisId, Model, Param};
-use jam_runtime::checkpoints::CheckpointReader;
 use jam_runtime::checkpoints::import::ImportedConfig;
 use jam_runtime::checkpoints::names::{FileWeight, HuggingFaceWeights, NameTable, file_weights};
+use jam_runtime::checkpoints::{CheckpointReader, Dtype};
 
 use super::case::{Checked, Stop};
 
@@ -222,7 +222,14 @@ pub(crate) fn read(file: &CheckpointReader, tensor: &str, place: &Place) -> Chec
             "`{tensor}` is {shape:?}, not {wanted:?}"
         )));
     }
-    let stored = file.read_f32(tensor)?;
+    let stored = match file.tensor(tensor)?.dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => file.read_f32(tensor)?,
+        _ => file
+            .read_i64(tensor)?
+            .into_iter()
+            .map(|x| x as f32)
+            .collect(),
+    };
     let (first, all) = (place.outputs.0 as usize, place.outputs.1 as usize);
     let (rows, columns) = (place.rows as usize, place.columns as usize);
     if rows == 0 {

@@ -73,10 +73,20 @@ impl<'a> Subject<'a> {
         executable: Executable,
         places: &'a Places,
     ) -> Checked<Subject<'a>> {
+        Subject::expecting("expected.safetensors", case, executable, places)
+    }
+
+    /// As [`Subject::new`], where another file says what should come.
+    pub(crate) fn expecting(
+        expected: &str,
+        case: &'a Case,
+        executable: Executable,
+        places: &'a Places,
+    ) -> Checked<Subject<'a>> {
         let open = |name: &str| CheckpointReader::open(case.folder.join(name));
         Ok(Subject {
             inputs: open("inputs.safetensors")?,
-            expected: open("expected.safetensors")?,
+            expected: open(expected)?,
             case,
             executable,
             places,

@@ -7,6 +7,7 @@ use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue, Settings};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, wrong_kind};
+use crate::recipe::graded::{Graded, as_layers};
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -46,16 +47,15 @@ impl<'a> Checker<'a> {
         self.set(name, &mut given);
         let count = given.positional.len();
         if count < strategy.min_parents || count > strategy.max_parents {
-            let wanted = if strategy.min_parents == strategy.max_parents {
-                format!("{} parents", strategy.min_parents)
+            let wanted = strategy.parents_text();
+            let plural = if wanted.ends_with(" 1") || wanted == "1" {
+                ""
             } else {
-                format!(
-                    "{} to {} parents",
-                    strategy.min_parents, strategy.max_parents
-                )
+                "s"
             };
+            let message = format!("`{written}` takes {wanted} parent{plural}, not {count}");
             self.diagnostics.push(
-                Diagnostic::error(place, format!("`{written}` takes {wanted}, not {count}"))
+                Diagnostic::error(place, message)
                     .code("parents")
                     .label(place, format!("{count} given"))
                     .help("parents are given without a label, the text model first"),
@@ -64,6 +64,15 @@ impl<'a> Checker<'a> {
         let mut parents = Vec::new();
         let mut parent_spans = Vec::new();
         for parent in std::mem::take(&mut given.positional) {
+            if let Value::Weighted(..) = parent.value
+                && strategy.settings.iter().any(|s| s.name == "weight")
+            {
+                self.diagnostics.push(
+                    wrong_kind("a parent", &parent, "a model")
+                        .help("weights stand beside the parents: `weight: [0.6, 0.4]`"),
+                );
+                continue;
+            }
             if let Some(reference) = self.model_ref("a parent", &parent) {
                 parents.push(reference);
                 parent_spans.push(Some(parent.span));
@@ -72,10 +81,35 @@ impl<'a> Checker<'a> {
         let mut settings = Settings::new();
         let mut places = IndexMap::new();
         for signature in &strategy.settings {
-            let Some((_, value)) = given.keyed.shift_remove(&signature.name) else {
+            let value = given.keyed.shift_remove(&signature.name);
+            if let SettingKind::Parent { required } = signature.kind {
+                let Some((_, value)) = value else {
+                    if required {
+                        self.diagnostics.push(
+                            Diagnostic::error(
+                                place,
+                                format!("`{written}` needs `{}`", signature.name),
+                            )
+                            .code("missing")
+                            .label(place, format!("`{}` is not given", signature.name))
+                            .note(signature.help.clone())
+                            .help(format!("add `{}: …`", signature.name)),
+                        );
+                    }
+                    continue;
+                };
+                if let Some(reference) = self.model_ref(&signature.name, &value) {
+                    let index = SettingValue::Parent(parents.len());
+                    settings.insert(signature.name.clone(), index);
+                    parents.push(reference);
+                    parent_spans.push(Some(value.span));
+                }
+                continue;
+            }
+            let Some((_, value)) = value else {
                 continue;
             };
-            if let Some(found) = self.strategy_setting(signature, &value) {
+            if let Some(found) = self.strategy_setting(signature, count, &value) {
                 settings.insert(signature.name.clone(), found);
                 places.insert(signature.name.clone(), value.span);
             }
@@ -127,10 +161,11 @@ impl<'a> Checker<'a> {
         self.program.fusions.insert(name.text.clone(), recipe);
     }
 
-    /// The value of a strategy's setting.
+    /// The value of a setting of a strategy that `parents` are given to without a label.
     fn strategy_setting(
         &mut self,
         signature: &SettingSignature,
+        parents: usize,
         value: &Spanned,
     ) -> Option<SettingValue> {
         let name = signature.name.as_str();
@@ -161,6 +196,16 @@ impl<'a> Checker<'a> {
                 crate::given::as_number(name, value, (*min, *max), diagnostics)
                     .map(SettingValue::Number)
             }
+            SettingKind::Graded { min, max, each } => Graded {
+                name,
+                bounds: (*min, *max),
+                each: each.then_some(parents),
+                default: &signature.default,
+            }
+            .read(value, diagnostics),
+            SettingKind::Layers => as_layers(name, value, parents, diagnostics),
+            // Read with the parents.
+            SettingKind::Parent { .. } => None,
             SettingKind::Count { min, words } => match word {
                 Some(word) if words.iter().any(|known| known == word) => {
                     Some(SettingValue::Word(word.to_owned()))

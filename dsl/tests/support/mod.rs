@@ -36,21 +36,47 @@ pub(crate) fn strategies() -> Vec<StrategySignature> {
         max_parents: 2,
         settings,
     };
-    let share = SettingKind::Number { min: 0.0, max: 1.0 };
     let every = SettingKind::Count {
         min: 1,
         words: words(&["never"]),
     };
+    let graded = |name: &str, (min, max): (f64, f64), default: f64, each: bool| {
+        let kind = SettingKind::Graded { min, max, each };
+        setting(
+            name,
+            kind,
+            SettingValue::Number(default),
+            "how much it counts",
+        )
+    };
+    let weight = || graded("weight", (-1e6, 1e6), 1.0, true);
+    let base = setting(
+        "base",
+        SettingKind::Parent { required: true },
+        SettingValue::Word("none".to_owned()),
+        "the model that all were tuned from",
+    );
+    let parents = |least: usize, mut signature: StrategySignature| {
+        (signature.min_parents, signature.max_parents) = (least, usize::MAX);
+        signature
+    };
+    let tasks = vec![
+        base,
+        weight(),
+        graded("lambda", (-1e6, 1e6), 1.0, false),
+        graded("density", (0.0, 1.0), 1.0, true),
+    ];
+    let runs = setting(
+        "layers",
+        SettingKind::Layers,
+        SettingValue::Word("all".to_owned()),
+        "layers of each parent",
+    );
     vec![
         strategy(
             "uniform",
             "every weight is the mean",
-            vec![setting(
-                "share",
-                share,
-                SettingValue::Number(0.5),
-                "share of the first parent",
-            )],
+            vec![graded("share", (0.0, 1.0), 0.5, false)],
         ),
         strategy(
             "width",
@@ -93,5 +119,13 @@ pub(crate) fn strategies() -> Vec<StrategySignature> {
                 ),
             ],
         ),
+        strategy(
+            "slerp",
+            "between both",
+            vec![graded("t", (0.0, 1.0), 0.5, false)],
+        ),
+        parents(2, strategy("linear", "a weighted sum", vec![weight()])),
+        parents(1, strategy("ties", "what is added to a base", tasks)),
+        parents(1, strategy("passthrough", "layers upon layers", vec![runs])),
     ]
 }

@@ -37,7 +37,7 @@ pub(super) fn fresh(choices: &mut Choices<'_>, shape: &[u64]) -> Plan {
 
 fn fresh_leaf(choices: &mut Choices<'_>, shape: &[u64]) -> Plan {
     let square = matches!(shape, [rows, columns] if rows == columns);
-    match choices.below(5) {
+    match choices.below(6) {
         0 => Plan::Normal {
             sd: choices.factor().abs(),
         },
@@ -47,6 +47,7 @@ fn fresh_leaf(choices: &mut Choices<'_>, shape: &[u64]) -> Plan {
         },
         2 => Plan::Zeros,
         3 if square => Plan::Identity,
+        4 => Plan::Bernoulli { p: choices.share() },
         _ => Plan::Ones,
     }
 }
@@ -66,7 +67,7 @@ impl Maker<'_, '_> {
         }
         let depth = depth + 1;
         let axis = self.choices.below(shape.len());
-        match self.choices.below(8) {
+        match self.choices.below(9) {
             0 => {
                 let count = 1 + self.choices.below(3);
                 let terms = (0..count).map(|index| {
@@ -128,7 +129,51 @@ impl Maker<'_, '_> {
                     .collect();
                 Plan::Rows { runs, sources }
             }
+            7 => self.merge(shape, depth, sized),
             _ => self.grid(shape, depth),
+        }
+    }
+
+    /// One of the operations of merging, over tensors of one shape.
+    fn merge(&mut self, shape: &[u64], depth: usize, sized: bool) -> Plan {
+        let which = self.choices.below(5);
+        let mut boxed = |sized: bool| Box::new(self.plan(shape, depth, sized));
+        match which {
+            0 => {
+                let (from, to) = (boxed(sized), boxed(false));
+                Plan::Slerp {
+                    t: self.choices.factor(),
+                    straight: self.choices.pick(&[0.9995, 1.0]),
+                    from,
+                    to,
+                }
+            }
+            1 => Plan::Stock {
+                base: boxed(sized),
+                of: (0..2 + self.choices.below(2))
+                    .map(|_| self.plan(shape, depth, false))
+                    .collect(),
+            },
+            2 => Plan::Trim {
+                of: boxed(sized),
+                density: self.choices.share(),
+                rescale: self.choices.chance(50),
+            },
+            3 => Plan::Keep {
+                mask: boxed(false),
+                of: boxed(sized),
+                rescale: self.choices.chance(50),
+            },
+            _ => {
+                let count = 1 + self.choices.below(3);
+                let terms = (0..count).map(|index| {
+                    let weight = self.choices.factor();
+                    (weight, self.plan(shape, depth, sized && index == 0))
+                });
+                let terms = terms.collect();
+                let mean = self.choices.chance(50);
+                Plan::Elect { mean, terms }
+            }
         }
     }
 

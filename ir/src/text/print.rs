@@ -110,13 +110,51 @@ fn write_plan(out: &mut String, plan: &Plan, own: Option<&str>) {
         Plan::TruncatedNormal { sd, cut } => {
             write!(out, "({}, {}", float_text(*sd), float_text(*cut))
         }
+        Plan::Bernoulli { p } => write!(out, "({}", float_text(*p)),
         Plan::Sum(terms) => {
             out.push('(');
-            for (index, (weight, term)) in terms.iter().enumerate() {
-                let comma = if index > 0 { ", " } else { "" };
-                let _ = write!(out, "{comma}{} * ", float_text(*weight));
-                write_plan(out, term, own);
-            }
+            write_terms(out, terms, own);
+            Ok(())
+        }
+        Plan::Slerp {
+            t,
+            straight,
+            from,
+            to,
+        } => {
+            let _ = write!(out, "({}, {}, ", float_text(*t), float_text(*straight));
+            write_plan(out, from, own);
+            out.push_str(", ");
+            write_plan(out, to, own);
+            Ok(())
+        }
+        Plan::Stock { base, of } => {
+            out.push('(');
+            write_plan(out, base, own);
+            out.push_str(": ");
+            write_plans(out, of, own);
+            Ok(())
+        }
+        Plan::Trim {
+            density,
+            rescale,
+            of,
+        } => {
+            let rescale = rescale_text(*rescale);
+            let _ = write!(out, "({}, {rescale}", float_text(*density));
+            write_plan(out, of, own);
+            Ok(())
+        }
+        Plan::Keep { rescale, mask, of } => {
+            let _ = write!(out, "({}", rescale_text(*rescale));
+            write_plan(out, mask, own);
+            out.push_str(", ");
+            write_plan(out, of, own);
+            Ok(())
+        }
+        Plan::Elect { mean, terms } => {
+            let _ = write!(out, "({}: ", if *mean { "mean" } else { "sum" });
+            write_terms(out, terms, own);
             Ok(())
         }
         Plan::Grid {
@@ -171,6 +209,23 @@ fn write_plan(out: &mut String, plan: &Plan, own: Option<&str>) {
         }
     };
     out.push(')');
+}
+
+/// What stands before the tensor that is scaled to the norm that it had.
+fn rescale_text(rescale: bool) -> &'static str {
+    match rescale {
+        true => "norm, ",
+        false => "",
+    }
+}
+
+/// `0.5 * load(a: w), 0.5 * load(b: w)`
+fn write_terms(out: &mut String, terms: &[(f64, Plan)], own: Option<&str>) {
+    for (index, (weight, term)) in terms.iter().enumerate() {
+        let comma = if index > 0 { ", " } else { "" };
+        let _ = write!(out, "{comma}{} * ", float_text(*weight));
+        write_plan(out, term, own);
+    }
 }
 
 fn write_plans(out: &mut String, plans: &[Plan], own: Option<&str>) {

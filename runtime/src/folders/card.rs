@@ -84,6 +84,25 @@ fn describe(plan: &Plan) -> String {
         Plan::Permute { of, .. } => format!("permuted {}", describe(of)),
         Plan::Scale { by, of } => format!("{by} × {}", describe(of)),
         Plan::Cast { dtype, of } => format!("{} rounded to {}", describe(of), dtype.word()),
+        Plan::Slerp { t, from, to, .. } => {
+            format!("{t} of the arc from {} to {}", describe(from), describe(to))
+        }
+        Plan::Stock { base, of } => {
+            let of: Vec<_> = of.iter().map(describe).collect();
+            format!("model stock of {} on {}", of.join(", "), describe(base))
+        }
+        Plan::Trim { density, of, .. } => {
+            format!("largest {}% of ({})", density * 100.0, describe(of))
+        }
+        Plan::Keep { mask, of, .. } => format!("({}) under ({})", describe(of), describe(mask)),
+        Plan::Elect { terms, .. } => {
+            let terms: Vec<_> = terms
+                .iter()
+                .map(|(factor, term)| format!("{factor} × {}", describe(term)))
+                .collect();
+            format!("by elected signs: {}", terms.join(" + "))
+        }
+        Plan::Bernoulli { p } => format!("new, ones with probability {p}"),
         Plan::Normal { sd } => format!("new, N(0, {sd}²)"),
         Plan::TruncatedNormal { sd, cut } => format!("new, N(0, {sd}²) cut at {cut} sd"),
         Plan::Zeros => "zeros".to_owned(),

@@ -20,6 +20,20 @@ impl DrawSeed {
         DrawSeed(*hasher.finalize().as_bytes())
     }
 
+    /// `width` draws for each of `rows`, one with probability `p` and else zero. Row r comes from
+    /// stream r of the generator.
+    pub(super) fn bernoulli(&self, rows: Range<u64>, width: usize, p: f64) -> Vec<f32> {
+        let mut numbers = Vec::with_capacity(width * (rows.end - rows.start) as usize);
+        let bound = (p * (1u64 << 32) as f64) as u64;
+        for row in rows {
+            let mut rng = ChaCha8Rng::from_seed(self.0);
+            rng.set_stream(row);
+            let draws = (0..width).map(|_| u64::from(rng.next_u32()) < bound);
+            numbers.extend(draws.map(|is_one| f32::from(u8::from(is_one))));
+        }
+        numbers
+    }
+
     /// `width` draws for each of `rows` of N(0, sd²), cut at `cut` standard deviations by drawing
     /// again. Row r comes from stream r of the generator.
     pub(super) fn normal(&self, rows: Range<u64>, width: usize, sd: f64, cut: f64) -> Vec<f32> {

@@ -3,10 +3,12 @@
 //!
 //! Arithmetic is f32. Fresh numbers are drawn from a stream of their own for every row, seeded by
 //! the program's seed, the weight's name and the place in its plan: the same bits come out whatever
-//! the order, the number of threads and the size of the blocks of rows.
+//! the order, the number of threads and the size of the blocks of rows. Plans that need something of
+//! whole tensors measure it in a pass of its own, by blocks as well ([`Measures`]).
 
 mod bands;
 mod fresh;
+mod merging;
 mod rows;
 mod shape;
 mod stream;
@@ -15,6 +17,7 @@ mod stream;
 mod tests;
 
 pub(crate) use fresh::normal_draws;
+pub use merging::Measures;
 pub use rows::PlanRows;
 pub use shape::plan_shape;
 pub use stream::{Limits, WeightStream};

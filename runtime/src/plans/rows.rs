@@ -1,22 +1,29 @@
 //! A plan evaluated for a run of rows.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use half::{bf16, f16};
 use jam_ir::{DType, Plan};
 
 use super::PlanSources;
 use super::fresh::DrawSeed;
+use super::merging::{Measures, Merge};
 use super::shape::{concat_parts, grid_blocks, plan_shape};
 use crate::{Error, Result};
 
 /// One weight whose plan is carried out row by row.
+///
+/// What a plan needs of whole tensors (the angle of a slerp, the threshold of a trim) is measured
+/// when the first rows are asked for, and kept: one `PlanRows` should give all rows of its weight, or
+/// several share their [`Measures`].
 pub struct PlanRows<'a> {
     plan: &'a Plan,
     name: &'a str,
     shape: &'a [u64],
     seed: u64,
     sources: &'a dyn PlanSources,
+    pub(super) measures: Arc<Measures>,
 }
 
 impl<'a> PlanRows<'a> {
@@ -34,7 +41,14 @@ impl<'a> PlanRows<'a> {
             shape,
             seed,
             sources,
+            measures: Arc::default(),
         }
+    }
+
+    /// The same with measures that others of this weight share.
+    pub fn with_measures(mut self, measures: &Arc<Measures>) -> PlanRows<'a> {
+        self.measures = Arc::clone(measures);
+        self
     }
 
     /// All its numbers, row-major.
@@ -206,6 +220,17 @@ impl<'a> PlanRows<'a> {
                 round_to(*dtype, &mut numbers);
                 numbers
             }
+            Plan::Slerp { .. }
+            | Plan::Stock { .. }
+            | Plan::Trim { .. }
+            | Plan::Keep { .. }
+            | Plan::Elect { .. } => Merge {
+                rows: self,
+                shape,
+                place,
+            }
+            .eval(plan, rows)?,
+            Plan::Bernoulli { p } => draws(place).bernoulli(rows, width, *p),
             Plan::Normal { sd } => draws(place).normal(rows, width, *sd, f64::INFINITY),
             Plan::TruncatedNormal { sd, cut } => draws(place).normal(rows, width, *sd, *cut),
             Plan::Zeros => vec![0.0; width * count_rows],
@@ -223,7 +248,7 @@ impl<'a> PlanRows<'a> {
     }
 
     /// Evaluates part `index` of a plan; draws in it get a seed of their own.
-    fn nested(
+    pub(super) fn nested(
         &self,
         plan: &Plan,
         shape: &[u64],
@@ -392,7 +417,7 @@ fn scatter(
 }
 
 /// Number of entries of a shape.
-fn count(shape: &[u64]) -> Result<usize> {
+pub(super) fn count(shape: &[u64]) -> Result<usize> {
     let product = shape
         .iter()
         .try_fold(1u64, |product, size| product.checked_mul(*size));

@@ -12,9 +12,16 @@ use crate::Result;
 pub fn plan_shape(plan: &Plan, sources: &dyn PlanSources) -> Result<Option<Vec<u64>>> {
     Ok(match plan {
         Plan::Load { source, name } => sources.source(source)?.shape(name),
-        Plan::Sum(terms) => first_known(terms.iter().map(|(_, plan)| plan), sources)?,
-        Plan::Rows { sources: plans, .. } => first_known(plans.iter(), sources)?,
-        Plan::Scale { of, .. } | Plan::Cast { of, .. } => plan_shape(of, sources)?,
+        // Operands of one shape, which is the result's.
+        Plan::Sum(_)
+        | Plan::Rows { .. }
+        | Plan::Scale { .. }
+        | Plan::Cast { .. }
+        | Plan::Slerp { .. }
+        | Plan::Stock { .. }
+        | Plan::Trim { .. }
+        | Plan::Keep { .. }
+        | Plan::Elect { .. } => first_known(plan.operands().into_iter(), sources)?,
         Plan::Slice { axis, len, of, .. } => plan_shape(of, sources)?.and_then(|mut shape| {
             *shape.get_mut(*axis)? = *len;
             Some(shape)
@@ -39,7 +46,8 @@ pub fn plan_shape(plan: &Plan, sources: &dyn PlanSources) -> Result<Option<Vec<u
             });
             rows.and_then(|rows| join(*row_axis, &rows))
         }
-        Plan::Normal { .. }
+        Plan::Bernoulli { .. }
+        | Plan::Normal { .. }
         | Plan::TruncatedNormal { .. }
         | Plan::Zeros
         | Plan::Ones

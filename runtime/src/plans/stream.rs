@@ -7,12 +7,13 @@
 //! a weight is cut: the same bytes come out for every number of threads and every bound on memory.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use jam_ir::plan_shape::{ShapedPlan, plan_shape};
 use jam_ir::{Model, Plan};
 
 use super::bands::BandedSources;
-use super::{PlanRows, PlanSources};
+use super::{Measures, PlanRows, PlanSources};
 use crate::checkpoints::{CheckpointWriter, Dtype};
 use crate::folders::{stored_dtype, weight_shapes};
 use crate::memory;
@@ -70,6 +71,10 @@ struct Planned<'a> {
     shape: Vec<u64>,
     dtype: Dtype,
     bytes: RowBytes,
+    /// What its runs share.
+    measures: Arc<Measures>,
+    /// Bytes that measuring takes beside a run; `None` where nothing is measured.
+    measuring: Option<u64>,
 }
 
 /// Some rows of one weight, and the bytes of memory they take.
@@ -127,8 +132,13 @@ impl<'a> WeightStream<'a> {
             let shaped =
                 plan_shape(plan, &shape, &lookup).map_err(|error| wrong(error.to_string()))?;
             let bytes = row_bytes(&shaped, row_entries(&shape), sources);
+            let measures: Arc<Measures> = Arc::default();
+            let measuring = Measures::are_needed(plan)
+                .then(|| measures.pass_bytes(row_entries(&shape), bytes.scratch));
             weights.push(Planned {
                 plan,
+                measures,
+                measuring,
                 dtype: stored_dtype(uses[&name].ty.dtype),
                 bytes,
                 name,
@@ -215,6 +225,7 @@ impl<'a> WeightStream<'a> {
         largest.sort_by_key(|weight| std::cmp::Reverse(weight.entries()));
         largest.truncate(3);
         let (mut seen, mut seconds) = (0, 0.0);
+        let (mut measured, mut measuring) = (0, 0.0);
         for weight in &largest {
             let entries = entries / largest.len() as u64;
             let rows = (entries / row_entries(&weight.shape).max(1)).clamp(1, weight.rows().max(1));
@@ -224,6 +235,14 @@ impl<'a> WeightStream<'a> {
                 rows: 0..rows.min(weight.rows()),
                 bytes: 0,
             };
+            if weight.measuring.is_some() {
+                // The first rows of a weight wait for what is measured of all of it.
+                let begun = std::time::Instant::now();
+                let first = Run { rows: 0..1, ..run };
+                self.evaluate(&first)?;
+                measuring += begun.elapsed().as_secs_f64();
+                measured += weight.entries();
+            }
             let begun = std::time::Instant::now();
             let bytes = self.evaluate(&run)?;
             std::hint::black_box(blake3::hash(&bytes));
@@ -231,7 +250,10 @@ impl<'a> WeightStream<'a> {
             seen += bytes.len() as u64 / weight.dtype.size();
         }
         let all: u64 = self.weights.iter().map(Planned::entries).sum();
-        Ok(seconds * all as f64 / seen.max(1) as f64)
+        let to_measure = self.weights.iter().filter(|w| w.measuring.is_some());
+        let to_measure: u64 = to_measure.map(Planned::entries).sum();
+        Ok(seconds * all as f64 / seen.max(1) as f64
+            + measuring * to_measure as f64 / measured.max(1) as f64)
     }
 
     fn room(&self, limits: Limits) -> Result<Room> {
@@ -300,7 +322,8 @@ impl<'a> WeightStream<'a> {
             &weight.shape,
             self.seed,
             &sources,
-        );
+        )
+        .with_measures(&weight.measures);
         let mut bytes = Vec::with_capacity((rows * weight.row_bytes()) as usize);
         let mut start = run.rows.start;
         while start < run.rows.end {
@@ -349,7 +372,9 @@ impl Planned<'_> {
             true => 16 * BLOCK,
             false => 0,
         };
-        held.saturating_add(block).saturating_add(passing)
+        held.saturating_add(block)
+            .saturating_add(passing)
+            .saturating_add(self.measuring.unwrap_or(0))
     }
 
     /// The most rows whose run takes no more than `share` bytes; at least one.

@@ -55,7 +55,18 @@ fn plans(model: &mut Model) {
                 of: Box::new(load(if start { "a" } else { "b" })),
             }
         };
-        let plan = match index % 4 {
+        let delta = |source: &str| Plan::Sum(vec![(1.0, load(source)), (-1.0, load("b"))]);
+        let kept = |rescale| Plan::Keep {
+            rescale,
+            mask: Box::new(Plan::Bernoulli { p: 0.4 }),
+            of: Box::new(delta("a")),
+        };
+        let trimmed = |of| Plan::Trim {
+            density: 0.3,
+            rescale: true,
+            of: Box::new(of),
+        };
+        let plan = match index % 9 {
             _ if name == "embed.table" => Plan::Concat {
                 axis: 0,
                 parts: vec![half(false), half(true)],
@@ -70,6 +81,21 @@ fn plans(model: &mut Model) {
                 turned(turned(mean))
             }
             2 => Plan::Sum(vec![(1.0, mean), (1.0, Plan::Normal { sd: 0.01 })]),
+            3 => Plan::Slerp {
+                t: 0.3,
+                straight: 0.9995,
+                from: Box::new(load("a")),
+                to: Box::new(load("b")),
+            },
+            4 => Plan::Sum(vec![(1.0, load("b")), (0.9, trimmed(delta("a")))]),
+            5 => Plan::Elect {
+                mean: true,
+                terms: vec![(0.6, trimmed(load("a"))), (0.4, kept(true))],
+            },
+            6 => Plan::Stock {
+                base: Box::new(mean.clone()),
+                of: vec![load("a"), load("b"), trimmed(kept(false))],
+            },
             _ => mean,
         };
         model.weights.get_mut(&name).unwrap().plan = plan;

@@ -170,6 +170,236 @@ fn draws_have_their_moments_and_their_own_seeds() {
     assert_ne!(other.unwrap(), normal);
 }
 
+fn boxed(plan: Plan) -> Box<Plan> {
+    Box::new(plan)
+}
+
+/// Tensors `[3, 4]` whose passes take several pieces.
+fn merged(plan: &Plan) -> Vec<f32> {
+    let held = |numbers: [f32; 12]| {
+        Box::new(Held(IndexMap::from([(
+            "w".to_owned(),
+            (vec![3, 4], numbers.to_vec()),
+        )]))) as Box<dyn WeightSource>
+    };
+    let sources: IndexMap<String, Box<dyn WeightSource>> = IndexMap::from([
+        (
+            "a".to_owned(),
+            held([1., -2., 3., 0., 0., 2., -2., 4., -5., 1., 0., 2.]),
+        ),
+        (
+            "b".to_owned(),
+            held([2., 2., -1., 0., 1., 2., 0., -4., 5., 3., 1., -2.]),
+        ),
+        ("zero".to_owned(), held([0.; 12])),
+    ]);
+    let whole = PlanRows::new(plan, "w", &[3, 4], 7, &sources)
+        .all()
+        .unwrap();
+    // Rows asked for out of order, of a plan that measures for itself.
+    let rows = PlanRows::new(plan, "w", &[3, 4], 7, &sources);
+    let mut by_one = vec![Vec::new(); 3];
+    for row in [2, 0, 1] {
+        by_one[row as usize] = rows.rows(row..row + 1).unwrap();
+    }
+    assert_eq!(whole, by_one.concat());
+    whole
+}
+
+#[test]
+fn slerp_follows_the_arc() {
+    let slerp = |t, straight, from: Plan, to: Plan| Plan::Slerp {
+        t,
+        straight,
+        from: boxed(from),
+        to: boxed(to),
+    };
+    let (a, b) = (merged(&load("a")), merged(&load("b")));
+    let product =
+        |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum() };
+    let cosine = product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt();
+    let angle = cosine.acos();
+    let found = merged(&slerp(0.25, 0.9995, load("a"), load("b")));
+    let (from, to) = (
+        (0.75 * angle).sin() / angle.sin(),
+        (0.25 * angle).sin() / angle.sin(),
+    );
+    for ((x, a), b) in found.iter().zip(&a).zip(&b) {
+        let expected = from * f64::from(*a) + to * f64::from(*b);
+        assert!(
+            (f64::from(*x) - expected).abs() < 1e-6,
+            "{x}, not {expected}"
+        );
+    }
+    assert_eq!(merged(&slerp(0.0, 0.9995, load("a"), load("b"))), a);
+    assert_eq!(merged(&slerp(1.0, 0.9995, load("a"), load("b"))), b);
+    // Of one direction, the way is straight.
+    let double = Plan::Scale {
+        by: 2.0,
+        of: boxed(load("a")),
+    };
+    let straight: Vec<f32> = a.iter().map(|x| 1.5 * x).collect();
+    for bound in [0.9995, 1.0] {
+        let found = merged(&slerp(0.5, bound, load("a"), double.clone()));
+        assert!(
+            found
+                .iter()
+                .zip(&straight)
+                .all(|(a, b)| (a - b).abs() < 1e-6)
+        );
+    }
+    // A zero tensor stands at a right angle to all.
+    let found = merged(&slerp(0.5, 0.9995, load("a"), load("zero")));
+    let half: Vec<f32> = a
+        .iter()
+        .map(|x| std::f32::consts::FRAC_1_SQRT_2 * x)
+        .collect();
+    assert!(found.iter().zip(&half).all(|(a, b)| (a - b).abs() < 1e-6));
+}
+
+#[test]
+fn trims_keep_the_largest_and_the_first_of_equals() {
+    let trim = |density, rescale| Plan::Trim {
+        density,
+        rescale,
+        of: boxed(load("a")),
+    };
+    // Five of twelve: 5, 4, 3, and the first two of five twos.
+    let kept = [0., -2., 3., 0., 0., 2., 0., 4., -5., 0., 0., 0.];
+    assert_eq!(merged(&trim(0.42, false)), kept);
+    let factor = 22.0 / 16.0;
+    assert_eq!(merged(&trim(0.42, true)), kept.map(|x| x * factor));
+    assert_eq!(merged(&trim(0.0, true)), [0.0; 12]);
+    assert_eq!(merged(&trim(1.0, true)), merged(&load("a")));
+    // More than are not zero.
+    assert_eq!(merged(&trim(0.95, true)), merged(&load("a")));
+    let zero = Plan::Trim {
+        density: 0.5,
+        rescale: true,
+        of: boxed(load("zero")),
+    };
+    assert_eq!(merged(&zero), [0.0; 12]);
+}
+
+#[test]
+fn masks_are_drawn_by_seed_and_name_and_keep_the_sum_of_magnitudes() {
+    let keep = |rescale, mask: Plan| Plan::Keep {
+        rescale,
+        mask: boxed(mask),
+        of: boxed(load("a")),
+    };
+    let a = merged(&load("a"));
+    let draw = Plan::Bernoulli { p: 0.5 };
+    let plain = merged(&keep(false, draw.clone()));
+    assert!(plain.iter().zip(&a).all(|(x, a)| *x == 0.0 || x == a));
+    let scaled = merged(&keep(true, draw));
+    let sum = |numbers: &[f32]| numbers.iter().map(|x| x.abs()).sum::<f32>();
+    assert!((sum(&scaled) - sum(&a)).abs() < 1e-5);
+    assert_eq!(merged(&keep(true, Plan::Zeros)), [0.0; 12]);
+    assert_eq!(merged(&keep(true, Plan::Ones)), a);
+
+    let draws = |p, name: &str, seed| {
+        let plan = Plan::Bernoulli { p };
+        PlanRows::new(&plan, name, &[100, 100], seed, &NoSources)
+            .all()
+            .unwrap()
+    };
+    let ones = draws(0.3, "w", 7);
+    assert!(ones.iter().all(|x| *x == 0.0 || *x == 1.0));
+    let share = ones.iter().sum::<f32>() / 1e4;
+    assert!((share - 0.3).abs() < 0.02, "{share}");
+    assert_ne!(ones, draws(0.3, "v", 7));
+    assert_ne!(ones, draws(0.3, "w", 8));
+    assert_eq!(ones, draws(0.3, "w", 7));
+    assert!(draws(0.0, "w", 7).iter().all(|x| *x == 0.0));
+    assert!(draws(1.0, "w", 7).iter().all(|x| *x == 1.0));
+}
+
+#[test]
+fn the_majority_is_elected_by_weight() {
+    let elect = |mean, a, b| Plan::Elect {
+        mean,
+        terms: vec![(a, load("a")), (b, load("b"))],
+    };
+    assert_eq!(
+        merged(&elect(false, 1.0, 1.0)),
+        [3., 2., 3., 0., 1., 4., -2., 4., 5., 4., 1., 2.],
+        "where they cancel, plus wins"
+    );
+    assert_eq!(
+        merged(&elect(true, 0.5, 0.25)),
+        [
+            4.0 / 3.0,
+            -2.,
+            3.,
+            0.,
+            1.,
+            2.,
+            -2.,
+            4.,
+            -5.,
+            1.25 / 0.75,
+            1.,
+            2.
+        ]
+    );
+}
+
+#[test]
+fn model_stock_weighs_the_mean_by_the_angle() {
+    let stock = |base: Plan, of: Vec<Plan>| Plan::Stock {
+        base: boxed(base),
+        of,
+    };
+    let a = merged(&load("a"));
+    // One direction: the mean itself.
+    let double = Plan::Scale {
+        by: 3.0,
+        of: boxed(load("a")),
+    };
+    let found = merged(&stock(load("zero"), vec![load("a"), double]));
+    assert!(
+        found
+            .iter()
+            .zip(&a)
+            .all(|(x, a)| (x - 2.0 * a).abs() < 1e-5)
+    );
+    // cos θ = 2/√(68 · 69), N = 2.
+    let b = merged(&load("b"));
+    let product = |a: &[f32], b: &[f32]| -> f32 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+    let cosine = product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt();
+    let ratio = 2.0 * cosine / (1.0 + cosine);
+    let found = merged(&stock(load("zero"), vec![load("a"), load("b")]));
+    for ((x, a), b) in found.iter().zip(&a).zip(&b) {
+        assert!((x - ratio * (a + b) / 2.0).abs() < 1e-5);
+    }
+    // Models that are the base, and models that cancel, leave the base.
+    assert_eq!(merged(&stock(load("a"), vec![load("a"), load("a")])), a);
+    let less = Plan::Scale {
+        by: -1.0,
+        of: boxed(load("a")),
+    };
+    let found = merged(&stock(load("zero"), vec![load("a"), less]));
+    assert_eq!(found, [0.0; 12]);
+}
+
+#[test]
+fn a_measure_that_fails_is_told() {
+    let trim = Plan::Trim {
+        density: 0.5,
+        rescale: false,
+        of: boxed(load("c")),
+    };
+    let sources = sources();
+    let error = PlanRows::new(&trim, "w", &[2, 3], 7, &sources).all();
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("`c` has no weights")
+    );
+}
+
 #[test]
 fn misfits_are_told() {
     let sources = sources();

@@ -49,13 +49,58 @@ impl Parser<'_> {
                 let cut = self.float()?;
                 Plan::TruncatedNormal { sd, cut }
             }
-            "sum" => {
-                let terms = self.list(")", |parser| {
-                    let weight = parser.float()?;
-                    parser.sign("*")?;
-                    Ok((weight, parser.plan(own, depth)?))
-                })?;
-                return Ok(Plan::Sum(terms));
+            "bernoulli" => Plan::Bernoulli { p: self.float()? },
+            "sum" => return Ok(Plan::Sum(self.terms(own, depth)?)),
+            "slerp" => {
+                let t = self.float()?;
+                self.sign(",")?;
+                let straight = self.float()?;
+                self.sign(",")?;
+                let from = Box::new(self.plan(own, depth)?);
+                self.sign(",")?;
+                let to = Box::new(self.plan(own, depth)?);
+                Plan::Slerp {
+                    t,
+                    straight,
+                    from,
+                    to,
+                }
+            }
+            "stock" => {
+                let base = Box::new(self.plan(own, depth)?);
+                self.sign(":")?;
+                let of = self.list(")", |parser| parser.plan(own, depth))?;
+                return Ok(Plan::Stock { base, of });
+            }
+            "trim" => {
+                let density = self.float()?;
+                self.sign(",")?;
+                let rescale = self.rescale()?;
+                let of = Box::new(self.plan(own, depth)?);
+                Plan::Trim {
+                    density,
+                    rescale,
+                    of,
+                }
+            }
+            "keep" => {
+                let rescale = self.rescale()?;
+                let mask = Box::new(self.plan(own, depth)?);
+                self.sign(",")?;
+                let of = Box::new(self.plan(own, depth)?);
+                Plan::Keep { rescale, mask, of }
+            }
+            "elect" => {
+                let mean = match self.name("`sum` or `mean`")?.as_str() {
+                    "mean" => true,
+                    "sum" => false,
+                    other => {
+                        return fault(at, format!("`elect` gives a sum or a mean, not `{other}`"));
+                    }
+                };
+                self.sign(":")?;
+                let terms = self.terms(own, depth)?;
+                return Ok(Plan::Elect { mean, terms });
             }
             "grid" => {
                 let row_axis = self.small("an axis")?;
@@ -128,11 +173,36 @@ impl Parser<'_> {
         self.sign(")")?;
         Ok(plan)
     }
+
+    /// `0.5 * load(a), 0.5 * load(b))`
+    fn terms(&mut self, own: Option<&str>, depth: usize) -> Parsed<Vec<(f64, Plan)>> {
+        self.list(")", |parser| {
+            let weight = parser.float()?;
+            parser.sign("*")?;
+            Ok((weight, parser.plan(own, depth)?))
+        })
+    }
+
+    /// `norm,`, or nothing.
+    fn rescale(&mut self) -> Parsed<bool> {
+        let is_there = matches!(&self.peek()?.kind, TokenKind::Name(word) if word == "norm");
+        if is_there {
+            self.take()?;
+            self.sign(",")?;
+        }
+        Ok(is_there)
+    }
 }
 
 /// Plans with operands or settings.
-const WORDS: [&str; 11] = [
+const WORDS: [&str; 17] = [
     "load",
+    "slerp",
+    "stock",
+    "trim",
+    "keep",
+    "elect",
+    "bernoulli",
     "normal",
     "truncated_normal",
     "sum",

@@ -1,0 +1,52 @@
+//! NuSLERP: SLERP by weights, between the parents or, with a base, between what they add to it
+//! (mergekit's method of this name, whole tensors as vectors).
+
+use jam_ir::{Diagnostic, Settings, StrategySignature};
+
+use crate::merge::{merge, weighted};
+use crate::settings::{Read, base, weight};
+use crate::slerp::arc;
+use crate::{Fused, Parent, Strategy};
+
+/// Weights that add up to less than this are taken for equal.
+const LEAST_SUM: f64 = 1e-6;
+
+/// The strategy.
+pub(crate) struct NuSlerp;
+
+impl Strategy for NuSlerp {
+    fn signature(&self) -> StrategySignature {
+        StrategySignature {
+            name: "nuslerp".to_owned(),
+            help: "every weight lies on the arc between the parents' weights, or between what \
+                   they add to a base"
+                .to_owned(),
+            min_parents: 2,
+            max_parents: 2,
+            settings: vec![weight(), base(false, "the model that both were tuned from")],
+        }
+    }
+
+    fn fuse(
+        &self,
+        name: &str,
+        parents: &[Parent<'_>],
+        settings: &Settings,
+    ) -> Result<Fused, Vec<Diagnostic>> {
+        let weights = Read(settings).each("weight", 2)?;
+        merge(name, parents, settings, |found| {
+            let weights = weights.iter().map(|weight| weight.at(found.spot));
+            let weights: Vec<f64> = weights.collect();
+            let sum: f64 = weights.iter().sum();
+            let t = match sum.abs() < LEAST_SUM {
+                true => 0.5,
+                false => weights[1] / sum,
+            };
+            let arc = arc(t, 1.0, found.differences())?;
+            Ok(match found.base {
+                Some(base) => weighted([(1.0, base.clone()), (1.0, arc)]),
+                None => arc,
+            })
+        })
+    }
+}

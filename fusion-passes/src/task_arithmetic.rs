@@ -1,0 +1,30 @@
+//! Task arithmetic (Ilharco et al., 2022, arXiv 2212.04089): base + λ Σ wᵢ(θᵢ − base).
+
+use jam_ir::{Diagnostic, Settings, StrategySignature};
+
+use crate::tasks::{self, Consensus, add_tasks};
+use crate::{Fused, Parent, Strategy};
+
+/// The strategy.
+pub(crate) struct TaskArithmetic;
+
+impl Strategy for TaskArithmetic {
+    fn signature(&self) -> StrategySignature {
+        StrategySignature {
+            name: "task_arithmetic".to_owned(),
+            help: "the base, and a weighted sum of what the parents add to it".to_owned(),
+            min_parents: 1,
+            max_parents: usize::MAX,
+            settings: tasks::settings(false),
+        }
+    }
+
+    fn fuse(
+        &self,
+        name: &str,
+        parents: &[Parent<'_>],
+        settings: &Settings,
+    ) -> Result<Fused, Vec<Diagnostic>> {
+        add_tasks(name, parents, settings, Consensus::All, |vector, _| vector)
+    }
+}
