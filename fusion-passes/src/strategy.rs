@@ -256,7 +256,7 @@ mod tests {
             };
             [parent(&masked, "llm"), parent(second, "img")]
         };
-        for strategy in ["uniform", "width", "cross"] {
+        for strategy in ["uniform", "width"] {
             for second in [&masked, &plain] {
                 let fused = fuse(strategy, "fused", &parents(second), &Settings::new()).unwrap();
                 let model = &fused.model;

@@ -124,14 +124,14 @@ impl Nodes {
                     dtype: DType::F32, ..
                 } => operands[0],
                 op => {
-                    let weight = |id: &ParamId| {
-                        let param: &Param = block.param_of(*id);
+                    let weight = |id: ParamId| {
+                        let param: &Param = block.param_of(id);
                         let shape = model.weight_shape(&param.ty).unwrap_or_default();
                         (join_path(path, &param.name), shape, param.ty.dtype)
                     };
                     let value = block.value_of(statement.result);
                     self.list.push(Node {
-                        params: op.params().iter().map(weight).collect(),
+                        params: op.params().map(weight).collect(),
                         op: bare(op),
                         operands,
                         sizes: sizes(model, &value.ty.axes),
