@@ -106,10 +106,7 @@ impl Run<'_> {
                 base,
                 layout,
                 scaling,
-            } => {
-                assert_eq!(*scaling, jam_ir::RotaryScaling::None);
-                rotate(value(x), *base, *layout)
-            }
+            } => rotate(value(x), *base, *layout, scaling),
             Op::Attention {
                 q,
                 k,
@@ -233,25 +230,26 @@ fn normalise(x: &Tensor, norm: &Norm, centred: bool) -> Tensor {
     Tensor::new(&x.shape, data)
 }
 
-fn rotate(x: &Tensor, base: f64, layout: RotaryLayout) -> Tensor {
+fn rotate(x: &Tensor, base: f64, layout: RotaryLayout, scaling: &jam_ir::RotaryScaling) -> Tensor {
     let [batch, time, heads, key] = x.shape[..] else {
         panic!("four axes")
     };
     let half = key / 2;
+    let (angles, size) = scaling.angles(key, base);
     let mut out = x.clone();
     for b in 0..batch {
         for t in 0..time {
             for h in 0..heads {
                 let start = ((b * time + t) * heads + h) * key;
                 for i in 0..half {
-                    let angle = t as f64 * base.powf(-2.0 * i as f64 / key as f64);
+                    let angle = t as f64 * angles[i];
                     let (m, n) = match layout {
                         RotaryLayout::Halves => (start + i, start + i + half),
                         RotaryLayout::Pairs => (start + 2 * i, start + 2 * i + 1),
                     };
                     let (a, c) = (x.data[m], x.data[n]);
-                    out.data[m] = a * angle.cos() - c * angle.sin();
-                    out.data[n] = c * angle.cos() + a * angle.sin();
+                    out.data[m] = size * (a * angle.cos() - c * angle.sin());
+                    out.data[n] = size * (c * angle.cos() + a * angle.sin());
                 }
             }
         }
