@@ -241,8 +241,8 @@ fn rotate(x: &Tensor, base: f64, layout: RotaryLayout, scaling: &jam_ir::RotaryS
         for t in 0..time {
             for h in 0..heads {
                 let start = ((b * time + t) * heads + h) * key;
-                for i in 0..half {
-                    let angle = t as f64 * angles[i];
+                for (i, angle) in angles.iter().enumerate() {
+                    let angle = t as f64 * angle;
                     let (m, n) = match layout {
                         RotaryLayout::Halves => (start + i, start + i + half),
                         RotaryLayout::Pairs => (start + 2 * i, start + 2 * i + 1),
