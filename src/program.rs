@@ -6,9 +6,11 @@ use std::sync::Arc;
 use indexmap::IndexMap;
 use jam_dsl::{CompileOptions, World};
 use jam_fusion_passes::Parent;
-use jam_ir::diagnostic::{Diagnostics, Severity};
+use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
+use jam_ir::recipe::DataSource;
 use jam_ir::span::SourceMap;
 use jam_ir::{DType, Model, Program};
+use jam_runtime::data::matching_files;
 use jam_runtime::steps::Workload;
 
 use crate::cli::{Common, Dtype};
@@ -23,6 +25,8 @@ pub(crate) struct Loaded {
     pub(crate) models: IndexMap<String, Arc<Model>>,
     /// Text of the main file.
     pub(crate) source: String,
+    /// Every file of the program, for reports.
+    pub(crate) sources: SourceMap,
     folder: PathBuf,
 }
 
@@ -95,6 +99,7 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
                 program,
                 models,
                 source: text,
+                sources: compiled.sources,
                 folder,
             })
         }
@@ -212,6 +217,25 @@ fn eprintln_line(text: &str) {
 }
 
 impl Loaded {
+    /// Notes on data files that are not there: needed to run, not to check.
+    pub(crate) fn absent_data(&self) -> Diagnostics {
+        let mut notes = Diagnostics::default();
+        for (name, recipe) in &self.program.data {
+            let Some(span) = recipe.span else { continue };
+            for (split, source) in &recipe.splits {
+                let DataSource::Files(patterns) = source else {
+                    continue;
+                };
+                if let Err(error) = matching_files(&self.folder, patterns) {
+                    let message = format!("data `{name}`, {split}: {}", error.message);
+                    let note = Diagnostic::note_at(span, message).code("absent");
+                    notes.push(note.label(span, "needed to run, not to check"));
+                }
+            }
+        }
+        notes
+    }
+
     /// The program with the folder of its results.
     pub(crate) fn workload(mut self, common: &Common) -> Workload {
         if let Some(dtype) = common.dtype {

@@ -216,6 +216,29 @@ fn exit_codes_tell_what_went_wrong() {
 }
 
 #[test]
+fn absent_data_is_noted_by_check_and_refused_before_the_first_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("absent.jam");
+    fs::write(folder.path().join("here.txt"), "one two three\n").unwrap();
+    let program = r#"
+data here  = text("here.txt")
+data books = text("books/*.txt")
+tokenizer first  = bpe(train: here, size: 300)
+tokenizer second = bpe(train: books, size: 300)
+"#;
+    fs::write(&file, program).unwrap();
+    let (file, out) = (file.display().to_string(), folder.path().join("out"));
+    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
+    let checked = jamc(&["check", &file]);
+    assert_eq!(checked.status.code(), Some(0));
+    assert!(told(&checked).contains("data `books`, train: no file matches"));
+    let run = jamc(&["run", &file, "--out", &out.display().to_string()]);
+    assert_eq!(run.status.code(), Some(1));
+    assert!(told(&run).contains("data `books`, train: no file matches"));
+    assert!(!out.join("tokenizers").exists(), "nothing was begun");
+}
+
+#[test]
 fn a_mistake_is_told_once_and_not_by_what_depends_on_it() {
     let folder = tempfile::tempdir().unwrap();
     let wrong = folder.path().join("wrong.jam");

@@ -41,7 +41,7 @@ pub(crate) fn run(
         .iter()
         .map(|name| Step::Fuse((*name).clone()))
         .collect();
-    carry_out(&work, &steps, common, console)?;
+    carry_out(&work, &steps, None, common, console)?;
     let folder = |name: &str| work.result(ResultKind::Model, name).display().to_string();
     if common.json {
         let models = chosen

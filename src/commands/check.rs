@@ -12,6 +12,7 @@ use crate::program;
 pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
     let loaded = program::load(file, common, console)?;
     let program = &loaded.program;
+    program::report(&loaded.absent_data(), &loaded.sources, common, console);
     if common.json {
         print_json(&json!({
             "models": program.models.len(),

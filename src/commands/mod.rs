@@ -22,10 +22,12 @@ use crate::cli::Common;
 use crate::console::{Console, stop_on_interrupt};
 use crate::failure::Failure;
 
-/// Carries out steps, and those they need, on the chosen device.
+/// Carries out steps, and those they need, on the chosen device; what `anew` had made is removed
+/// before.
 pub(crate) fn carry_out(
     work: &Workload,
     targets: &[Step],
+    anew: Option<&Step>,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -36,6 +38,9 @@ pub(crate) fn carry_out(
     let mut runner = Runner::new(work, device, console, stop);
     if let Some(limits) = common.limits() {
         runner = runner.with_limits(limits);
+    }
+    if let Some(step) = anew {
+        runner.forget(step)?;
     }
     match runner.run(&steps)? {
         Ended::Complete => Ok(()),

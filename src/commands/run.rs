@@ -14,7 +14,7 @@ use crate::program;
 pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
     let work = program::load(file, common, console)?.workload(common);
     let steps = work.program.steps.clone();
-    carry_out(&work, &steps, common, console)?;
+    carry_out(&work, &steps, None, common, console)?;
     let page = |name: &str| work.result(ResultKind::Page, name).join("index.html");
     if common.json {
         let mut reports = serde_json::Map::new();

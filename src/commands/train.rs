@@ -21,13 +21,10 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let work = program::load(file, common, console)?.workload(common);
     known(&work.program.trainings, "training", recipe)?;
+    let step = Step::Train(recipe.to_owned());
+    let anew = restart.then_some(&step);
+    carry_out(&work, std::slice::from_ref(&step), anew, common, console)?;
     let folder = work.result(ResultKind::Training, recipe);
-    if restart && folder.exists() {
-        std::fs::remove_dir_all(&folder).map_err(|error| {
-            Failure::new(format!("cannot remove {}: {error}", folder.display()))
-        })?;
-    }
-    carry_out(&work, &[Step::Train(recipe.to_owned())], common, console)?;
     let model = folder.join("last").display().to_string();
     if common.json {
         return print_json(&json!({ "model": model }));

@@ -23,17 +23,26 @@ pub fn matching_files(folder: &Path, patterns: &[String]) -> Result<Vec<PathBuf>
         let parts: Vec<Component<'_>> = Path::new(pattern).components().collect();
         walk(folder.to_owned(), &parts, &mut matches)?;
         if matches.is_empty() {
-            let error = Error::new(format!("no file matches `{pattern}`")).with_path(folder);
-            return Err(error.with_help(if has_wildcard(pattern) {
-                "`*` stands for any part of a name, `**` for any folders in between"
-            } else {
-                "the file is not there"
-            }));
+            return Err(nothing(folder, pattern));
         }
         matches.sort();
         found.extend(matches);
     }
     Ok(found.into_iter().collect())
+}
+
+/// That nothing is there, with the place where it was looked for.
+fn nothing(folder: &Path, pattern: &str) -> Error {
+    let sought = match folder {
+        here if here == Path::new(".") => PathBuf::from(pattern),
+        _ => folder.join(pattern),
+    };
+    if has_wildcard(pattern) {
+        Error::new(format!("no file matches `{}`", sought.display()))
+            .with_help("`*` stands for any part of a name, `**` for any folders in between")
+    } else {
+        Error::new(format!("`{}` is not there", sought.display()))
+    }
 }
 
 fn has_wildcard(text: &str) -> bool {
@@ -197,13 +206,16 @@ mod tests {
             ["a/4.txt", "a/x.md"],
             "an absolute pattern"
         );
+        let sought = |name: &str| root.join(name).display().to_string();
         assert_eq!(
             found(&["c/*.txt"]).unwrap_err(),
-            "no file matches `c/*.txt`"
+            format!("no file matches `{}`", sought("c/*.txt"))
         );
         assert_eq!(
             found(&["b/9.txt"]).unwrap_err(),
-            "no file matches `b/9.txt`"
+            format!("`{}` is not there", sought("b/9.txt"))
         );
+        let here = matching_files(Path::new("."), &["absent.txt".to_owned()]);
+        assert_eq!(here.unwrap_err().message, "`absent.txt` is not there");
     }
 }

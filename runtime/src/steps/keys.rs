@@ -72,7 +72,11 @@ impl<'w> Keys<'w> {
                 hasher.text(split);
                 match source {
                     DataSource::Files(patterns) => {
-                        let files = crate::data::matching_files(&self.work.folder, patterns)?;
+                        let found = crate::data::matching_files(&self.work.folder, patterns);
+                        let files = found.map_err(|error| Error {
+                            message: format!("data `{}`, {split}: {}", data.name, error.message),
+                            ..error
+                        })?;
                         for file in &files {
                             hasher.file(file)?;
                         }
@@ -289,14 +293,12 @@ impl KeyHasher {
         Ok(())
     }
 
-    /// Names, sizes and times of a file, or of every file of a folder; a missing one is part of
-    /// the key as missing.
+    /// Names, sizes and times of a file, or of every file of a folder.
     fn file(&mut self, path: &Path) -> Result<()> {
         self.text(&path.to_string_lossy());
-        let Ok(meta) = path.metadata() else {
-            self.text("missing");
-            return Ok(());
-        };
+        let meta = path
+            .metadata()
+            .map_err(|error| Error::io("read", path, error))?;
         if meta.is_dir() {
             let failed = |error| Error::io("list", path, error);
             let mut entries = Vec::new();

@@ -8,6 +8,7 @@ mod corpora;
 mod keys;
 mod learn;
 mod listed;
+mod lock;
 mod needs;
 mod report;
 mod workload;
@@ -21,6 +22,7 @@ use jam_ir::recipe::Step;
 use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
 
 use keys::Keys;
+use lock::Lock;
 pub use needs::needed;
 pub use report::{Measured, Report, ReportRow, read_report};
 pub use workload::{ResultKind, Workload};
@@ -72,15 +74,17 @@ impl<'w> Runner<'w> {
         self
     }
 
-    /// Carries out steps in order.
+    /// Carries out steps in order. Data and weights that are not there are told before the first.
     ///
     /// # Errors
-    /// When a step fails; those before it stay done.
+    /// When another process works in the folder of results, or a step fails; those before it stay
+    /// done.
     pub fn run(&self, steps: &[Step]) -> Result<Ended> {
-        for step in steps {
+        let _lock = Lock::take(&self.work.out)?;
+        let keys: Vec<String> = steps.iter().map(|step| self.key(step)).collect::<Result<_>>()?;
+        for (step, key) in steps.iter().zip(keys) {
             let (kind, name) = place(step);
             let folder = self.work.result(kind, name);
-            let key = self.key(step)?;
             if is_done(&folder, &key) {
                 self.progress
                     .note(&format!("{:<28} done before", title(step)));
@@ -104,6 +108,22 @@ impl<'w> Runner<'w> {
                 .note(&format!("{:<28} done in {seconds:.1} s", title(step)));
         }
         Ok(Ended::Complete)
+    }
+
+    /// Removes what a step has made so far, so that it begins anew.
+    ///
+    /// # Errors
+    /// When another process works in the folder of results, or something cannot be removed.
+    pub fn forget(&self, step: &Step) -> Result<()> {
+        let _lock = Lock::take(&self.work.out)?;
+        let (kind, name) = place(step);
+        let folder = self.work.result(kind, name);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::io("remove", &folder, error))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn key(&self, step: &Step) -> Result<String> {
