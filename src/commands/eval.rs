@@ -19,7 +19,13 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let work = program::load(file, common, console)?.workload(common);
     known(&work.program.evaluations, "report", report)?;
-    carry_out(&work, &[Step::Eval(report.to_owned())], None, common, console)?;
+    carry_out(
+        &work,
+        &[Step::Eval(report.to_owned())],
+        None,
+        common,
+        console,
+    )?;
     let made = read_report(&work, report)?;
     if common.json {
         return print_json(&made);

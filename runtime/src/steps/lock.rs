@@ -23,9 +23,13 @@ impl Lock {
         let path = folder.join(NAME);
         let file = File::create(&path).map_err(|error| Error::io("write", &path, error))?;
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => Err(Error::new("another process works in this folder")
-                .with_path(folder)
-                .with_help("wait for its end, or give this one a folder of its own with `--out`")),
+            Err(TryLockError::WouldBlock) => {
+                Err(Error::new("another process works in this folder")
+                    .with_path(folder)
+                    .with_help(
+                        "wait for its end, or give this one a folder of its own with `--out`",
+                    ))
+            }
             Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock(file)),
         }
     }

@@ -81,7 +81,10 @@ impl<'w> Runner<'w> {
     /// done.
     pub fn run(&self, steps: &[Step]) -> Result<Ended> {
         let _lock = Lock::take(&self.work.out)?;
-        let keys: Vec<String> = steps.iter().map(|step| self.key(step)).collect::<Result<_>>()?;
+        let keys: Vec<String> = steps
+            .iter()
+            .map(|step| self.key(step))
+            .collect::<Result<_>>()?;
         for (step, key) in steps.iter().zip(keys) {
             let (kind, name) = place(step);
             let folder = self.work.result(kind, name);
