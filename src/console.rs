@@ -49,6 +49,11 @@ impl Console {
         }
     }
 
+    /// A line that was asked for by a flag of its own.
+    pub(crate) fn told(&self, line: &str) {
+        self.line(line);
+    }
+
     fn line(&self, line: &str) {
         // Without bars on the screen this is a plain line; a failing terminal is no reason to stop.
         self.bars.suspend(|| {

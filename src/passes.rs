@@ -5,16 +5,17 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
+use indexmap::IndexMap;
 use jam_backends::{Device, Tokens};
 use jam_fusion_passes::passes::{PASSES, PassReport, run_passes};
 use jam_ir::text;
-use jam_ir::{DType, Model, Plan};
+use jam_ir::{DType, Model, Param, Plan};
 use jam_runtime::checkpoints::WeightSource;
 use jam_runtime::plans::{NoSources, PlanRows};
 use jam_runtime::steps::{Workload, load_executable};
 
 use crate::cli::{Common, PassArgs};
-use crate::console::print;
+use crate::console::Console;
 use crate::failure::Failure;
 
 impl PassArgs {
@@ -34,8 +35,11 @@ impl PassArgs {
             || *verify_equivalence
     }
 
-    /// Runs the passes over a model, which becomes what they leave.
-    pub(crate) fn run(&self, model: &mut Arc<Model>, common: &Common) -> Result<(), Failure> {
+    /// Refuses names that no pass has, and text where a machine reads.
+    ///
+    /// # Errors
+    /// When there is such a thing.
+    pub(crate) fn check(&self, common: &Common) -> Result<(), Failure> {
         let printed = self.print_ir_after.as_deref().filter(|name| *name != "all");
         let named = printed.into_iter().chain(self.stop_after.as_deref());
         for name in named {
@@ -50,10 +54,20 @@ impl PassArgs {
             let message = "`--timing` and `--print-ir-after` print text; leave `--json` out";
             return Err(Failure::usage(message));
         }
+        Ok(())
+    }
+
+    /// Runs the passes over a model, which becomes what they leave.
+    pub(crate) fn run(
+        &self,
+        model: &mut Arc<Model>,
+        common: &Common,
+        console: &Console,
+    ) -> Result<(), Failure> {
         let mut graph = Model::clone(model);
         let mut failed = None;
         let mut watch = |report: &PassReport<'_>| {
-            if let Err(failure) = self.tell(report, common) {
+            if let Err(failure) = self.tell(report, common, console) {
                 failed.get_or_insert(failure);
             }
         };
@@ -70,13 +84,17 @@ impl PassArgs {
         work: &mut Workload,
         names: &[String],
         common: &Common,
+        console: &Console,
     ) -> Result<(), Failure> {
         let program = &work.program;
         let parents = program.fusions.values().flat_map(|fusion| &fusion.parents);
         let parents: BTreeSet<&str> = parents
-            .map(|parent| match program.trainings.get(&parent.name) {
-                Some(training) => training.model.name.as_str(),
-                None => parent.name.as_str(),
+            .map(|parent| {
+                let mut name = parent.name.as_str();
+                while let Some(training) = program.trainings.get(name) {
+                    name = training.model.name.as_str();
+                }
+                name
             })
             .collect();
         for name in program.fusions.keys() {
@@ -86,14 +104,19 @@ impl PassArgs {
                 parents.contains(name.as_str()),
                 work.models.get_mut(name),
             ) {
-                self.run(model, common)?;
+                self.run(model, common, console)?;
             }
         }
         Ok(())
     }
 
-    /// Tells of one pass what the flags ask for.
-    fn tell(&self, report: &PassReport<'_>, common: &Common) -> Result<(), Failure> {
+    /// Tells of one pass what the flags ask for, on standard error: results stand on the other.
+    fn tell(
+        &self,
+        report: &PassReport<'_>,
+        common: &Common,
+        console: &Console,
+    ) -> Result<(), Failure> {
         let PassReport {
             pass,
             before,
@@ -104,8 +127,8 @@ impl PassArgs {
         if self.timing {
             let what = if *changed { "changed" } else { "the same" };
             let seconds = time.as_secs_f64();
-            print(&format!(
-                "// {}: {:<16} {:>9.3} ms  {what}\n",
+            console.told(&format!(
+                "// {}: {:<16} {:>9.3} ms  {what}",
                 after.name,
                 pass.name,
                 1e3 * seconds
@@ -113,11 +136,11 @@ impl PassArgs {
         }
         let printed = self.print_ir_after.as_deref();
         if printed.is_some_and(|name| name == "all" || name == pass.name) {
-            print(&format!(
+            console.told(&format!(
                 "// {} after {}\n{}",
                 after.name,
                 pass.name,
-                text::print(after)
+                text::print(after).trim_end()
             ));
         }
         if self.verify_equivalence {
@@ -129,7 +152,7 @@ impl PassArgs {
                 false => "changes nothing".to_owned(),
             };
             if !common.json {
-                print(&format!("// {}: {} {what}\n", after.name, pass.name));
+                console.told(&format!("// {}: {} {what}", after.name, pass.name));
             }
         }
         Ok(())
@@ -166,7 +189,11 @@ fn logits(model: &Model, seed: u64) -> Result<Vec<f32>, Failure> {
         id as u32
     });
     let ids: Vec<u32> = ids.collect();
-    let weights = RandomWeights { model, seed };
+    let weights = RandomWeights {
+        model,
+        uses: model.weight_uses(),
+        seed,
+    };
     let executable = load_executable(model, &weights, &Device::flex(), DType::F32)?;
     Ok(executable.forward(Tokens::new(&ids, ROWS))?)
 }
@@ -174,6 +201,7 @@ fn logits(model: &Model, seed: u64) -> Result<Vec<f32>, Failure> {
 /// Weights drawn from N(0, 1/16), each by its name: the same in every graph that has it.
 struct RandomWeights<'m> {
     model: &'m Model,
+    uses: IndexMap<String, &'m Param>,
     seed: u64,
 }
 
@@ -183,8 +211,7 @@ impl WeightSource for RandomWeights<'_> {
     }
 
     fn shape(&self, name: &str) -> Option<Vec<u64>> {
-        let uses = self.model.weight_uses();
-        self.model.weight_shape(&uses.get(name)?.ty)
+        self.model.weight_shape(&self.uses.get(name)?.ty)
     }
 
     fn rows(&self, name: &str, rows: Range<u64>) -> jam_runtime::Result<Vec<f32>> {

@@ -23,6 +23,10 @@ fn stdout(output: &Output) -> String {
     text
 }
 
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
 fn run(out: &Path) -> (String, String) {
     let out = out.display().to_string();
     let output = jamc(&[
@@ -228,13 +232,12 @@ tokenizer second = bpe(train: books, size: 300)
 "#;
     fs::write(&file, program).unwrap();
     let (file, out) = (file.display().to_string(), folder.path().join("out"));
-    let told = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     let checked = jamc(&["check", &file]);
     assert_eq!(checked.status.code(), Some(0));
-    assert!(told(&checked).contains("data `books`, train: no file matches"));
+    assert!(stderr(&checked).contains("data `books`, train: no file matches"));
     let run = jamc(&["run", &file, "--out", &out.display().to_string()]);
     assert_eq!(run.status.code(), Some(1));
-    assert!(told(&run).contains("data `books`, train: no file matches"));
+    assert!(stderr(&run).contains("data `books`, train: no file matches"));
     assert!(!out.join("tokenizers").exists(), "nothing was begun");
 }
 
@@ -370,9 +373,10 @@ fn passes_are_told_and_keep_the_logits() {
     let drawing = "examples/drawing/drawing.jam";
     let inspect = |flags: &[&str]| {
         let begin = ["inspect", drawing, "jam_cross", "--set", "size=smoke"];
-        stdout(&jamc(&[&begin, flags].concat()))
+        let output = jamc(&[&begin, flags].concat());
+        (stdout(&output), stderr(&output))
     };
-    let told = inspect(&["--timing", "--verify-equivalence"]);
+    let (_, told) = inspect(&["--timing", "--verify-equivalence"]);
     let passes = [
         "fold_identities",
         "share_values",
@@ -382,7 +386,7 @@ fn passes_are_told_and_keep_the_logits() {
     for pass in passes {
         assert!(told.contains(&format!("// jam_cross: {pass}")), "{told}");
     }
-    let printed = inspect(&["--print-ir-after", "all", "--stop-after", "share_values"]);
+    let (_, printed) = inspect(&["--print-ir-after", "all", "--stop-after", "share_values"]);
     assert_eq!(
         printed.matches("// jam_cross after ").count(),
         2,
@@ -402,10 +406,11 @@ fn passes_are_told_and_keep_the_logits() {
                    y = attention(rms_norm(1 * x), heads: 2, mask: causal)\n    \
                    logits = unembed(x + y)\n}\n";
     fs::write(&idle, program).unwrap();
-    let told = stdout(&jamc(&["inspect", &idle, "--verify-equivalence"]));
+    let told = stderr(&jamc(&["inspect", &idle, "--verify-equivalence"]));
     assert!(told.contains(" keeps 192 logits"), "{told}");
 
-    let drawn = inspect(&["--svg"]);
+    // What is told of passes does not mix with what is printed.
+    let (drawn, _) = inspect(&["--svg", "--timing"]);
     assert!(drawn.starts_with("<svg ") && drawn.ends_with("</svg>\n"));
     assert_eq!(
         drawn.matches("<g id=").count(),

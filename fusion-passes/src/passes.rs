@@ -147,7 +147,7 @@ pub fn run_passes(
     for pass in &PASSES[..last] {
         let before = model.clone();
         let start = Instant::now();
-        let changed = pass.run(model);
+        pass.run(model);
         let time = start.elapsed();
         verify(model).map_err(|problems| PassError::Broken {
             pass: pass.name,
@@ -157,7 +157,8 @@ pub fn run_passes(
             pass,
             before: &before,
             after: model,
-            changed,
+            // What a pass says of itself is tested, and not relied on.
+            changed: before != *model,
             time,
         });
     }
@@ -229,7 +230,7 @@ mod tests {
         let mut names = Vec::new();
         let mut model = parse(&text).unwrap();
         let mut watch = |report: &PassReport<'_>| {
-            assert_eq!(report.changed, report.before != report.after);
+            assert_eq!(report.changed, report.pass.run(&mut report.before.clone()));
             names.push(report.pass.name);
         };
         run_passes(&mut model, Some("share_blocks"), &mut watch).unwrap();

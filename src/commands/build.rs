@@ -19,9 +19,10 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
+    passes.check(common)?;
     let mut work = program::load(file, common, console)?.workload(common);
     if passes.asked() {
-        passes.run_on_fusions(&mut work, names, common)?;
+        passes.run_on_fusions(&mut work, names, common, console)?;
     }
     let all = &work.program.fusions;
     for name in names {

@@ -43,6 +43,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
+    passes.check(common)?;
     let mut models = open(file, common, console)?;
     if let Some(name) = name {
         let model = Arc::clone(known(&models, "model", name)?);
@@ -50,7 +51,7 @@ pub(crate) fn run(
     }
     if passes.asked() {
         for model in models.values_mut() {
-            passes.run(model, common)?;
+            passes.run(model, common, console)?;
         }
     }
     let draw: fn(&Model) -> String = match view {
