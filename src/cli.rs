@@ -150,6 +150,9 @@ pub(crate) enum Command {
         file: PathBuf,
         /// Only these fusions (and what they need)
         names: Vec<String>,
+        /// Write nothing; tell what would be read and written, the memory and the time it would take
+        #[arg(long)]
+        dry_run: bool,
         #[command(flatten)]
         passes: PassArgs,
     },

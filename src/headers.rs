@@ -1,21 +1,63 @@
 //! Models against the headers of their checkpoints, before a byte of weights is read.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::headers::{FoundTensor, compare};
-use jam_ir::{Model, Program, Span};
-use jam_runtime::checkpoints::import::open_weights;
+use jam_ir::headers::{FoundTensor, compare, compare_shapes};
+use jam_ir::{Model, Program, Span, TextTokens, TokenKind, TokenLayout};
+use jam_runtime::checkpoints::import::read_headers;
+use jam_runtime::tokens::text::TextTokenizer;
 
-/// Compares every model whose weights are there; absent ones have a note of their own already.
+/// Compares every model whose weights are there, and every vocabulary whose tokenizer is; absent ones
+/// have a note of their own already.
 pub(crate) fn check(program: &Program, folder: &Path, diagnostics: &mut Diagnostics) {
+    let mut seen = BTreeSet::new();
     for recipe in program.models.values() {
+        let tokens = &recipe.model.tokens;
+        if let TextTokens::Files(name) = &tokens.text
+            && folder.join(name).exists()
+            && seen.insert((tokens.name.clone(), name.clone()))
+        {
+            check_tokenizer(tokens, name, &folder.join(name), recipe.span, diagnostics);
+        }
         let Some(weights) = &recipe.weights else {
             continue;
         };
         let path = folder.join(weights);
         if path.exists() {
             check_model(&recipe.model, weights, &path, recipe.span, diagnostics);
+        }
+    }
+}
+
+/// A vocabulary must have an id for every token.
+fn check_tokenizer(
+    tokens: &TokenLayout,
+    name: &str,
+    path: &Path,
+    span: Option<Span>,
+    diagnostics: &mut Diagnostics,
+) {
+    let span = span.unwrap_or_default();
+    let texts = tokens
+        .ranges
+        .iter()
+        .filter(|range| range.kind == TokenKind::Text);
+    let room: u64 = texts.map(|range| range.len).sum();
+    match TextTokenizer::open(path) {
+        Ok(tokenizer) if tokenizer.size() > room => {
+            let size = tokenizer.size();
+            let message = format!(
+                "the tokenizer `{name}` has {size} tokens, and `{}` has {room} ids for text",
+                tokens.name
+            );
+            diagnostics.push(Diagnostic::error(span, message).code("misfit-vocabulary"));
+        }
+        Ok(_) => {}
+        Err(error) => {
+            let message = format!("the tokenizer `{name}` cannot be opened: {error}");
+            diagnostics.push(Diagnostic::error(span, message));
         }
     }
 }
@@ -27,29 +69,26 @@ fn check_model(
     span: Option<Span>,
     diagnostics: &mut Diagnostics,
 ) {
-    let source = match open_weights(path) {
-        Ok(source) => source,
+    let uses = model.weight_uses();
+    let facts = match read_headers(path, &|name| uses.contains_key(name)) {
+        Ok(facts) => facts,
         Err(error) => {
             let message = format!("the weights of `{}` cannot be opened: {error}", model.name);
             diagnostics.push(Diagnostic::error(span.unwrap_or_default(), message));
             return;
         }
     };
-    let uses = model.weight_uses();
-    let found = source.names().into_iter().filter_map(|weight| {
-        let shape = source.shape(&weight)?;
-        // Sources give f32 whatever they store, so an element type is no reason for a report.
-        let dtype = uses
-            .get(&weight)
-            .map_or("f32", |param| param.ty.dtype.word());
-        Some(FoundTensor {
-            stored: weight.clone(),
-            name: weight,
-            shape,
-            dtype: dtype.to_owned(),
-        })
-    });
-    for report in compare(model, name, span, found).iter() {
+    // A double is read like any other float.
+    let readable = |mut tensor: FoundTensor| {
+        if tensor.dtype == "F64" {
+            tensor.dtype = "F32".to_owned();
+        }
+        tensor
+    };
+    let tensors = facts.tensors.into_iter().map(readable);
+    let reports = compare(model, name, span, tensors);
+    let shapes = compare_shapes(model, name, span, &facts.shapes);
+    for report in reports.iter().chain(shapes.iter()) {
         diagnostics.push(report.clone());
     }
 }

@@ -57,8 +57,9 @@ fn main() -> ExitCode {
         Command::Build {
             file,
             names,
+            dry_run,
             passes,
-        } => commands::build::run(&file, &names, &passes, &common, &console),
+        } => commands::build::run(&file, &names, dry_run, &passes, &common, &console),
         Command::Synth {
             config,
             output,

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use indexmap::IndexMap;
 
 use crate::diagnostic::{Diagnostics, Severity};
-use crate::{DType, Diagnostic, Model, Param, Span};
+use crate::{DType, Diagnostic, Model, Param, Role, Span};
 
 /// A tensor that a checkpoint has.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -136,6 +136,10 @@ impl<'m> Comparison<'m> {
         let (shown, source) = (tensor.shown(), self.source);
         if let Some(wanted) = self.model.weight_shape(&param.ty) {
             let (input, output) = wanted.split_at(param.ty.input.len().min(wanted.len()));
+            if let Some(message) = self.vocabulary(param, &wanted, tensor) {
+                self.fault(message, span, tensor);
+                return;
+            }
             if !folds_to(input, output, &tensor.shape) {
                 let axes = crate::infer::axes_text;
                 let mut sides = axes(self.model, &param.ty.output);
@@ -165,6 +169,32 @@ impl<'m> Comparison<'m> {
                 self.fault(message, span, tensor);
             }
         }
+    }
+
+    /// The report for a tensor that differs in the size of the vocabulary alone.
+    fn vocabulary(&self, param: &Param, wanted: &[u64], tensor: &FoundTensor) -> Option<String> {
+        let is_vocabulary = |axis| self.model.axis(axis).role == Role::Vocab;
+        let place = param.ty.axes().position(is_vocabulary)?;
+        if tensor.shape.len() != wanted.len() || tensor.shape[place] == wanted[place] {
+            return None;
+        }
+        let mut otherwise = tensor.shape.clone();
+        otherwise[place] = wanted[place];
+        if otherwise != wanted {
+            return None;
+        }
+        let tokens = &self.model.tokens;
+        let vocabulary = match tokens.name.as_str() {
+            "" => "the model's vocabulary".to_owned(),
+            name => format!("`{name}`"),
+        };
+        Some(format!(
+            "{} has rows for {} tokens in `{}`, and {vocabulary} has {} ids",
+            tensor.shown(),
+            tensor.shape[place],
+            self.source,
+            wanted[place]
+        ))
     }
 
     fn diagnostic(&self, severity: Severity, span: Option<Span>, message: String) -> Diagnostic {
@@ -236,6 +266,59 @@ impl<'m> Comparison<'m> {
         }
         list
     }
+}
+
+/// Compares the shapes of a model's weights with those that a checkpoint's own configuration gives
+/// them, by name: what folded tensors cannot show (so many heads of such a size) is an error.
+///
+/// `at` is the place in the program that names the checkpoint. Shapes that are of other sizes altogether
+/// are left to [`compare`].
+pub fn compare_shapes(
+    model: &Model,
+    source: &str,
+    at: Option<Span>,
+    told: &IndexMap<String, Vec<u64>>,
+) -> Diagnostics {
+    let mut faults: IndexMap<String, Fault> = IndexMap::new();
+    for (name, param) in model.weight_uses() {
+        let (Some(wanted), Some(found)) = (model.weight_shape(&param.ty), told.get(&name)) else {
+            continue;
+        };
+        let entries = |shape: &[u64]| {
+            shape
+                .iter()
+                .try_fold(1u64, |product, size| product.checked_mul(*size))
+        };
+        if wanted == *found || entries(&wanted) != entries(found) {
+            continue;
+        }
+        let axes = crate::infer::axes_text;
+        let sides = axes(model, &param.ty.axes().collect::<Vec<_>>());
+        let message = format!(
+            "`{name}` is {found:?} by the configuration of `{source}`, but the model asks for \
+             [{sides}], which is {wanted:?}"
+        );
+        let fault = faults.entry(pattern(&name)).or_insert(Fault {
+            first: message,
+            span: param.span.or(at),
+            count: 0,
+        });
+        fault.count += 1;
+    }
+    let mut list = Diagnostics::new();
+    for fault in faults.into_values() {
+        let message = format!("{}{}", fault.first, and_more(fault.count));
+        let diagnostic = match fault.span {
+            Some(span) => Diagnostic::error(span, message),
+            None => Diagnostic::placeless(Severity::Error, message),
+        };
+        let diagnostic = match at.filter(|at| Some(*at) != fault.span) {
+            Some(at) => diagnostic.label(at, "the weights are named here"),
+            None => diagnostic,
+        };
+        list.push(diagnostic.code("misfit-weight"));
+    }
+    list
 }
 
 /// Whether a shape is `input` then `output`, with the axes of a side folded into one or not.

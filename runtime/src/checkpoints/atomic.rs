@@ -2,7 +2,8 @@
 //!
 //! A file is written under a temporary name beside its own, flushed to the disk, then renamed. A folder is
 //! filled under a temporary name, and takes its place when it is complete; what stood there before is
-//! gone only after that.
+//! gone only after that. Until then it holds a file `.unfinished`, which its writer has locked: who finds
+//! one refuses the folder, and who finds one that nobody locks removes what a killed process left.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -10,6 +11,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::{Error, Result};
+
+/// Stands in a folder that is being filled.
+const UNFINISHED: &str = ".unfinished";
 
 /// Tells apart the temporary names of one process.
 static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -58,7 +62,62 @@ pub(crate) fn sync_folder(path: &Path) {
 pub struct AtomicFolder {
     target: PathBuf,
     temporary: PathBuf,
+    /// `.unfinished`, locked as long as this lives.
+    lock: Option<File>,
     committed: bool,
+}
+
+/// Refuses a folder that somebody is filling, or was when the process ended.
+///
+/// # Errors
+/// When the folder is one.
+pub(crate) fn refuse_unfinished(folder: &Path) -> Result<()> {
+    match fs::symlink_metadata(folder.join(UNFINISHED)) {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Error::new("the folder is not finished")
+            .with_path(folder)
+            .with_help("what wrote it was stopped or is still at it: make it again")),
+    }
+}
+
+/// Removes what killed writers of `target` left beside it.
+fn remove_left_over(target: &Path) {
+    let name = target
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
+    let (Some(name), Some(parent)) = (name, target.parent()) else {
+        return;
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let Ok(entries) = fs::read_dir(parent) else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let found = entry.file_name().to_string_lossy().into_owned();
+        let left = found.strip_prefix(&format!(".{name}.")).map(str::to_owned);
+        let number = left.and_then(|rest| {
+            let (process, _) = rest.strip_suffix(".tmp")?.split_once('-')?;
+            process.parse::<u32>().ok()
+        });
+        let Some(process) = number.filter(|_| entry.path().is_dir()) else {
+            continue;
+        };
+        let nobody_has_it = match File::open(entry.path().join(UNFINISHED)) {
+            Ok(file) => file.try_lock().is_ok(),
+            // It ended between the last two steps: then it must be gone, where that can be told.
+            Err(_) => {
+                let processes = Path::new("/proc");
+                processes.join("self").exists() && !processes.join(process.to_string()).exists()
+            }
+        };
+        if nobody_has_it {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
 }
 
 impl AtomicFolder {
@@ -67,19 +126,32 @@ impl AtomicFolder {
     /// # Errors
     /// When the temporary folder cannot be made.
     pub fn create(target: &Path) -> Result<Self> {
+        remove_left_over(target);
         let temporary = temporary_beside(target);
-        if temporary.exists() {
-            // Left by a process of the same number that was killed.
-            fs::remove_dir_all(&temporary)
-                .map_err(|error| Error::io("remove", &temporary, error))?;
+        // It gets its name once it is locked, so that nobody takes it for a left-over.
+        let nameless = temporary.with_extension("new");
+        for left in [&temporary, &nameless] {
+            if left.exists() {
+                // Left by a process of the same number that was killed.
+                fs::remove_dir_all(left).map_err(|error| Error::io("remove", left, error))?;
+            }
         }
-        fs::create_dir_all(&temporary)
-            .map_err(|error| Error::io("make the folder", &temporary, error))?;
-        Ok(Self {
+        fs::create_dir_all(&nameless)
+            .map_err(|error| Error::io("make the folder", &nameless, error))?;
+        let mut folder = Self {
             target: target.to_owned(),
-            temporary,
+            temporary: nameless.clone(),
+            lock: None,
             committed: false,
-        })
+        };
+        let file = File::create(nameless.join(UNFINISHED))
+            .map_err(|error| Error::io("write", &nameless, error))?;
+        // Where files cannot be locked, left-overs stay.
+        let _ = file.try_lock();
+        folder.lock = Some(file);
+        fs::rename(&nameless, &temporary).map_err(|error| Error::io("rename", &nameless, error))?;
+        folder.temporary = temporary;
+        Ok(folder)
     }
 
     /// Where to write for now.
@@ -99,6 +171,9 @@ impl AtomicFolder {
     /// again.
     pub fn commit(mut self) -> Result<()> {
         sync_tree(&self.temporary)?;
+        let mark = self.temporary.join(UNFINISHED);
+        fs::remove_file(&mark).map_err(|error| Error::io("remove", &mark, error))?;
+        sync_folder(&self.temporary);
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
         };
@@ -159,6 +234,32 @@ mod tests {
         write_file(&path, b"two").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_writer_left_is_refused_and_then_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        let (left, whole) = (
+            folder.path().join(".model.4294967295-0.tmp"),
+            folder.path().join(".model.4294967295-1.tmp"),
+        );
+        let other = folder.path().join(".models.4294967295-0.tmp");
+        for place in [&left, &whole, &other] {
+            fs::create_dir(place).unwrap();
+        }
+        fs::write(left.join(UNFINISHED), b"").unwrap();
+        assert!(refuse_unfinished(&left).is_err());
+        let first = AtomicFolder::create(&target).unwrap();
+        assert!(!left.exists() && other.exists());
+        assert_eq!(whole.exists(), !Path::new("/proc/self").exists());
+        assert!(refuse_unfinished(first.path()).is_err());
+        // One that is being filled stays.
+        let second = AtomicFolder::create(&target).unwrap();
+        assert!(first.path().exists());
+        drop(first);
+        second.commit().unwrap();
+        refuse_unfinished(&target).unwrap();
     }
 
     #[test]

@@ -22,6 +22,11 @@ pub struct Band {
 }
 
 impl Band {
+    /// The memory that it was read into.
+    pub fn into_buffer(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Rows of the first axis that it holds.
     pub fn rows(&self) -> Range<u64> {
         self.rows.clone()

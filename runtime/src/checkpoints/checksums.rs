@@ -1,7 +1,7 @@
 //! `checksums.json`: the BLAKE3 checksum of every tensor and every other file of a folder.
 //!
 //! Tensors have checksums of their own, so that one tensor can be read and believed without reading the
-//! shards around it.
+//! shards around it; so have the headers of the shards. The list closes with a checksum of its own.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -11,6 +11,7 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::write_file;
+use super::bounded::{TABLE, file_of, has, open, read_json};
 use crate::{Error, Result};
 
 /// Name of the manifest in a checkpoint folder.
@@ -23,10 +24,51 @@ pub struct Checksums {
     /// How checksums are computed: always `blake3`.
     pub algorithm: String,
     /// Tensor name → checksum of its bytes as stored.
+    #[serde(deserialize_with = "once")]
     pub tensors: IndexMap<String, String>,
+    /// Name of a safetensors file of these tensors → checksum of its header, length included.
+    #[serde(
+        default,
+        skip_serializing_if = "IndexMap::is_empty",
+        deserialize_with = "once"
+    )]
+    pub headers: IndexMap<String, String>,
     /// Name of another file of the folder → checksum of the file.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "once")]
     pub files: IndexMap<String, String>,
+    /// Checksum of this list without this line, as compact JSON; empty in lists of older versions.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) manifest: String,
+}
+
+/// A map whose names occur once.
+pub(super) fn once<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> std::result::Result<IndexMap<String, String>, D::Error> {
+    struct Once;
+    impl<'de> serde::de::Visitor<'de> for Once {
+        type Value = IndexMap<String, String>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("an object of texts")
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(
+            self,
+            mut map: A,
+        ) -> std::result::Result<Self::Value, A::Error> {
+            let mut found = IndexMap::new();
+            while let Some((name, text)) = map.next_entry::<String, String>()? {
+                if found.contains_key(&name) {
+                    let message = format!("`{name}` occurs twice");
+                    return Err(serde::de::Error::custom(message));
+                }
+                found.insert(name, text);
+            }
+            Ok(found)
+        }
+    }
+    deserializer.deserialize_map(Once)
 }
 
 impl Checksums {
@@ -36,21 +78,48 @@ impl Checksums {
     /// When the manifest cannot be read, or says what this program does not understand.
     pub fn load(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(CHECKSUMS_FILE);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", &path, error)),
-        };
+        if !has(folder, CHECKSUMS_FILE) {
+            return Ok(None);
+        }
+        let text = read_json(&file_of(folder, CHECKSUMS_FILE)?, TABLE)?;
         let checksums: Self = serde_json::from_slice(&text).map_err(|error| {
             Error::new(format!("the list of checksums is wrong: {error}")).with_path(&path)
         })?;
+        drop(text);
         if checksums.algorithm != "blake3" {
             let message = format!("unknown checksums: {}", checksums.algorithm);
             return Err(Error::new(message)
                 .with_path(path)
                 .with_help("`blake3` is known"));
         }
+        if !checksums.manifest.is_empty() && checksums.manifest != checksums.own_checksum()? {
+            return Err(Error::new("it is not the list that was written")
+                .with_path(path)
+                .with_help(
+                    "its own checksum differs: the folder is damaged; make or fetch it again",
+                ));
+        }
         Ok(Some(checksums))
+    }
+
+    /// What `manifest` is to be.
+    fn own_checksum(&self) -> Result<String> {
+        #[derive(Serialize)]
+        struct Rest<'c> {
+            algorithm: &'c str,
+            tensors: &'c IndexMap<String, String>,
+            headers: &'c IndexMap<String, String>,
+            files: &'c IndexMap<String, String>,
+        }
+        let rest = Rest {
+            algorithm: &self.algorithm,
+            tensors: &self.tensors,
+            headers: &self.headers,
+            files: &self.files,
+        };
+        let mut hasher = blake3::Hasher::new();
+        serde_json::to_writer(&mut hasher, &rest).map_err(|error| Error::new(error.to_string()))?;
+        Ok(hasher.finalize().to_hex().to_string())
     }
 
     /// Writes the manifest into a folder.
@@ -59,14 +128,18 @@ impl Checksums {
     /// When the file cannot be written.
     pub fn save(&self, folder: &Path) -> Result<()> {
         let path = folder.join(CHECKSUMS_FILE);
-        let mut text = serde_json::to_string_pretty(self)
+        let sealed = Self {
+            manifest: self.own_checksum()?,
+            ..self.clone()
+        };
+        let mut text = serde_json::to_string_pretty(&sealed)
             .map_err(|error| Error::new(error.to_string()).with_path(&path))?;
         text.push('\n');
         write_file(&path, text.as_bytes())
     }
 }
 
-/// Adds every file at the top of `folder` that holds no tensors to its manifest (made where there is none),
+/// Adds every file at the top of `folder` whose header is not in its manifest to it (made where there is none),
 /// in the order of their names. Call it last, before the folder takes its place.
 ///
 /// # Errors
@@ -84,7 +157,7 @@ pub fn seal_folder(folder: &Path) -> Result<()> {
         if is_file
             && name != CHECKSUMS_FILE
             && !name.starts_with('.')
-            && !name.ends_with(".safetensors")
+            && !checksums.headers.contains_key(&name)
         {
             names.push(name);
         }
@@ -107,12 +180,7 @@ pub fn verify_files(folder: &Path) -> Result<()> {
         return Ok(());
     };
     for (name, expected) in &checksums.files {
-        let path = folder.join(name);
-        if Path::new(name).components().count() != 1 || name == ".." {
-            return Err(Error::new(format!("{CHECKSUMS_FILE} names `{name}`"))
-                .with_path(folder)
-                .with_help("it may only name files of its own folder"));
-        }
+        let path = file_of(folder, name)?;
         if file_checksum(&path)? != *expected {
             return Err(Error::new("the file is not the one that was written")
                 .with_path(path)
@@ -128,7 +196,7 @@ pub fn verify_files(folder: &Path) -> Result<()> {
 /// BLAKE3 of a file's bytes, read in pieces.
 fn file_checksum(path: &Path) -> Result<String> {
     let failed = |error| Error::io("read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file: File = open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut piece = vec![0; 1 << 20];
     loop {
@@ -171,6 +239,6 @@ mod tests {
         let text = r#"{"algorithm":"blake3","tensors":{},"files":{"../secret":"00"}}"#;
         fs::write(folder.path().join(CHECKSUMS_FILE), text).unwrap();
         let error = verify_files(folder.path()).unwrap_err();
-        assert!(error.help.unwrap().contains("its own folder"));
+        assert!(error.message.contains("outside its folder"));
     }
 }

@@ -217,15 +217,25 @@ fn transposed<const N: usize>(
     const TILE: usize = 16;
     let (words, _) = bytes.as_chunks::<N>();
     let mut out = vec![0.0; rows * columns];
-    for column in (0..columns).step_by(TILE) {
-        let wide = TILE.min(columns - column);
-        for row in (0..rows).step_by(TILE) {
-            let high = TILE.min(rows - row);
-            for r in row..row + high {
-                let line = &words[r * stride + column..][..wide];
-                for (c, word) in line.iter().enumerate() {
-                    out[(column + c) * rows + r] = read(*word);
+    // A tile is turned where it is small, and written line by line.
+    let mut tile = [[0.0f32; TILE]; TILE];
+    for row in (0..rows).step_by(TILE) {
+        let high = TILE.min(rows - row);
+        for column in (0..columns).step_by(TILE) {
+            let wide = TILE.min(columns - column);
+            for r in 0..high {
+                let line = &words[(row + r) * stride + column..][..wide];
+                // Of a known length, so that the loop unrolls.
+                if let Some(line) = line.first_chunk::<TILE>() {
+                    (0..TILE).for_each(|c| tile[c][r] = read(line[c]));
+                    continue;
                 }
+                for (c, word) in line.iter().enumerate() {
+                    tile[c][r] = read(*word);
+                }
+            }
+            for (c, line) in tile.iter().enumerate().take(wide) {
+                out[(column + c) * rows + row..][..high].copy_from_slice(&line[..high]);
             }
         }
     }

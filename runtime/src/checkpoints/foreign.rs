@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
+use super::bounded::{file_of, has, open};
 use super::header::Header;
 use super::llama2c::{self, Sizes};
 use super::reader::{INDEX_FILE, SINGLE_FILE};
@@ -31,8 +32,8 @@ pub(super) enum Found {
 /// When there is none, or several and no name that tells which.
 pub(super) fn find(folder: &Path) -> Result<Found> {
     for name in [INDEX_FILE, SINGLE_FILE, TORCH_INDEX] {
-        let path = folder.join(name);
-        if path.exists() {
+        if has(folder, name) {
+            let path = file_of(folder, name)?;
             return Ok(match name {
                 SINGLE_FILE => Found::File(path),
                 _ => Found::Index(path),
@@ -40,9 +41,9 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
         }
     }
     for name in TORCH_FILES {
-        let path = folder.join(name);
-        if path.exists() {
-            if folder.join(SECOND_PART).exists() {
+        if has(folder, name) {
+            let path = file_of(folder, name)?;
+            if has(folder, SECOND_PART) {
                 let message = "the checkpoint is cut across its matrices into several files";
                 return Err(Error::new(message)
                     .with_path(folder)
@@ -52,36 +53,39 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
         }
     }
     let failed = |error| Error::io("list", folder, error);
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
     for entry in fs::read_dir(folder).map_err(failed)? {
-        files.push(entry.map_err(failed)?.path());
+        let name = entry.map_err(failed)?.file_name();
+        // What other programs make has names of text.
+        names.extend(
+            name.into_string()
+                .ok()
+                .filter(|name| !name.starts_with('.')),
+        );
     }
-    files.retain(|path| path.is_file());
-    files.sort();
-    let ends = |path: &PathBuf, end: &str| path.extension().is_some_and(|found| found == end);
-    let one = |found: Vec<&PathBuf>| match found[..] {
+    names.sort();
+    let ending = |end: &str| {
+        let ends = |name: &&String| Path::new(name).extension().is_some_and(|x| x == end);
+        names.iter().filter(ends).collect::<Vec<&String>>()
+    };
+    let one = |found: Vec<&String>| match found[..] {
         [] => Ok(None),
-        [one] => Ok(Some(Found::File(one.clone()))),
+        [one] => Ok(Some(Found::File(file_of(folder, one)?))),
         [first, second, ..] => {
-            let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
-            let message = format!(
-                "the folder has several checkpoints, `{}` and `{}` among them",
-                name(first),
-                name(second)
-            );
+            let message =
+                format!("the folder has several checkpoints, `{first}` and `{second}` among them");
             Err(Error::new(message)
                 .with_path(folder)
                 .with_help("name the file"))
         }
     };
-    let safetensors = files.iter().filter(|path| ends(path, "safetensors"));
-    if let Some(found) = one(safetensors.collect())? {
+    if let Some(found) = one(ending("safetensors"))? {
         return Ok(found);
     }
     let mut sized = Vec::new();
-    for path in files.iter().filter(|path| ends(path, "bin")) {
-        if sizes(path)?.is_some() {
-            sized.push(path);
+    for name in ending("bin") {
+        if sizes(&file_of(folder, name)?)?.is_some() {
+            sized.push(name);
         }
     }
     one(sized)?.ok_or_else(|| {
@@ -99,7 +103,7 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
 /// # Errors
 /// When the file cannot be read, or is one that is not understood.
 pub(super) fn sizes(path: &Path) -> Result<Option<Sizes>> {
-    let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
+    let mut file = open(path)?;
     let start = llama2c::start_of(&mut file, path)?;
     sizes_of(&file, &start, path)
 }
@@ -112,18 +116,18 @@ fn sizes_of(file: &File, start: &[u8], path: &Path) -> Result<Option<Sizes>> {
     Sizes::of(start, length, path)
 }
 
-/// The tensors of an open file, in whatever format it is.
+/// The tensors of an open file, in whatever format it is; of a safetensors header its checksum too.
 ///
 /// # Errors
 /// As the format's own reader.
-pub(super) fn header(file: &mut File, path: &Path) -> Result<Header> {
+pub(super) fn header(file: &mut File, path: &Path) -> Result<(Header, Option<String>)> {
     if path.extension().is_none_or(|found| found != "safetensors") {
         let start = llama2c::start_of(file, path)?;
         if torch::is_torch(&start) {
-            return torch::read(file, &start, path);
+            return Ok((torch::read(file, &start, path)?, None));
         }
         if let Some(sizes) = sizes_of(file, &start, path)? {
-            return Ok(sizes.header());
+            return Ok((sizes.header(), None));
         }
         let foreign = ["bin", "pth", "pt"];
         if path
@@ -138,5 +142,6 @@ pub(super) fn header(file: &mut File, path: &Path) -> Result<Header> {
                 ));
         }
     }
-    Header::read(file, path)
+    let (header, checksum) = Header::read_with_checksum(file, path)?;
+    Ok((header, Some(checksum)))
 }

@@ -3,9 +3,10 @@
 //! A file is eight bytes (the header's length, little-endian), the header (JSON), and the data. What is
 //! checked before anything is believed, and before memory is taken:
 //!
-//! 1. the header's length is at most 100 MB and at most what the file holds;
-//! 2. the header is a JSON object, with no name twice;
-//! 3. every format is known, and every product of sizes fits 64 bits;
+//! 1. the header's length is at most 16 MB and at most what the file holds;
+//! 2. the header is a JSON object of bounded depth and number of values, with no name twice; names are
+//!    of bounded length and have no control characters;
+//! 3. every format is known, a shape has at most 16 axes, and every product of sizes fits 64 bits;
 //! 4. every range has as many bytes as its shape and format say;
 //! 5. the ranges lie side by side from the first byte of the data to the last: no overlap, no hole,
 //!    nothing outside the file.
@@ -20,10 +21,21 @@ use indexmap::IndexMap;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::Dtype;
+use super::bounded::{JsonLimits, check_json};
 use crate::{Error, Result};
 
-/// The longest header that is read: 100 MB, the format's own limit.
-pub const MAX_HEADER_BYTES: u64 = 100_000_000;
+/// The longest header that is read: 16 MB, which is 100,000 tensors in one file. (The format allows
+/// 100 MB; a reader that believes it can be made to take a gigabyte.)
+pub const MAX_HEADER_BYTES: u64 = 16_000_000;
+/// What its JSON may hold.
+const LIMITS: JsonLimits = JsonLimits {
+    bytes: MAX_HEADER_BYTES,
+    commas: 300_000,
+};
+/// The longest name of a tensor, in bytes.
+const MAX_NAME_BYTES: usize = 1000;
+/// The most axes of a tensor.
+const MAX_AXES: usize = 16;
 
 /// One tensor as a header tells of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,6 +115,11 @@ impl Header {
     /// # Errors
     /// When the file cannot be read, or fails one of the checks that the module lists.
     pub fn read(file: &mut File, path: &Path) -> Result<Self> {
+        Ok(Self::read_with_checksum(file, path)?.0)
+    }
+
+    /// The same, with the BLAKE3 checksum of the header as it is stored, its length included.
+    pub(super) fn read_with_checksum(file: &mut File, path: &Path) -> Result<(Self, String)> {
         let bad = |message: String| {
             Error::new(message)
                 .with_path(path)
@@ -136,8 +153,11 @@ impl Header {
         let mut text = vec![0; header_bytes as usize];
         file.read_exact(&mut text)
             .map_err(|error| Error::io("read", path, error))?;
-        Self::parse(&text, length - 8 - header_bytes)
-            .map_err(|message| bad(format!("the header is wrong: {message}")))
+        let header = Self::parse(&text, length - 8 - header_bytes)
+            .map_err(|message| bad(format!("the header is wrong: {message}")))?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&word).update(&text);
+        Ok((header, hasher.finalize().to_hex().to_string()))
     }
 
     /// Checks header text whose data has `data_bytes` bytes.
@@ -145,10 +165,12 @@ impl Header {
     /// # Errors
     /// A sentence that says what is wrong.
     pub fn parse(text: &[u8], data_bytes: u64) -> std::result::Result<Self, String> {
+        check_json(text, LIMITS)?;
         let raw: RawHeader = serde_json::from_slice(text).map_err(|error| error.to_string())?;
         let data_start = 8 + text.len() as u64;
         let mut entries = Vec::with_capacity(raw.tensors.len());
         for (name, entry) in raw.tensors {
+            check_tensor(&name, &entry.shape)?;
             let dtype = Dtype::from_name(&entry.dtype)
                 .ok_or_else(|| format!("`{name}` has the unknown format `{}`", entry.dtype))?;
             let [start, end] = entry.data_offsets;
@@ -195,6 +217,23 @@ impl Header {
             tensors: entries.into_iter().collect(),
             metadata: raw.metadata,
         })
+    }
+}
+
+/// The bounds on a tensor's name and number of axes, in every format.
+pub(super) fn check_tensor(name: &str, shape: &[u64]) -> std::result::Result<(), String> {
+    if name.len() > MAX_NAME_BYTES {
+        let start: String = name.chars().take(40).collect();
+        return Err(format!("the name `{start}…` is too long"));
+    }
+    if name.chars().any(char::is_control) {
+        return Err(format!("the name {name:?} has a control character"));
+    }
+    match shape.len() {
+        0..=MAX_AXES => Ok(()),
+        axes => Err(format!(
+            "`{name}` has {axes} axes; at most {MAX_AXES} are read"
+        )),
     }
 }
 
@@ -310,7 +349,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("lie.safetensors");
         for (length, expected) in [
-            (u64::MAX, "at most 100000000"),
+            (u64::MAX, "at most 16000000"),
             (MAX_HEADER_BYTES, "the file has 2 after"),
         ] {
             let mut bytes = length.to_le_bytes().to_vec();

@@ -5,15 +5,17 @@
 //! in its original names), GPT-2, and Chameleon's text model.
 
 use std::fmt::Write as _;
-use std::fs;
 use std::path::Path;
 
+use indexmap::IndexMap;
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
+use jam_ir::headers::FoundTensor;
 use jam_ir::{DType, RotaryLayout, RotaryScaling};
 
+use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
 use super::foreign::{self, Found};
-use super::names::{HuggingFaceWeights, NameTable, Sizes};
+use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
 use super::{CheckpointReader, WeightSource};
 use crate::{Error, Result};
 
@@ -21,10 +23,15 @@ use crate::{Error, Result};
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the same beside original LLaMA checkpoints.
 const ORIGINAL_CONFIG_FILE: &str = "params.json";
+/// Both, in the order in which they are looked for.
+const CONFIG_FILES: [&str; 2] = [CONFIG_FILE, ORIGINAL_CONFIG_FILE];
 /// The tensor of the head in original LLaMA checkpoints.
 const ORIGINAL_HEAD: &str = "output.weight";
-/// The longest configuration that is read, in bytes (vocabularies inside it count).
-const MAX_CONFIG_BYTES: u64 = 16_000_000;
+/// What is read of a configuration (vocabularies inside it count).
+const LIMITS: JsonLimits = JsonLimits {
+    bytes: 8_000_000,
+    commas: 200_000,
+};
 
 /// A `config.json` that was understood.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,9 +53,8 @@ impl ImportedConfig {
     /// # Errors
     /// When there is none, or it asks for what is not known.
     pub fn read(checkpoint: &Path) -> Result<Self> {
-        let files = [CONFIG_FILE, ORIGINAL_CONFIG_FILE].map(|name| checkpoint.join(name));
-        let mut config = match files.iter().find(|file| file.is_file()) {
-            Some(file) => Self::read_json(file)?,
+        let mut config = match CONFIG_FILES.iter().find(|name| has(checkpoint, name)) {
+            Some(name) => Self::read_json(&file_of(checkpoint, name)?)?,
             None => Self::of_sizes(checkpoint)?,
         };
         if config.model_type == ORIGINAL_LLAMA {
@@ -78,13 +84,8 @@ impl ImportedConfig {
     }
 
     fn read_json(path: &Path) -> Result<Self> {
-        let failed = |error| Error::io("read", path, error);
-        let size = fs::metadata(path).map_err(failed)?.len();
-        if size > MAX_CONFIG_BYTES {
-            let message = format!("the file has {size} bytes; at most {MAX_CONFIG_BYTES} are read");
-            return Err(Error::new(message).with_path(path));
-        }
-        let text = fs::read_to_string(path).map_err(failed)?;
+        let text = String::from_utf8(read_json(path, LIMITS)?)
+            .map_err(|_| Error::new("it is not UTF-8 text").with_path(path))?;
         Self::from_json(&text).map_err(|error| error.with_path(path))
     }
 
@@ -321,12 +322,7 @@ fn yes(flag: bool) -> &'static str {
 /// When there is no checkpoint, its architecture is not known, or tensors have other shapes than told.
 pub fn open_weights(checkpoint: &Path) -> Result<Box<dyn WeightSource>> {
     let reader = CheckpointReader::open(checkpoint)?;
-    let configured = [CONFIG_FILE, ORIGINAL_CONFIG_FILE]
-        .iter()
-        .any(|name| checkpoint.join(name).is_file());
-    let own = reader.tensors().contains_key("embed.table");
-    let original = reader.tensors().contains_key("tok_embeddings.weight");
-    if own || !(configured || original) {
+    if !is_foreign(&reader, checkpoint) {
         return Ok(Box::new(reader));
     }
     let config = ImportedConfig::read(checkpoint)?;
@@ -336,6 +332,53 @@ pub fn open_weights(checkpoint: &Path) -> Result<Box<dyn WeightSource>> {
         &table,
         &config.sizes(),
     )?))
+}
+
+/// Whether the tensors of a checkpoint have the names of another program.
+fn is_foreign(reader: &CheckpointReader, checkpoint: &Path) -> bool {
+    let configured = CONFIG_FILES.iter().any(|name| has(checkpoint, name));
+    let own = reader.tensors().contains_key("embed.table");
+    let original = reader.tensors().contains_key("tok_embeddings.weight");
+    !own && (configured || original)
+}
+
+/// What the headers of a checkpoint tell before a tensor is read.
+#[derive(Debug)]
+pub struct HeaderFacts {
+    /// Its tensors under JAM's names.
+    pub tensors: Vec<FoundTensor>,
+    /// The shapes that its own `config.json` gives its weights, by JAM names; empty for a JAM folder.
+    pub shapes: IndexMap<String, Vec<u64>>,
+}
+
+/// Reads the headers of a checkpoint. `wanted` tells which JAM names a model has.
+///
+/// # Errors
+/// When there is no checkpoint, or its architecture is not known.
+pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<HeaderFacts> {
+    let reader = CheckpointReader::open(checkpoint)?;
+    if !is_foreign(&reader, checkpoint) {
+        let found = reader.tensors().iter().map(|(name, info)| FoundTensor {
+            name: name.clone(),
+            stored: name.clone(),
+            shape: info.shape.clone(),
+            dtype: info.dtype.name().to_owned(),
+        });
+        return Ok(HeaderFacts {
+            tensors: found.collect(),
+            shapes: IndexMap::new(),
+        });
+    }
+    let config = ImportedConfig::read(checkpoint)?;
+    let table = NameTable::of(&config.model_type)?;
+    let mut sizes = config.sizes();
+    // More layers than tensors are a mistake that the comparison of tensors tells.
+    sizes.layers = sizes.layers.min(reader.tensors().len() as u64);
+    let shapes = file_weights(&table, &sizes, "")?.into_iter();
+    Ok(HeaderFacts {
+        tensors: found_tensors(&table, &reader, wanted),
+        shapes: shapes.map(|(name, weight)| (name, weight.shape)).collect(),
+    })
 }
 
 /// A whole number without a fraction, anything else as it is.

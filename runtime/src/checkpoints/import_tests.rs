@@ -1,10 +1,11 @@
 //! Imported models: sizes, source, and weights that lie where the tables say.
 
+use std::fs;
 use std::path::PathBuf;
 
 use jam_ir::decoder::decoder_only;
 
-use super::super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions, names};
+use super::super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions};
 use super::*;
 
 const OPT: &str = r#"{"model_type":"opt","hidden_size":8,"num_attention_heads":2,"vocab_size":11,
@@ -23,7 +24,7 @@ fn folder(config: &str, prefix: &str) -> (tempfile::TempDir, ImportedConfig) {
     let imported = ImportedConfig::from_json(config).unwrap();
     let table = NameTable::of(&imported.model_type).unwrap();
     let asked = decoder_only(&imported.decoder).weights;
-    let weights = names::file_weights(&table, &imported.sizes(), prefix).unwrap();
+    let weights = file_weights(&table, &imported.sizes(), prefix).unwrap();
     let mut specs: Vec<TensorSpec> = Vec::new();
     for (name, weight) in &weights {
         let known = specs.iter().any(|spec| spec.name == weight.file_name);

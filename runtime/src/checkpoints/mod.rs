@@ -7,6 +7,7 @@
 
 pub mod atomic;
 mod band;
+pub(crate) mod bounded;
 mod checksums;
 mod configuration;
 mod dtype;

@@ -7,6 +7,7 @@
 use std::ops::Range;
 
 use indexmap::IndexMap;
+use jam_ir::headers::FoundTensor;
 use serde::Deserialize;
 
 use super::{Band, CheckpointReader, Stored, WeightSource};
@@ -386,7 +387,7 @@ impl HuggingFaceWeights {
     }
 
     /// Rows `rows` of the first axis of a transposed matrix: of every output, a run of inputs.
-    fn read_band(&self, weight: &FileWeight, rows: Range<u64>) -> Result<Band> {
+    fn read_band(&self, weight: &FileWeight, rows: Range<u64>, mut bytes: Vec<u8>) -> Result<Band> {
         let (first, name) = (weight.outputs.0, &weight.file_name);
         let info = self.reader.tensor(name)?;
         let (dtype, outputs) = (info.dtype, weight.columns);
@@ -396,7 +397,7 @@ impl HuggingFaceWeights {
         }
         let inner = weight.rows / weight.shape[0].max(1);
         let (from, count) = (rows.start * inner, (rows.end - rows.start) * inner);
-        let mut bytes = vec![0; (outputs * count * dtype.size()) as usize];
+        bytes.resize((outputs * count * dtype.size()) as usize, 0);
         if count == weight.rows {
             self.reader.read_into(name, first * count, &mut bytes)?;
         } else if count > 0 {
@@ -452,7 +453,7 @@ impl WeightSource for HuggingFaceWeights {
             return self.reader.read_elements_f32(&weight.file_name, start..end);
         }
         if weight.transposed {
-            let band = self.read_band(weight, rows.clone())?;
+            let band = self.read_band(weight, rows.clone(), Vec::new())?;
             return band.read(rows).ok_or_else(|| {
                 Error::new(format!("`{name}` is cut")).with_path(self.reader.path())
             });
@@ -484,12 +485,12 @@ impl WeightSource for HuggingFaceWeights {
         }
     }
 
-    fn band(&self, name: &str, rows: Range<u64>) -> Result<Option<Band>> {
+    fn band(&self, name: &str, rows: Range<u64>, buffer: Vec<u8>) -> Result<Option<Band>> {
         let weight = self.checked(name, &rows)?;
         if !weight.transposed || weight.shape_is_flat() {
             return Ok(None);
         }
-        Ok(Some(self.read_band(weight, rows)?))
+        Ok(Some(self.read_band(weight, rows, buffer)?))
     }
 
     fn will_need(&self, name: &str, rows: Range<u64>) {
@@ -508,6 +509,93 @@ impl WeightSource for HuggingFaceWeights {
             rows.start * inner..rows.end * inner
         };
         self.reader.prefetch(&weight.file_name, elements);
+    }
+}
+
+/// The tensors of a checkpoint under JAM's names, from its header alone: shapes as the sides of a weight,
+/// each folded into one axis. `wanted` tells which names a model has. Tensors that are no weight of the
+/// architecture keep their own names; those that carry nothing are left out.
+pub fn found_tensors(
+    table: &NameTable,
+    reader: &CheckpointReader,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Vec<FoundTensor> {
+    let mut prefixes: Vec<&String> = table.prefixes.iter().collect();
+    // The longest first: the empty one fits everything.
+    prefixes.sort_by_key(|prefix| std::cmp::Reverse(prefix.len()));
+    let mut found = Vec::new();
+    for (stored, info) in reader.tensors() {
+        let short = prefixes
+            .iter()
+            .find_map(|prefix| stored.strip_prefix(*prefix));
+        let short = short.unwrap_or(stored);
+        let before = found.len();
+        for row in &table.weights {
+            let name = if row.whole_name { stored } else { short };
+            let Some(number) = number_in(&row.file, name) else {
+                continue;
+            };
+            let jam = row.jam.replace("{}", number);
+            let ignored = table.ignores(short) || table.ignores(stored);
+            if ignored && !wanted(&jam) {
+                continue;
+            }
+            found.push(FoundTensor {
+                name: jam,
+                stored: stored.clone(),
+                shape: row.sides(&info.shape),
+                dtype: info.dtype.name().to_owned(),
+            });
+        }
+        if found.len() == before && !table.ignores(short) && !table.ignores(stored) {
+            found.push(FoundTensor {
+                name: stored.clone(),
+                stored: stored.clone(),
+                shape: info.shape.clone(),
+                dtype: info.dtype.name().to_owned(),
+            });
+        }
+    }
+    found
+}
+
+impl NameTable {
+    /// Whether a tensor of this name carries nothing.
+    fn ignores(&self, name: &str) -> bool {
+        self.ignored.iter().any(|pattern| fits(pattern, name))
+    }
+}
+
+impl Row {
+    /// The shape of the weight that a stored tensor is or has a part of; a shape that is not what the
+    /// layout says stays as it is.
+    fn sides(&self, stored: &[u64]) -> Vec<u64> {
+        let (_, parts) = self.part;
+        let share = |size: u64| {
+            if size.is_multiple_of(parts) {
+                size / parts
+            } else {
+                size
+            }
+        };
+        match (stored, self.input.is_empty(), self.layout) {
+            ([size], true, _) => vec![share(*size)],
+            ([heads, size], true, _) if self.grid => vec![heads.saturating_mul(*size)],
+            ([input, output], false, Layout::Plain) => vec![*input, share(*output)],
+            ([output, input], false, Layout::Transposed) => vec![*input, share(*output)],
+            _ => stored.to_vec(),
+        }
+    }
+}
+
+/// What stands for `{}` of `pattern` in a name that fits it; nothing where it has none.
+fn number_in<'n>(pattern: &str, name: &'n str) -> Option<&'n str> {
+    if !fits(pattern, name) {
+        return None;
+    }
+    match pattern.split_once("{}") {
+        None => Some(""),
+        Some((start, end)) => name.get(start.len()..name.len() - end.len()),
     }
 }
 

@@ -7,13 +7,15 @@
 
 use std::fs::{self, File};
 use std::ops::Range;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use indexmap::IndexMap;
 use serde::Deserialize;
 
-use super::checksums::Checksums;
+use super::atomic::refuse_unfinished;
+use super::bounded::{TABLE, file_of, has, open, read_json};
+use super::checksums::{Checksums, once};
 use super::foreign::{self, Found};
 use super::header::element_count;
 use super::{CHECKSUMS_FILE, Dtype};
@@ -23,8 +25,8 @@ use crate::{Error, Result};
 pub const SINGLE_FILE: &str = "model.safetensors";
 /// Name of the table that tells which shard holds which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
-/// The longest index that is read, in bytes.
-const MAX_INDEX_BYTES: u64 = 100_000_000;
+/// The most files that one checkpoint is spread over.
+const MAX_SHARDS: usize = 2000;
 /// Bytes read at once when a tensor is verified.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -102,6 +104,7 @@ pub struct CheckpointReader {
 /// The parts of an index that matter.
 #[derive(Deserialize)]
 struct Index {
+    #[serde(deserialize_with = "once")]
     weight_map: IndexMap<String, String>,
 }
 
@@ -122,22 +125,25 @@ impl CheckpointReader {
             checksums: None,
             verified: Mutex::default(),
         };
-        let folder = if !kind.is_dir() {
+        let folder = match kind.is_dir() {
+            true => path.to_owned(),
+            false => path.parent().map(Path::to_owned).unwrap_or_default(),
+        };
+        // The manifest speaks of a folder's own files, not of any other that lies beside them.
+        let own = kind.is_dir() || path.file_name().is_some_and(|name| name == SINGLE_FILE);
+        if own {
+            reader.checksums = Checksums::load(&folder)?;
+        }
+        if !kind.is_dir() {
             reader.add_shard(path)?;
-            path.parent().map(Path::to_owned).unwrap_or_default()
         } else {
+            refuse_unfinished(path)?;
             match foreign::find(path)? {
                 Found::Index(index) => reader.open_sharded(path, &index)?,
                 Found::File(file) => reader.add_shard(&file)?,
             }
-            path.to_owned()
-        };
-        // The manifest speaks of a folder's own files, not of any other that lies beside them.
-        let own = kind.is_dir() || path.file_name().is_some_and(|name| name == SINGLE_FILE);
-        if own && let Some(checksums) = Checksums::load(&folder)? {
-            reader.compare_names(&checksums, &folder)?;
-            reader.checksums = Some(checksums);
         }
+        reader.compare_names(&folder)?;
         Ok(reader)
     }
 
@@ -148,8 +154,9 @@ impl CheckpointReader {
     }
 
     fn add_shard(&mut self, path: &Path) -> Result<()> {
-        let mut file = File::open(path).map_err(|error| Error::io("open", path, error))?;
-        let header = foreign::header(&mut file, path)?;
+        let mut file = open(path)?;
+        let (header, checksum) = foreign::header(&mut file, path)?;
+        self.compare_header(path, checksum.as_deref())?;
         let file_path = Arc::new(path.to_owned());
         let shard = self.shards.len();
         for (name, entry) in header.tensors {
@@ -176,38 +183,23 @@ impl CheckpointReader {
 
     fn open_sharded(&mut self, folder: &Path, path: &Path) -> Result<()> {
         let bad = |message: String| Error::new(message).with_path(path);
-        let size = fs::metadata(path)
-            .map_err(|error| Error::io("read", path, error))?
-            .len();
-        if size > MAX_INDEX_BYTES {
-            return Err(bad(format!(
-                "the index has {size} bytes; at most {MAX_INDEX_BYTES} are read"
-            )));
-        }
-        let text = fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        let text = read_json(path, TABLE)?;
         let index: Index = serde_json::from_slice(&text)
             .map_err(|error| bad(format!("the index is wrong: {error}")))?;
         let mut files: Vec<&String> = index.weight_map.values().collect();
         files.sort();
         files.dedup();
+        if files.len() > MAX_SHARDS {
+            let count = files.len();
+            let message = format!("the index names {count} files; at most {MAX_SHARDS} are read");
+            return Err(bad(message));
+        }
         for name in files {
-            // One plain name: a checkpoint reads its own folder only.
-            let mut parts = Path::new(name).components();
-            let plain = matches!(
-                (parts.next(), parts.next()),
-                (Some(Component::Normal(_)), None)
-            );
-            if !plain {
-                return Err(bad(format!(
-                    "the index points outside its folder: `{name}`"
-                )));
-            }
-            let file = folder.join(name);
-            if !file.is_file() {
+            if super::bounded::is_plain(name) && !has(folder, name) {
                 return Err(bad(format!("the index names `{name}`, which is not there"))
                     .with_help("fetch the missing shard"));
             }
-            self.add_shard(&file)?;
+            self.add_shard(&file_of(folder, name)?)?;
         }
         for (name, file) in &index.weight_map {
             match self.tensors.get(name) {
@@ -233,7 +225,31 @@ impl CheckpointReader {
         Ok(())
     }
 
-    fn compare_names(&self, checksums: &Checksums, folder: &Path) -> Result<()> {
+    /// A header against its checksum; lists of older versions have none. `found` is `None` in formats that
+    /// are never listed.
+    fn compare_header(&self, path: &Path, found: Option<&str>) -> Result<()> {
+        let headers = self.checksums.as_ref().map(|checksums| &checksums.headers);
+        let Some(headers) = headers.filter(|headers| !headers.is_empty()) else {
+            return Ok(());
+        };
+        let name = path.file_name().map(|name| name.to_string_lossy());
+        let expected = name.and_then(|name| headers.get(name.as_ref()));
+        match expected.is_some() && expected.map(String::as_str) == found {
+            true => Ok(()),
+            false => Err(Error::new("the header is not the one that was written")
+                .with_path(path)
+                .with_help(format!(
+                    "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; make or \
+                     fetch it again"
+                ))),
+        }
+    }
+
+    /// The names of the tensors against those that have checksums.
+    fn compare_names(&self, folder: &Path) -> Result<()> {
+        let Some(checksums) = &self.checksums else {
+            return Ok(());
+        };
         let bad = |message: String| Error::new(message).with_path(folder.join(CHECKSUMS_FILE));
         for name in checksums.tensors.keys() {
             if !self.tensors.contains_key(name) {

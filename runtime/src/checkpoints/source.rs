@@ -51,10 +51,11 @@ pub trait WeightSource: Send + Sync {
 
     /// Rows of a tensor that lies the other way about, held as they are stored, so that small blocks
     /// of them are had without reading the file for each; `None` where rows follow one another.
+    /// `buffer` is used for the bytes: memory that has been touched before comes cheaper.
     ///
     /// # Errors
     /// As [`WeightSource::rows`].
-    fn band(&self, _name: &str, _rows: Range<u64>) -> Result<Option<Band>> {
+    fn band(&self, _name: &str, _rows: Range<u64>, _buffer: Vec<u8>) -> Result<Option<Band>> {
         Ok(None)
     }
 

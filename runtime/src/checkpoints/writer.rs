@@ -80,6 +80,8 @@ struct Shard {
     path: PathBuf,
     temporary: PathBuf,
     file: File,
+    /// BLAKE3 of its header, the length included.
+    header: String,
 }
 
 /// A checkpoint being written into a folder.
@@ -135,6 +137,15 @@ impl CheckpointWriter {
         Ok(writer)
     }
 
+    /// How many files a checkpoint of these tensors has.
+    ///
+    /// # Errors
+    /// When a name occurs twice or is reserved, or a size overflows.
+    pub fn files(specs: &[TensorSpec], options: &WriteOptions) -> Result<usize> {
+        let plan = plan_shards(specs, options.shard_bytes).map_err(Error::new)?;
+        Ok(plan.len())
+    }
+
     fn begin_shard(
         &mut self,
         path: PathBuf,
@@ -164,9 +175,12 @@ impl CheckpointWriter {
             self.places.insert(spec.name.clone(), place);
         }
         let temporary = temporary_beside(&path);
+        let length = (header.len() as u64).to_le_bytes();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&length).update(&header);
         let file = File::create(&temporary)
             .and_then(|mut file| {
-                file.write_all(&(header.len() as u64).to_le_bytes())?;
+                file.write_all(&length)?;
                 file.write_all(&header)?;
                 file.set_len(end)?;
                 Ok(file)
@@ -176,6 +190,7 @@ impl CheckpointWriter {
             path,
             temporary,
             file,
+            header: hasher.finalize().to_hex().to_string(),
         });
         Ok(())
     }
@@ -265,6 +280,10 @@ impl CheckpointWriter {
             total += place.bytes;
         }
         for shard in &self.shards {
+            if let Some(name) = shard.path.file_name() {
+                let name = name.to_string_lossy().into_owned();
+                checksums.headers.insert(name, shard.header.clone());
+            }
             shard
                 .file
                 .sync_all()

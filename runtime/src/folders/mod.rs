@@ -8,7 +8,8 @@
 //! vq.json, vq.safetensors   the image tokenizer, where there is one
 //! source.jam                the program it comes from
 //! README.md                 the model card: parents, strategy, counts
-//! checksums.json            BLAKE3 checksums of every tensor and every file
+//! step.key                  the key of the step that made it, where one did
+//! checksums.json            BLAKE3 checksums of every tensor, every header and every file, and its own
 //! ```
 
 mod card;
@@ -22,6 +23,8 @@ use jam_ir::{DType, Model, WeightType};
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
 
+use crate::checkpoints::atomic::refuse_unfinished;
+use crate::checkpoints::bounded::{file_of, has, read};
 use crate::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
     verify_files, write_file,
@@ -30,6 +33,10 @@ use crate::progress::{Bar, Progress};
 use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
+/// The graph.
+const GRAPH: &str = "model.ron";
+/// The longest graph that is read, in bytes: the rows of a large vocabulary, chosen one by one.
+const MAX_GRAPH_BYTES: u64 = 16_000_000;
 /// Files of a text tokenizer that travel with a model.
 pub(crate) const TEXT_TOKENIZER: &str = "tokenizer.json";
 /// Files of an image tokenizer that travel with a model.
@@ -53,11 +60,16 @@ impl ModelFolder {
     /// When a file is missing or damaged, the graph does not verify, or a weight that it asks for
     /// is missing or of another shape.
     pub fn open(path: &Path) -> Result<ModelFolder> {
-        let file = path.join("model.ron");
-        let text = std::fs::read_to_string(&file).map_err(|error| {
-            Error::io("read", &file, error).with_help("a model folder has a model.ron".to_owned())
-        })?;
+        let file = path.join(GRAPH);
+        if !has(path, GRAPH) {
+            return Err(Error::new(format!("the folder has no {GRAPH}"))
+                .with_path(path)
+                .with_help(format!("a model folder has a {GRAPH}")));
+        }
+        refuse_unfinished(path)?;
         verify_files(path)?;
+        let text = String::from_utf8(read(&file_of(path, GRAPH)?, MAX_GRAPH_BYTES)?)
+            .map_err(|_| Error::new("it is not UTF-8 text").with_path(&file))?;
         let model: Model = ron::from_str(&text)
             .map_err(|error| Error::new(format!("is not a model: {error}")).with_path(&file))?;
         if let Err(problems) = jam_ir::verify(&model) {

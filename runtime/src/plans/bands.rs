@@ -8,15 +8,28 @@ use indexmap::IndexMap;
 use jam_ir::Plan;
 
 use super::PlanSources;
+use super::buffers::Buffers;
 use crate::checkpoints::{Band, Stored, WeightSource};
 use crate::{Error, Result};
 
 /// The sources of one plan, for one run of rows of it.
 pub(super) struct BandedSources<'a>(IndexMap<String, Banded<'a>>);
 
+impl Drop for Banded<'_> {
+    fn drop(&mut self) {
+        for (_, held) in self.held.values_mut() {
+            let held = held.get_mut().unwrap_or_else(|poison| poison.into_inner());
+            for band in held.drain(..) {
+                self.buffers.give(band.into_buffer());
+            }
+        }
+    }
+}
+
 /// A source whose bands are held.
 struct Banded<'a> {
     inner: &'a dyn WeightSource,
+    buffers: &'a Buffers,
     /// Rows of a band: those of the run.
     rows: u64,
     /// By tensor: how often the plan loads it, and the bands held, the last used last.
@@ -29,6 +42,7 @@ impl<'a> BandedSources<'a> {
         plan: &Plan,
         rows: u64,
         sources: &'a dyn PlanSources,
+        buffers: &'a Buffers,
     ) -> Result<BandedSources<'a>> {
         let mut loads: Vec<(String, String)> = Vec::new();
         let mut banded: IndexMap<String, Banded<'a>> = IndexMap::new();
@@ -41,6 +55,7 @@ impl<'a> BandedSources<'a> {
             if !banded.contains_key(&source) {
                 let entry = Banded {
                     inner: sources.source(&source)?,
+                    buffers,
                     rows,
                     held: IndexMap::new(),
                 };
@@ -94,7 +109,8 @@ impl WeightSource for Banded<'_> {
         }
         // Blocks come in order: the band begins here, and what came before is not needed again.
         while held.len() >= *most {
-            held.remove(0);
+            let band = held.remove(0);
+            self.buffers.give(band.into_buffer());
         }
         let total = self
             .inner
@@ -102,7 +118,9 @@ impl WeightSource for Banded<'_> {
             .and_then(|shape| shape.first().copied());
         let total = total.unwrap_or(rows.end);
         let end = total.min(rows.start + self.rows).max(rows.end);
-        match self.inner.band(name, rows.start..end)? {
+        let bytes = self.inner.band_bytes(name).saturating_mul(end - rows.start);
+        let buffer = self.buffers.take(bytes);
+        match self.inner.band(name, rows.start..end, buffer)? {
             Some(band) => {
                 let numbers = band.read(rows);
                 held.push(band);

@@ -7,6 +7,7 @@
 //! whole tensors measure it in a pass of its own, by blocks as well ([`Measures`]).
 
 mod bands;
+mod buffers;
 mod fresh;
 mod merging;
 mod rows;

@@ -13,6 +13,7 @@ use jam_ir::plan_shape::{ShapedPlan, plan_shape};
 use jam_ir::{Model, Plan};
 
 use super::bands::BandedSources;
+use super::buffers::Buffers;
 use super::{Measures, PlanRows, PlanSources};
 use crate::checkpoints::{CheckpointWriter, Dtype};
 use crate::folders::{stored_dtype, weight_shapes};
@@ -197,10 +198,11 @@ impl<'a> WeightStream<'a> {
     ) -> Result<bool> {
         let room = self.room(limits)?;
         let runs = self.runs(room);
+        let buffers = Buffers::new(room.bytes);
         let ordered = Ordered {
             cost: &|run: &Run| run.bytes,
             announce: &|run| self.announce(run),
-            work: &|run| self.evaluate(run),
+            work: &|run| self.evaluate(run, &buffers),
         };
         let mut done = 0;
         ordered.run(&runs, room, |run, bytes: Vec<u8>| {
@@ -210,6 +212,7 @@ impl<'a> WeightStream<'a> {
             let weight = &self.weights[run.weight];
             writer.append_bytes(&weight.name, &bytes)?;
             done += bytes.len() as u64 / weight.dtype.size();
+            buffers.give(bytes);
             bar.at(done, &weight.name);
             Ok(true)
         })
@@ -222,6 +225,10 @@ impl<'a> WeightStream<'a> {
     /// When a source cannot be read.
     pub fn sample_seconds(&self, entries: u64) -> Result<f64> {
         let mut largest: Vec<&Planned<'_>> = self.weights.iter().collect();
+        // Where rows move, even one of them takes the whole operand: others speak for those.
+        if self.weights.iter().any(|weight| !weight.bytes.moves_rows) {
+            largest.retain(|weight| !weight.bytes.moves_rows);
+        }
         largest.sort_by_key(|weight| std::cmp::Reverse(weight.entries()));
         largest.truncate(3);
         let (mut seen, mut seconds) = (0, 0.0);
@@ -239,12 +246,12 @@ impl<'a> WeightStream<'a> {
                 // The first rows of a weight wait for what is measured of all of it.
                 let begun = std::time::Instant::now();
                 let first = Run { rows: 0..1, ..run };
-                self.evaluate(&first)?;
+                self.evaluate(&first, &Buffers::new(0))?;
                 measuring += begun.elapsed().as_secs_f64();
                 measured += weight.entries();
             }
             let begun = std::time::Instant::now();
-            let bytes = self.evaluate(&run)?;
+            let bytes = self.evaluate(&run, &Buffers::new(0))?;
             std::hint::black_box(blake3::hash(&bytes));
             seconds += begun.elapsed().as_secs_f64();
             seen += bytes.len() as u64 / weight.dtype.size();
@@ -312,10 +319,10 @@ impl<'a> WeightStream<'a> {
     }
 
     /// The bytes of a run as they are stored.
-    fn evaluate(&self, run: &Run) -> Result<Vec<u8>> {
+    fn evaluate(&self, run: &Run, buffers: &Buffers) -> Result<Vec<u8>> {
         let weight = &self.weights[run.weight];
         let rows = run.rows.end - run.rows.start;
-        let sources = BandedSources::new(weight.plan, rows, self.sources)?;
+        let sources = BandedSources::new(weight.plan, rows, self.sources, buffers)?;
         let plan = PlanRows::new(
             weight.plan,
             &weight.name,
@@ -324,7 +331,8 @@ impl<'a> WeightStream<'a> {
             &sources,
         )
         .with_measures(&weight.measures);
-        let mut bytes = Vec::with_capacity((rows * weight.row_bytes()) as usize);
+        let mut bytes = buffers.take(rows * weight.row_bytes());
+        bytes.clear();
         let mut start = run.rows.start;
         while start < run.rows.end {
             let end = run.rows.end.min(start + weight.block_rows(rows));

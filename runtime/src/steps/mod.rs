@@ -5,6 +5,7 @@
 //! folder grows and is marked at the end. So a program can be interrupted anywhere and goes on.
 
 mod corpora;
+mod forecast;
 mod keys;
 mod learn;
 mod listed;
@@ -21,6 +22,7 @@ use jam_backends::{Device, ExecOptions, Executable, Precision};
 use jam_ir::recipe::Step;
 use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
 
+pub use forecast::{Forecast, Reads, Writes};
 use keys::Keys;
 use lock::Lock;
 pub use needs::needed;

@@ -16,7 +16,7 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 
-use super::header::{Header, HeaderEntry, element_count};
+use super::header::{Header, HeaderEntry, check_tensor, element_count};
 use crate::{Error, Result};
 use pickle::Tensor;
 use zip::{Archive, Entry};
@@ -77,6 +77,7 @@ pub(super) fn read(file: &mut File, start: &[u8], path: &Path) -> Result<Header>
         metadata: IndexMap::new(),
     };
     for (name, tensor) in tensors {
+        check_tensor(&name, &tensor.shape).map_err(bad)?;
         let storage = format!("{folder}/data/{}", tensor.storage);
         let entry = archive.entries.get(&storage).ok_or_else(|| {
             bad(format!(

@@ -5,7 +5,7 @@
 //! before it is called. What the machine holds is flat and counted, so that a small file cannot
 //! grow into much memory, nor into a deep nest.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use super::super::Dtype;
 
@@ -13,7 +13,8 @@ use super::super::Dtype;
 const MAX_STEPS: usize = 2_000_000;
 /// The most values that are held: of some fifty thousand tensors.
 const MAX_VALUES: usize = 600_000;
-
+/// The most tensors, and the most storages.
+const MAX_TENSORS: usize = 100_000;
 /// The longest name of a storage, in bytes: they are numbers.
 const MAX_STORAGE_NAME: usize = 64;
 
@@ -94,7 +95,9 @@ struct Machine<'a> {
     bytes: &'a [u8],
     at: usize,
     stack: Vec<Value>,
-    memo: BTreeMap<u32, Value>,
+    /// What was memorized, by its place, and how many places that are.
+    memo: Vec<Option<Value>>,
+    memorized: usize,
     texts: Vec<&'a str>,
     tuples: Vec<Vec<Value>>,
     dicts: Vec<Vec<(Value, Value)>>,
@@ -114,7 +117,8 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Refused> {
         bytes,
         at: 0,
         stack: Vec::new(),
-        memo: BTreeMap::new(),
+        memo: Vec::new(),
+        memorized: 0,
         texts: Vec::new(),
         tuples: Vec::new(),
         dicts: Vec::new(),
@@ -125,7 +129,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Refused> {
     let Value::Dict(dict) = machine.run()? else {
         return Err("is no dictionary of tensors".to_owned());
     };
-    let mut found: BTreeMap<&str, ()> = BTreeMap::new();
+    let mut found: BTreeSet<&str> = BTreeSet::new();
     let mut tensors = Vec::with_capacity(machine.dicts[dict].len());
     for (key, value) in &machine.dicts[dict] {
         let Value::Text(key) = *key else {
@@ -135,7 +139,7 @@ pub(super) fn tensors(bytes: &[u8]) -> Result<Vec<(String, Tensor)>, Refused> {
         let Value::Tensor(tensor) = *value else {
             return Err(format!("has `{}`, which is no tensor", shown(name)));
         };
-        if found.insert(name, ()).is_some() {
+        if !found.insert(name) {
             return Err(format!("has `{}` twice", shown(name)));
         }
         tensors.push((name.to_owned(), machine.tensors[tensor].clone()));
@@ -215,20 +219,20 @@ impl<'a> Machine<'a> {
                 }
                 b'q' => {
                     let place = self.number(1)?;
-                    self.memorize(place as u32)?;
+                    self.memorize(place)?;
                 }
                 b'r' => {
                     let place = self.number(4)?;
-                    self.memorize(place as u32)?;
+                    self.memorize(place)?;
                 }
-                0x94 => self.memorize(self.memo.len() as u32)?,
+                0x94 => self.memorize(self.memorized)?,
                 b'h' => {
                     let place = self.number(1)?;
-                    self.recall(place as u32)?;
+                    self.recall(place)?;
                 }
                 b'j' => {
                     let place = self.number(4)?;
-                    self.recall(place as u32)?;
+                    self.recall(place)?;
                 }
                 b'c' => {
                     let (module, name) = (self.line()?, self.line()?);
@@ -361,16 +365,24 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    fn memorize(&mut self, place: u32) -> Result<(), Refused> {
+    /// Places are numbered one after the other by who writes pickles.
+    fn memorize(&mut self, place: usize) -> Result<(), Refused> {
         let value = *self.stack.last().ok_or_else(cut)?;
-        if self.memo.insert(place, value).is_none() {
+        if place >= MAX_VALUES {
+            return Err(format!("memorizes more than {MAX_VALUES} values"));
+        }
+        if place >= self.memo.len() {
+            self.memo.resize(place + 1, None);
+        }
+        if self.memo[place].replace(value).is_none() {
+            self.memorized += 1;
             self.hold(1)?;
         }
         Ok(())
     }
 
-    fn recall(&mut self, place: u32) -> Result<(), Refused> {
-        let value = self.memo.get(&place).copied();
+    fn recall(&mut self, place: usize) -> Result<(), Refused> {
+        let value = self.memo.get(place).copied().flatten();
         let value = value.ok_or_else(|| "recalls what it never memorized".to_owned())?;
         self.push(value)
     }
@@ -404,6 +416,7 @@ impl<'a> Machine<'a> {
             return Err(wrong());
         }
         self.hold(1)?;
+        too_many(self.storages.len())?;
         self.storages.push(Storage {
             dtype,
             name: self.texts[name].to_owned(),
@@ -439,6 +452,7 @@ impl<'a> Machine<'a> {
                     return Err("has a tensor whose sizes are no numbers".to_owned());
                 };
                 self.hold(1 + shape.len() + strides.len())?;
+                too_many(self.tensors.len())?;
                 let storage = &self.storages[storage];
                 self.tensors.push(Tensor {
                     dtype: storage.dtype,
@@ -473,6 +487,14 @@ impl<'a> Machine<'a> {
             Some(Value::Dict(_)) => Ok(()),
             _ => Err("gives a state to what is no dictionary".to_owned()),
         }
+    }
+}
+
+/// Refuses one more than [`MAX_TENSORS`].
+fn too_many(count: usize) -> Result<(), Refused> {
+    match count < MAX_TENSORS {
+        true => Ok(()),
+        false => Err(format!("makes more than {MAX_TENSORS} tensors")),
     }
 }
 

@@ -1,7 +1,8 @@
 //! The table of contents of a zip whose files are stored as they are.
 //!
 //! What is checked before anything is believed: the end record, its 64-bit form and the central directory
-//! lie in the file and are of bounded size; every name occurs once; no file is compressed or encrypted;
+//! lie in the file and are of bounded size; every name occurs once and stays inside; no file is compressed or
+//! encrypted;
 //! every local header is that of its file, and no two files share a byte.
 
 use std::collections::BTreeMap;
@@ -199,6 +200,10 @@ fn one(bytes: &[u8]) -> std::result::Result<(Told, &[u8]), &'static str> {
         return Err("a stored file of the archive has two sizes");
     }
     let name = str::from_utf8(name_bytes).map_err(|_| "a name in the archive is not UTF-8")?;
+    let part = |part: &str| part == ".." || part.contains(['\\', '\0']);
+    if name.starts_with('/') || name.split('/').any(part) {
+        return Err("a name in the archive leads outside of it");
+    }
     let told = Told {
         name: name.to_owned(),
         size,
