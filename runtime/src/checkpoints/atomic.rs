@@ -164,7 +164,8 @@ impl AtomicFolder {
         &self.target
     }
 
-    /// Flushes every file, then puts the folder in its place. A folder that stood there is replaced.
+    /// Flushes every file, then puts the folder in its place. A folder that stood there is replaced,
+    /// on Linux and macOS without a moment in which neither is there.
     ///
     /// # Errors
     /// When a file cannot be flushed or the folder not renamed; what stood there before then stands there
@@ -177,7 +178,11 @@ impl AtomicFolder {
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
         };
-        if self.target.exists() {
+        if exchange(&self.temporary, &self.target) {
+            // What stood there has the temporary name now.
+            let old = &self.temporary;
+            fs::remove_dir_all(old).map_err(|error| Error::io("remove", old, error))?;
+        } else if self.target.exists() {
             let old = temporary_beside(&self.target);
             rename(&self.target, &old)?;
             if let Err(error) = rename(&self.temporary, &self.target) {
@@ -202,6 +207,19 @@ impl Drop for AtomicFolder {
             let _ = fs::remove_dir_all(&self.temporary);
         }
     }
+}
+
+/// Lets two folders change names at once, so that there is no moment without either; false where
+/// one is missing, or the system or the file system cannot.
+#[cfg(any(target_os = "linux", target_os = "android", target_vendor = "apple"))]
+fn exchange(one: &Path, other: &Path) -> bool {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android", target_vendor = "apple")))]
+fn exchange(_: &Path, _: &Path) -> bool {
+    false
 }
 
 /// Flushes every file of a folder, and of the folders in it.
@@ -279,5 +297,29 @@ mod tests {
             assert_eq!(fs::read(target.join("sub/file")).unwrap(), round);
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    #[cfg(any(target_os = "linux", target_vendor = "apple"))]
+    fn a_folder_that_is_replaced_is_there_at_every_moment() {
+        use std::sync::atomic::AtomicBool;
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("state");
+        AtomicFolder::create(&target).unwrap().commit().unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watch = scope.spawn(|| {
+                let mut looks = 0;
+                while !done.load(Ordering::Relaxed) {
+                    assert!(fs::symlink_metadata(&target).is_ok(), "after {looks} looks");
+                    looks += 1;
+                }
+            });
+            for _ in 0..200 {
+                AtomicFolder::create(&target).unwrap().commit().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+            watch.join().unwrap();
+        });
     }
 }
