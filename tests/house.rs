@@ -43,6 +43,8 @@ fn rust_files() -> Vec<PathBuf> {
         "runtime",
         "tests",
         "examples",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
     ];
     let mut folders: Vec<PathBuf> = rooms.iter().map(|room| root().join(room)).collect();
     while let Some(folder) = folders.pop() {

@@ -2,8 +2,10 @@
 //!
 //! A field that changes the model in a way that is not built is an error, never left out in silence.
 
-use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm};
-use jam_ir::{Activation, DType, RotaryLayout, RotaryScaling, TokenLayout};
+use jam_ir::decoder::{
+    DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
+};
+use jam_ir::{Activation, DType, RotaryLayout, RotaryScaling, TokenLayout, verify};
 use serde_json::Value;
 
 use super::import::ImportedConfig;
@@ -11,6 +13,10 @@ use crate::{Error, Result};
 
 /// The largest size that is believed: no model comes near it, and products of four fit 64 bits.
 const MAX_SIZE: u64 = 1 << 30;
+/// The largest number that is believed, as in the language.
+const MAX_NUMBER: f64 = 1e12;
+/// The most layers that are believed: as many as the language repeats.
+const MAX_LAYERS: u64 = 4096;
 /// `model_type` of LLaMA checkpoints in their original names and rotary layout, as `llama2.c` has them too.
 pub(super) const ORIGINAL_LLAMA: &str = "llama_original";
 /// What names of picture tokens begin with in Chameleon's vocabulary.
@@ -32,8 +38,31 @@ impl Config {
     /// The model that the fields describe.
     ///
     /// # Errors
-    /// When a size is missing or out of bounds, or they ask for what is not known.
+    /// When a size is missing or out of bounds, sizes do not fit one another, or they ask for what is not
+    /// known.
     pub(super) fn model(&self) -> Result<ImportedConfig> {
+        let config = self.described()?;
+        let layers = config.decoder.layers;
+        if layers > MAX_LAYERS {
+            let message = format!("{layers} layers are too many; at most {MAX_LAYERS} are read");
+            return Err(Error::new(message));
+        }
+        // Its layers are alike: one tells what is wrong with all.
+        let one = DecoderConfig {
+            layers: 1,
+            ..config.decoder.clone()
+        };
+        match verify(&decoder_only(&one)) {
+            Ok(()) => Ok(config),
+            Err(problems) => {
+                let first = problems.into_iter().next();
+                let message = first.map_or_else(String::new, |problem| problem.to_string());
+                Err(Error::new(message).with_help("the sizes of the configuration do not fit"))
+            }
+        }
+    }
+
+    fn described(&self) -> Result<ImportedConfig> {
         // Original checkpoints have no `model_type`, and their own names for sizes.
         let original = ["dim", "n_layers", "n_heads"];
         if self.field("model_type").is_none() && original.iter().all(|f| self.field(f).is_some()) {
@@ -98,12 +127,25 @@ impl Config {
     }
 
     fn number_or(&self, name: &str, default: f64) -> Result<f64> {
+        self.within(name, default, (f64::MIN_POSITIVE, MAX_NUMBER))
+    }
+
+    /// What a norm adds below its root.
+    fn eps_or(&self, name: &str, default: f64) -> Result<f64> {
+        self.within(name, default, (f64::MIN_POSITIVE, 1.0))
+    }
+
+    fn within(&self, name: &str, default: f64, (least, most): (f64, f64)) -> Result<f64> {
         match self.field(name) {
             None => Ok(default),
             Some(value) => value
                 .as_f64()
-                .filter(|x| x.is_finite() && *x > 0.0)
-                .ok_or_else(|| Self::wrong(name, &format!("is {value}, not a number above 0"))),
+                .filter(|x| (least..=most).contains(x))
+                .ok_or_else(|| {
+                    let from = if least < 1.0 { "above 0" } else { "from 1" };
+                    let what = format!("is {value}, not a number {from} and up to {most:e}");
+                    Self::wrong(name, &what)
+                }),
         }
     }
 
@@ -224,7 +266,7 @@ impl Config {
         };
         decoder.kv_heads = self.kv_heads("num_key_value_heads", heads)?;
         decoder.activation = self.activation("hidden_act", Activation::Silu)?;
-        decoder.norm.eps = self.number_or("rms_norm_eps", 1e-6)?;
+        decoder.norm.eps = self.eps_or("rms_norm_eps", 1e-6)?;
         decoder.tied = self.flag_or("tie_word_embeddings", false)?;
         decoder.dtype = self.dtype()?;
         decoder.positions = PositionConfig::Rotary {
@@ -257,11 +299,13 @@ impl Config {
     /// The base of rotary positions.
     fn rotary_base(&self) -> Result<f64> {
         match self.rotary_settings() {
-            Some((_, own)) if own.field("rope_theta").is_some() => {
-                own.number_or("rope_theta", 10_000.0)
-            }
-            _ => self.number_or("rope_theta", 10_000.0),
+            Some((_, own)) if own.field("rope_theta").is_some() => own.own_base(),
+            _ => self.own_base(),
         }
+    }
+
+    fn own_base(&self) -> Result<f64> {
+        self.within("rope_theta", 10_000.0, (1.0, MAX_NUMBER))
     }
 
     /// How rotary positions were stretched. What stretches with the sequence (`dynamic`) leaves sequences
@@ -320,7 +364,12 @@ impl Config {
                     .with_help("known are default, linear, dynamic, llama3, yarn"));
             }
         };
-        match scaling.fault() {
+        let large = |(_, value): &(&str, f64)| *value > MAX_NUMBER;
+        let fault = match scaling.settings().into_iter().find(large) {
+            Some((name, value)) => Some(format!("`{name}` is {value:e}")),
+            None => scaling.fault(),
+        };
+        match fault {
             Some(fault) => Err(Self::wrong(name, &format!("cannot be used: {fault}"))),
             None => Ok(scaling),
         }
@@ -347,7 +396,7 @@ impl Config {
         config.model_type = "chameleon".to_owned();
         let decoder = &mut config.decoder;
         decoder.name = "chameleon".to_owned();
-        decoder.norm.eps = self.number_or("rms_norm_eps", 1e-5)?;
+        decoder.norm.eps = self.eps_or("rms_norm_eps", 1e-5)?;
         // Every head has gains and biases of its own; the constant is not configured.
         decoder.qk_norm = Some(QkNorm {
             norm: NormConfig {
@@ -397,7 +446,7 @@ impl Config {
         let mut decoder = DecoderConfig::llama(vocab, context, width, layers, heads, hidden);
         decoder.head_dim = self.divided(width, heads)?;
         decoder.kv_heads = self.kv_heads("n_kv_heads", heads)?;
-        decoder.norm.eps = self.number_or("norm_eps", 1e-5)?;
+        decoder.norm.eps = self.eps_or("norm_eps", 1e-5)?;
         decoder.tied = self.flag_or("tie_word_embeddings", false)?;
         decoder.dtype = self.dtype()?;
         let scaling = match self.flag_or("use_scaled_rope", false)? {
@@ -410,7 +459,7 @@ impl Config {
             false => RotaryScaling::None,
         };
         decoder.positions = PositionConfig::Rotary {
-            base: self.number_or("rope_theta", 10_000.0)?,
+            base: self.own_base()?,
             layout: RotaryLayout::Pairs,
             scaling,
         };
@@ -446,7 +495,7 @@ impl Config {
         decoder.activation = self.activation("activation_function", Activation::GeluTanh)?;
         decoder.positions = PositionConfig::Learned { offset: 0 };
         decoder.norm = NormConfig {
-            eps: self.number_or("layer_norm_epsilon", 1e-5)?,
+            eps: self.eps_or("layer_norm_epsilon", 1e-5)?,
             ..decoder.norm
         };
         decoder.dtype = self.dtype()?;

@@ -166,7 +166,8 @@ impl Header {
     /// A sentence that says what is wrong.
     pub fn parse(text: &[u8], data_bytes: u64) -> std::result::Result<Self, String> {
         check_json(text, LIMITS)?;
-        let raw: RawHeader = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+        let text = str::from_utf8(text).map_err(|_| "it is not UTF-8 text".to_owned())?;
+        let raw: RawHeader = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let data_start = 8 + text.len() as u64;
         let mut entries = Vec::with_capacity(raw.tensors.len());
         for (name, entry) in raw.tensors {
@@ -342,6 +343,10 @@ mod tests {
         }
         let deep = "[".repeat(1_000_000);
         assert!(parse(&deep, 0).is_err());
+        // Text that no field keeps is text all the same.
+        let bytes =
+            b"{\"a\":{\"x\":\"\xef\",\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}}";
+        assert!(Header::parse(bytes, 0).unwrap_err().contains("UTF-8"));
     }
 
     #[test]

@@ -381,12 +381,11 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
     })
 }
 
-/// A whole number without a fraction, anything else as it is.
+/// A whole number without a fraction, a very small or large one with a power of ten.
 fn number(value: f64) -> String {
-    if value.fract() == 0.0 && value.abs() < 1e15 {
-        format!("{value:.0}")
-    } else {
-        format!("{value}")
+    match value.abs() {
+        0.0 | 1e-5..1e15 => format!("{value}"),
+        _ => format!("{value:e}"),
     }
 }
 

@@ -11,7 +11,7 @@ use super::*;
 const OPT: &str = r#"{"model_type":"opt","hidden_size":8,"num_attention_heads":2,"vocab_size":11,
     "num_hidden_layers":2,"ffn_dim":12,"max_position_embeddings":5,"torch_dtype":"float16"}"#;
 const LLAMA: &str = r#"{"model_type":"llama","hidden_size":8,"num_attention_heads":4,
-    "num_key_value_heads":2,"head_dim":3,"vocab_size":11,"num_hidden_layers":2,
+    "num_key_value_heads":2,"head_dim":6,"vocab_size":11,"num_hidden_layers":2,
     "intermediate_size":12,"max_position_embeddings":5,"rope_theta":500000.0,
     "tie_word_embeddings":false,"rms_norm_eps":1e-6}"#;
 const GPT2: &str = r#"{"model_type":"gpt2","n_embd":8,"n_head":2,"n_layer":2,"vocab_size":11,
@@ -190,13 +190,40 @@ fn what_is_not_known_is_an_error() {
     }
 }
 
+/// What fuzzing found: configurations whose source was a program with errors.
+#[test]
+fn what_the_language_refuses_is_refused_before() {
+    let original = r#"{"dim":8,"n_layers":1,"n_heads":2,"vocab_size":9,"ffn_dim_multiplier":1e-9}"#;
+    let broken = [
+        (LLAMA.replace("head_dim\":6", "head_dim\":11"), "even"),
+        (LLAMA.replace("1e-6", "7"), "`rms_norm_eps` is 7"),
+        (LLAMA.replace("1e-6", "5e-324"), "`rms_norm_eps` is 5e-324"),
+        (LLAMA.replace("500000.0", "0.5"), "`rope_theta` is 0.5"),
+        (LLAMA.replace("500000.0", "1e300"), "`rope_theta` is 1e+300"),
+        (
+            LLAMA.replace("layers\":2", "layers\":5000"),
+            "5000 layers are too many",
+        ),
+        (original.to_owned(), "at least one entry"),
+    ];
+    for (text, expected) in broken {
+        let error = ImportedConfig::from_json(&text).unwrap_err();
+        assert!(error.message.contains(expected), "{text}: {error}");
+    }
+    // Digits of a number in the source have an end.
+    let small = r#""rope_scaling":{"type":"linear","factor":1e-300},"rope_theta""#;
+    let small = ImportedConfig::from_json(&LLAMA.replace("\"rope_theta\"", small)).unwrap();
+    let source = small.jam_source("parent", "w");
+    assert!(source.contains("linear(factor: 1e-300)"), "{source}");
+}
+
 #[test]
 fn source_says_what_the_configuration_says() {
     let llama = ImportedConfig::from_json(LLAMA)
         .unwrap()
         .jam_source("parent", "weights/x");
     for part in [
-        "attention(norm1, heads: 4, kv_heads: 2, key: 3, rotary: rotary(base: 500000), mask: causal, bias: no)",
+        "attention(norm1, heads: 4, kv_heads: 2, key: 6, rotary: rotary(base: 500000), mask: causal, bias: no)",
         "mlp(norm2, hidden: 12, act: silu, gated: yes, bias: no)",
         "rms_norm(x, eps: 1e-6)",
         "tied: no",

@@ -11,22 +11,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use indexmap::IndexMap;
-use serde::Deserialize;
 
 use super::atomic::refuse_unfinished;
 use super::bounded::{TABLE, file_of, has, open, read_json};
-use super::checksums::{Checksums, once};
+use super::checksums::Checksums;
 use super::foreign::{self, Found};
 use super::header::element_count;
-use super::{CHECKSUMS_FILE, Dtype};
+use super::{CHECKSUMS_FILE, Dtype, ShardIndex};
 use crate::{Error, Result};
 
 /// Name of the only file of an unsharded checkpoint.
 pub const SINGLE_FILE: &str = "model.safetensors";
 /// Name of the table that tells which shard holds which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
-/// The most files that one checkpoint is spread over.
-const MAX_SHARDS: usize = 2000;
 /// Bytes read at once when a tensor is verified.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -99,13 +96,6 @@ pub struct CheckpointReader {
     checksums: Option<Checksums>,
     /// Of every tensor that was compared or is being compared: whether it is sound.
     verified: Mutex<IndexMap<String, Arc<Mutex<bool>>>>,
-}
-
-/// The parts of an index that matter.
-#[derive(Deserialize)]
-struct Index {
-    #[serde(deserialize_with = "once")]
-    weight_map: IndexMap<String, String>,
 }
 
 impl CheckpointReader {
@@ -184,18 +174,9 @@ impl CheckpointReader {
     fn open_sharded(&mut self, folder: &Path, path: &Path) -> Result<()> {
         let bad = |message: String| Error::new(message).with_path(path);
         let text = read_json(path, TABLE)?;
-        let index: Index = serde_json::from_slice(&text)
-            .map_err(|error| bad(format!("the index is wrong: {error}")))?;
-        let mut files: Vec<&String> = index.weight_map.values().collect();
-        files.sort();
-        files.dedup();
-        if files.len() > MAX_SHARDS {
-            let count = files.len();
-            let message = format!("the index names {count} files; at most {MAX_SHARDS} are read");
-            return Err(bad(message));
-        }
-        for name in files {
-            if super::bounded::is_plain(name) && !has(folder, name) {
+        let index = ShardIndex::parse(&text).map_err(bad)?;
+        for name in index.files() {
+            if !has(folder, name) {
                 return Err(bad(format!("the index names `{name}`, which is not there"))
                     .with_help("fetch the missing shard"));
             }

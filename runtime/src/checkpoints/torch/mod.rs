@@ -11,7 +11,7 @@ mod zip;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use indexmap::IndexMap;
@@ -35,12 +35,36 @@ pub(super) fn is_torch(start: &[u8]) -> bool {
     start.starts_with(&ZIP) || start.starts_with(&LEGACY)
 }
 
+impl Header {
+    /// Reads and checks the tensors of what `torch.save` wrote, a `pytorch_model.bin`; `path` is for
+    /// messages only.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is none of torch's or of the format before torch 1.6, its zip is
+    /// damaged, compressed or overlaps, its pickle asks for anything but tensors, or a tensor is not a run
+    /// of its storage.
+    pub fn read_torch(file: &mut (impl Read + Seek), path: &Path) -> Result<Self> {
+        let mut start = Vec::with_capacity(LEGACY.len());
+        file.seek(SeekFrom::Start(0))
+            .and_then(|_| {
+                file.by_ref()
+                    .take(LEGACY.len() as u64)
+                    .read_to_end(&mut start)
+            })
+            .map_err(|error| Error::io("read", path, error))?;
+        if !is_torch(&start) {
+            return Err(Error::new("the file is not what `torch.save` writes").with_path(path));
+        }
+        read(file, &start, path)
+    }
+}
+
 /// Reads and checks the tensors of an open file that begins with `start`; `path` is for messages only.
 ///
 /// # Errors
 /// When the file cannot be read, is of the format before torch 1.6, its zip is damaged, compressed or
 /// overlaps, its pickle asks for anything but tensors, or a tensor is not a run of its storage.
-pub(super) fn read(file: &mut File, start: &[u8], path: &Path) -> Result<Header> {
+pub(super) fn read(file: &mut (impl Read + Seek), start: &[u8], path: &Path) -> Result<Header> {
     if start.starts_with(&LEGACY) {
         return Err(
             Error::new("the file is in the format that torch wrote before version 1.6")

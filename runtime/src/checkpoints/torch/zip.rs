@@ -6,7 +6,6 @@
 //! every local header is that of its file, and no two files share a byte.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
@@ -46,11 +45,10 @@ impl Archive {
     ///
     /// # Errors
     /// When the file cannot be read, or fails one of the checks that the module lists.
-    pub(super) fn read(file: &mut File, path: &Path) -> Result<Archive> {
+    pub(super) fn read(file: &mut (impl Read + Seek), path: &Path) -> Result<Archive> {
         let length = file
-            .metadata()
-            .map_err(|error| Error::io("read", path, error))?
-            .len();
+            .seek(SeekFrom::End(0))
+            .map_err(|error| Error::io("read", path, error))?;
         let mut source = Source { file, path, length };
         let (start, told) = directory(&mut source)?;
         let mut entries = BTreeMap::new();
@@ -86,7 +84,7 @@ impl Archive {
     /// All bytes of a file of at most `most`.
     pub(super) fn bytes(
         &self,
-        file: &mut File,
+        file: &mut (impl Read + Seek),
         entry: &Entry,
         most: u64,
         path: &Path,
@@ -104,7 +102,7 @@ impl Archive {
 }
 
 /// First byte of the central directory, and what it tells.
-fn directory(source: &mut Source<'_>) -> Result<(u64, Vec<Told>)> {
+fn directory(source: &mut Source<'_, impl Read + Seek>) -> Result<(u64, Vec<Told>)> {
     let tail = source.length.min(MAX_END_BYTES);
     let first = source.length - tail;
     let bytes = source.bytes(first, tail)?;
@@ -213,13 +211,13 @@ fn one(bytes: &[u8]) -> std::result::Result<(Told, &[u8]), &'static str> {
 }
 
 /// A file that is read at places inside of it.
-struct Source<'a> {
-    file: &'a mut File,
+struct Source<'a, F> {
+    file: &'a mut F,
     path: &'a Path,
     length: u64,
 }
 
-impl Source<'_> {
+impl<F: Read + Seek> Source<'_, F> {
     /// `count` bytes from `start` on; the caller bounds `count`.
     fn bytes(&mut self, start: u64, count: u64) -> Result<Vec<u8>> {
         let end = start.checked_add(count);

@@ -1,0 +1,19 @@
+#!/bin/sh
+# A RUSTC_WRAPPER that compiles what is fuzzed, and only that, with the counters that libFuzzer reads: what it
+# depends on (Burn above all) is taken as the house's own builds leave it.
+case " $* " in
+*" --crate-name jam_backends "*) ;;
+*" --crate-name jam_"* | *" fuzz_targets/"*)
+    set -- "$@" --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Cpasses=sancov-module \
+        -Cllvm-args=-sanitizer-coverage-level=4 \
+        -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+        -Cllvm-args=-sanitizer-coverage-pc-table
+    ;;
+esac
+case " $* " in
+# Compared values are of use where formats have fixed numbers, and cost a parser half of its time.
+*" --crate-name jam_ir "* | *" --crate-name jam_runtime "*)
+    set -- "$@" -Cllvm-args=-sanitizer-coverage-trace-compares
+    ;;
+esac
+exec "$@"
