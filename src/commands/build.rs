@@ -79,7 +79,7 @@ fn forecast(
     let forecasts = names.iter().map(|name| runner.forecast(name));
     let forecasts = forecasts.collect::<Result<Vec<_>, _>>()?;
     if common.json {
-        return print_json(&forecasts);
+        return print_json(&json!({ "models": forecasts }));
     }
     for forecast in &forecasts {
         print(&shown(forecast));

@@ -2,13 +2,15 @@
 //!
 //! A file is written under a temporary name beside its own, flushed to the disk, then renamed. A folder is
 //! filled under a temporary name, and takes its place when it is complete; what stood there before is
-//! gone only after that. Until then it holds a file `.unfinished`, which its writer has locked: who finds
-//! one refuses the folder, and who finds one that nobody locks removes what a killed process left.
+//! gone only after that. Until then it holds a file `.unfinished`, and who finds one refuses the folder. Its
+//! writer has it locked; what nobody has locked was left by a killed process, and the next writer of the
+//! same folder removes it.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crate::{Error, Result};
 
@@ -62,8 +64,8 @@ pub(crate) fn sync_folder(path: &Path) {
 pub struct AtomicFolder {
     target: PathBuf,
     temporary: PathBuf,
-    /// `.unfinished`, locked as long as this lives.
-    lock: Option<File>,
+    /// Held as long as this lives.
+    _lock: Option<File>,
     committed: bool,
 }
 
@@ -77,6 +79,43 @@ pub(crate) fn refuse_unfinished(folder: &Path) -> Result<()> {
         Ok(_) => Err(Error::new("the folder is not finished")
             .with_path(folder)
             .with_help("what wrote it was stopped or is still at it: make it again")),
+    }
+}
+
+/// Whether a temporary name beside `name` is that of a folder being made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Temporary {
+    /// Made, and not locked yet.
+    New,
+    /// Locked as long as its writer lives.
+    Locked,
+}
+
+impl Temporary {
+    fn of(found: &str, name: &str) -> Option<Temporary> {
+        let rest = found.strip_prefix('.')?.strip_prefix(name)?;
+        let (numbers, end) = rest.strip_prefix('.')?.split_once('.')?;
+        let (process, count) = numbers.split_once('-')?;
+        process.parse::<u32>().ok()?;
+        count.parse::<u64>().ok()?;
+        match end {
+            "new" => Some(Temporary::New),
+            "tmp" => Some(Temporary::Locked),
+            _ => None,
+        }
+    }
+}
+
+/// A folder that nobody has locked for so long is not just being made.
+const MAKING: Duration = Duration::from_secs(60);
+
+/// The lock of a folder being filled. Where folders can be opened it is the folder's own, which goes
+/// with it under any name; elsewhere that of its mark.
+fn open_lock(folder: &Path) -> std::io::Result<File> {
+    if cfg!(unix) {
+        File::open(folder)
+    } else {
+        File::open(folder.join(UNFINISHED))
     }
 }
 
@@ -97,25 +136,18 @@ fn remove_left_over(target: &Path) {
         return;
     };
     for entry in entries.flatten() {
+        let path = entry.path();
         let found = entry.file_name().to_string_lossy().into_owned();
-        let left = found.strip_prefix(&format!(".{name}.")).map(str::to_owned);
-        let number = left.and_then(|rest| {
-            let (process, _) = rest.strip_suffix(".tmp")?.split_once('-')?;
-            process.parse::<u32>().ok()
-        });
-        let Some(process) = number.filter(|_| entry.path().is_dir()) else {
+        let Some(kind) = Temporary::of(&found, &name).filter(|_| path.is_dir()) else {
             continue;
         };
-        let nobody_has_it = match File::open(entry.path().join(UNFINISHED)) {
-            Ok(file) => file.try_lock().is_ok(),
-            // It ended between the last two steps: then it must be gone, where that can be told.
-            Err(_) => {
-                let processes = Path::new("/proc");
-                processes.join("self").exists() && !processes.join(process.to_string()).exists()
-            }
-        };
-        if nobody_has_it {
-            let _ = fs::remove_dir_all(entry.path());
+        let age = || entry.metadata().ok()?.modified().ok()?.elapsed().ok();
+        if kind == Temporary::New && age().is_none_or(|age| age < MAKING) {
+            continue;
+        }
+        let lock = open_lock(&path);
+        if lock.is_ok_and(|lock| lock.try_lock().is_ok()) {
+            let _ = fs::remove_dir_all(&path);
         }
     }
 }
@@ -141,14 +173,15 @@ impl AtomicFolder {
         let mut folder = Self {
             target: target.to_owned(),
             temporary: nameless.clone(),
-            lock: None,
+            _lock: None,
             committed: false,
         };
-        let file = File::create(nameless.join(UNFINISHED))
+        File::create(nameless.join(UNFINISHED))
             .map_err(|error| Error::io("write", &nameless, error))?;
-        // Where files cannot be locked, left-overs stay.
-        let _ = file.try_lock();
-        folder.lock = Some(file);
+        // Where there are no locks, left-overs stay.
+        folder._lock = open_lock(&nameless)
+            .ok()
+            .filter(|lock| lock.try_lock().is_ok());
         fs::rename(&nameless, &temporary).map_err(|error| Error::io("rename", &nameless, error))?;
         folder.temporary = temporary;
         Ok(folder)
@@ -169,7 +202,7 @@ impl AtomicFolder {
     ///
     /// # Errors
     /// When a file cannot be flushed or the folder not renamed; what stood there before then stands there
-    /// again.
+    /// again. That the old folder cannot be removed is none: the next writer tries again.
     pub fn commit(mut self) -> Result<()> {
         sync_tree(&self.temporary)?;
         let mark = self.temporary.join(UNFINISHED);
@@ -178,24 +211,27 @@ impl AtomicFolder {
         let rename = |from: &Path, to: &Path| {
             fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
         };
+        let mut old = None;
         if exchange(&self.temporary, &self.target) {
             // What stood there has the temporary name now.
-            let old = &self.temporary;
-            fs::remove_dir_all(old).map_err(|error| Error::io("remove", old, error))?;
+            old = Some(self.temporary.clone());
         } else if self.target.exists() {
-            let old = temporary_beside(&self.target);
-            rename(&self.target, &old)?;
+            let aside = temporary_beside(&self.target);
+            rename(&self.target, &aside)?;
             if let Err(error) = rename(&self.temporary, &self.target) {
-                rename(&old, &self.target)?;
+                rename(&aside, &self.target)?;
                 return Err(error);
             }
-            fs::remove_dir_all(&old).map_err(|error| Error::io("remove", &old, error))?;
+            old = Some(aside);
         } else {
             rename(&self.temporary, &self.target)?;
         }
         self.committed = true;
         if let Some(parent) = self.target.parent() {
             sync_folder(parent);
+        }
+        if let Some(old) = old {
+            let _ = fs::remove_dir_all(&old);
         }
         Ok(())
     }
@@ -258,23 +294,35 @@ mod tests {
     fn what_a_killed_writer_left_is_refused_and_then_removed() {
         let folder = tempfile::tempdir().unwrap();
         let target = folder.path().join("model");
-        let (left, whole) = (
-            folder.path().join(".model.4294967295-0.tmp"),
-            folder.path().join(".model.4294967295-1.tmp"),
-        );
-        let other = folder.path().join(".models.4294967295-0.tmp");
-        for place in [&left, &whole, &other] {
+        let place = |name: &str| folder.path().join(name);
+        let left = place(".model.4294967295-0.tmp");
+        // Killed between its last two steps; while it was made; just now.
+        let (whole, old) = (place(".model.7-1.tmp"), place(".model.7-2.new"));
+        let made = place(".model.7-3.new");
+        let others = [
+            place(".models.7-0.tmp"),
+            place(".model.7.tmp"),
+            made.clone(),
+        ];
+        for place in [&left, &whole, &old].into_iter().chain(&others) {
             fs::create_dir(place).unwrap();
+            fs::write(place.join(UNFINISHED), b"").unwrap();
         }
-        fs::write(left.join(UNFINISHED), b"").unwrap();
+        fs::remove_file(whole.join(UNFINISHED)).unwrap();
+        let hour_ago = std::time::SystemTime::now() - Duration::from_secs(3600);
+        let times = fs::FileTimes::new().set_modified(hour_ago);
+        if cfg!(unix) {
+            File::open(&old).unwrap().set_times(times).unwrap();
+        }
         assert!(refuse_unfinished(&left).is_err());
         let first = AtomicFolder::create(&target).unwrap();
-        assert!(!left.exists() && other.exists());
-        assert_eq!(whole.exists(), !Path::new("/proc/self").exists());
+        assert!(!left.exists() && others.iter().all(|other| other.exists()));
+        assert!(!cfg!(unix) || !whole.exists() && !old.exists());
         assert!(refuse_unfinished(first.path()).is_err());
-        // One that is being filled stays.
+        // One that is being filled stays, even when its mark is gone.
+        fs::remove_file(first.path().join(UNFINISHED)).unwrap();
         let second = AtomicFolder::create(&target).unwrap();
-        assert!(first.path().exists());
+        assert!(!cfg!(unix) || first.path().exists());
         drop(first);
         second.commit().unwrap();
         refuse_unfinished(&target).unwrap();

@@ -50,10 +50,11 @@ pub(crate) fn file_of(folder: &Path, name: &str) -> Result<PathBuf> {
         let failed = |error| Error::io("follow the link", &path, error);
         let target = fs::canonicalize(&path).map_err(failed)?;
         let folder = fs::canonicalize(folder).map_err(failed)?;
-        // models--NAME/snapshots/REVISION holds links to models--NAME/blobs.
+        // models--NAME/snapshots/REVISION and its folders hold links to models--NAME/blobs.
         let snapshots = folder
-            .parent()
-            .filter(|parent| parent.ends_with("snapshots"));
+            .ancestors()
+            .skip(1)
+            .find(|above| above.ends_with("snapshots"));
         let blobs = snapshots
             .and_then(Path::parent)
             .map(|model| model.join("blobs"));
@@ -217,6 +218,12 @@ mod tests {
             assert_eq!(file_of(&snapshot, name).is_ok(), good, "{name}");
             assert!(has(&snapshot, name));
         }
+        let original = snapshot.join("original");
+        fs::create_dir(&original).unwrap();
+        symlink("../../../blobs/cafe", original.join("cached")).unwrap();
+        symlink("../../../../secret", original.join("outside")).unwrap();
+        assert!(file_of(&original, "cached").is_ok());
+        assert!(file_of(&original, "outside").is_err());
         for name in ["..", ".", "", "a/b", "/etc/passwd", "own/", "../0123/own"] {
             let message = file_of(&snapshot, name).unwrap_err().message;
             assert!(message.contains("outside its folder"), "{name}: {message}");

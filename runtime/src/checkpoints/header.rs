@@ -24,7 +24,7 @@ use super::Dtype;
 use super::bounded::{JsonLimits, check_json};
 use crate::{Error, Result};
 
-/// The longest header that is read: 16 MB, which is 100,000 tensors in one file. (The format allows
+/// The longest header that is read: 16 MB, which is 60,000 matrices in one file. (The format allows
 /// 100 MB; a reader that believes it can be made to take a gigabyte.)
 pub const MAX_HEADER_BYTES: u64 = 16_000_000;
 /// What its JSON may hold.

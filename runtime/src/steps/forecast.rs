@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use jam_ir::recipe::Step;
 use jam_ir::{Model, ModelRef, Plan};
 use serde::Serialize;
 
+use super::keys::Keys;
 use super::workload::is_done;
 use super::{ResultKind, Runner};
 use crate::checkpoints::{CheckpointWriter, Stored, TensorSpec, WeightSource, WriteOptions};
@@ -143,7 +143,10 @@ impl Runner<'_> {
         let folder = self.work.result(ResultKind::Model, name);
         Ok(Forecast {
             name: name.to_owned(),
-            done: is_done(&folder, &self.key(&Step::Fuse(name.to_owned()))?),
+            done: is_done(
+                &folder,
+                &Keys::reading(self.work).model(&ModelRef::last(name))?,
+            ),
             folder,
             reads,
             writes,

@@ -7,6 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use jam_ir::recipe::{
@@ -27,6 +28,8 @@ const FORMAT: u32 = 2;
 pub(super) struct Keys<'w> {
     work: &'w Workload,
     known: RefCell<BTreeMap<String, String>>,
+    /// Whether hashes of pictures are kept on the disk.
+    remembers: bool,
 }
 
 impl<'w> Keys<'w> {
@@ -34,6 +37,15 @@ impl<'w> Keys<'w> {
         Keys {
             work,
             known: RefCell::default(),
+            remembers: true,
+        }
+    }
+
+    /// The same keys, without writing anything.
+    pub(super) fn reading(work: &'w Workload) -> Keys<'w> {
+        Keys {
+            remembers: false,
+            ..Keys::new(work)
         }
     }
 
@@ -105,7 +117,7 @@ impl<'w> Keys<'w> {
         let name = blake3::hash(names.as_bytes()).to_hex();
         let memory = format!("{}.pictures.json", &name[..32]);
         let memory = self.work.out.join("cache").join(memory);
-        picture_contents(kind, files, &memory, |path, content| {
+        picture_contents(kind, files, &memory, self.remembers, |path, content| {
             hasher.text(&path.to_string_lossy());
             hasher.text(content.unwrap_or("missing"));
         })
@@ -295,10 +307,14 @@ impl KeyHasher {
 
     /// Names, sizes and times of a file, or of every file of a folder.
     fn file(&mut self, path: &Path) -> Result<()> {
-        self.text(&path.to_string_lossy());
         let meta = path
             .metadata()
             .map_err(|error| Error::io("read", path, error))?;
+        self.entry(path, &meta)
+    }
+
+    fn entry(&mut self, path: &Path, meta: &Metadata) -> Result<()> {
+        self.text(&path.to_string_lossy());
         if meta.is_dir() {
             let failed = |error| Error::io("list", path, error);
             let mut entries = Vec::new();
@@ -306,7 +322,14 @@ impl KeyHasher {
                 entries.push(entry.map_err(failed)?.path());
             }
             entries.sort();
-            return entries.iter().try_for_each(|entry| self.file(entry));
+            for entry in &entries {
+                match entry.metadata() {
+                    Ok(meta) => self.entry(entry, &meta)?,
+                    // A link that leads nowhere need not be one that is read.
+                    Err(_) => self.text(&format!("missing {}", entry.display())),
+                }
+            }
+            return Ok(());
         }
         self.text(&meta.len().to_string());
         let time = meta

@@ -66,7 +66,7 @@ impl Stamp {
 
 /// Calls `each` with the path of every picture that `files` name in files of their own, in their
 /// order, and the hash of its content; `None` where it is missing. What is found out is kept in
-/// the file `memory`, which may be damaged or missing.
+/// the file `memory`, which may be damaged or missing; it is written where `remember` says so.
 ///
 /// # Errors
 /// When a list cannot be read or is not of its kind, or a picture cannot be read.
@@ -74,6 +74,7 @@ pub(super) fn picture_contents(
     kind: &DataKind,
     files: &[PathBuf],
     memory: &Path,
+    remember: bool,
     mut each: impl FnMut(&Path, Option<&str>),
 ) -> Result<()> {
     let before = std::fs::read(memory).unwrap_or_default();
@@ -117,7 +118,7 @@ pub(super) fn picture_contents(
     }
     let after = serde_json::to_vec(&found)
         .map_err(|error| Error::new(format!("hashes cannot be written: {error}")))?;
-    if after != before && !found.lists.is_empty() {
+    if remember && after != before && !found.lists.is_empty() {
         write_file(memory, &after)?;
     }
     Ok(())
@@ -166,10 +167,16 @@ mod tests {
         let mut found = Vec::new();
         let memory = folder.join("memory/known.json");
         fs::create_dir_all(folder.join("memory")).unwrap();
-        picture_contents(&DataKind::Interleaved, &files, &memory, |path, hash| {
-            let name = path.strip_prefix(folder).unwrap().display().to_string();
-            found.push((name, hash.map(str::to_owned)));
-        })
+        picture_contents(
+            &DataKind::Interleaved,
+            &files,
+            &memory,
+            true,
+            |path, hash| {
+                let name = path.strip_prefix(folder).unwrap().display().to_string();
+                found.push((name, hash.map(str::to_owned)));
+            },
+        )
         .unwrap();
         found
     }
