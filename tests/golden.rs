@@ -20,6 +20,8 @@ mod models;
 mod names;
 #[path = "golden_support/runs.rs"]
 mod runs;
+#[path = "golden_support/vq.rs"]
+mod vq;
 
 use case::{Case, Checked, Findings, Stop};
 
@@ -27,10 +29,11 @@ use case::{Case, Checked, Findings, Stop};
 type Run = fn(&Case, &mut Findings) -> Checked<()>;
 
 /// Every kind that is known.
-const KINDS: [(&str, Run); 3] = [
+const KINDS: [(&str, Run); 4] = [
     ("fusion", models::fusion),
     ("merge", merges::merge),
     ("parent", models::parent),
+    ("vq", vq::vq),
 ];
 
 /// What became of a case.
@@ -237,7 +240,7 @@ fn a_changed_number_is_found() {
                 continue;
             }
             let whole = fs::read(&path).unwrap();
-            if case.kind() == "parent" && file == "model.safetensors" {
+            if ["parent", "vq"].contains(&case.kind()) && file == "model.safetensors" {
                 continue; // Its weights are not planned; what they give is in the other file.
             }
             for tensor in tensors(&path)

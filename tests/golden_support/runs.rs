@@ -101,7 +101,7 @@ impl<'a> Subject<'a> {
             .iter()
             .filter_map(|name| name.strip_suffix("input_ids"));
         for set in sets.map(str::to_owned) {
-            let batch = self.batch(set)?;
+            let batch = self.batch(set, findings)?;
             let logits = self.executable.forward(batch.tokens())?;
             self.check_logits(&batch, &logits, findings)?;
             self.check_incremental(&batch, &logits, findings)?;
@@ -116,8 +116,6 @@ impl<'a> Subject<'a> {
         for name in names.filter(|name| !self.used.contains(*name)) {
             if name.contains("hidden") {
                 findings.pass_over(name.clone(), "no entry gives states");
-            } else if name.ends_with(".codes") || name.ends_with(".quant") {
-                findings.pass_over(name.clone(), "it is of an image tokenizer");
             } else {
                 findings.wrong.push(format!("nothing compares `{name}`"));
             }
@@ -125,7 +123,7 @@ impl<'a> Subject<'a> {
         Ok(())
     }
 
-    fn batch(&mut self, set: String) -> Checked<Batch> {
+    fn batch(&mut self, set: String, findings: &mut Findings) -> Checked<Batch> {
         let name = format!("{set}input_ids");
         let [rows, _] = self.inputs.tensor(&name)?.shape[..] else {
             return Err(Stop::Wrong(format!("`{name}` is no batch of sequences")));
@@ -142,7 +140,7 @@ impl<'a> Subject<'a> {
             false => None,
         };
         let mut ids = self.inputs.read_i64(&name)?;
-        self.place_pictures(&set, &mut ids)?;
+        self.place_pictures(&set, &mut ids, findings)?;
         let ids = ids
             .iter()
             .map(|&id| u32::try_from(id))
@@ -155,21 +153,30 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Puts the tokens of a case's pictures where its text has a sign for them.
-    fn place_pictures(&mut self, set: &str, ids: &mut [i64]) -> Checked<()> {
+    /// Puts the tokens of a case's pictures where its text has a sign for them, as its image tokenizer makes them.
+    fn place_pictures(
+        &mut self,
+        set: &str,
+        ids: &mut [i64],
+        findings: &mut Findings,
+    ) -> Checked<()> {
         let name = format!("{set}bpe_tokens");
         if !self.expected.tensors().contains_key(&name) {
             return Ok(());
         }
-        self.used.insert(name.clone());
-        let path = self.case.folder.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        let config: serde_json::Value =
-            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let config = super::vq::config(self.case)?;
         let sign = config["image_token_id"].as_i64();
-        let sign = sign.ok_or_else(|| format!("{} has no `image_token_id`", path.display()))?;
-        let pictures = self.expected.read_i64(&name)?;
+        let sign = sign.ok_or_else(|| "the configuration has no `image_token_id`".to_owned())?;
+        let told = ["pixel_values", "codes", "quant", "bpe_tokens"];
+        let told = told.map(|part| format!("{set}{part}"));
+        self.used.extend(told.iter().cloned());
+        let pictures = super::vq::tokens_of_pictures(
+            self.case,
+            &self.inputs,
+            &self.expected,
+            &told,
+            findings,
+        )?;
         let places: Vec<usize> = (0..ids.len()).filter(|&place| ids[place] == sign).collect();
         if places.len() != pictures.len() {
             let (places, pictures) = (places.len(), pictures.len());

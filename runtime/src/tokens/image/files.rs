@@ -85,16 +85,21 @@ impl VqTokenizer {
         write_file(&folder.join(SETTINGS_FILE), &text)
     }
 
+    /// The settings of the tokenizer in a folder.
+    ///
+    /// # Errors
+    /// When they are missing, damaged or of another format.
+    pub fn settings_in(folder: &Path) -> Result<VqSettings> {
+        Ok(description(folder)?.settings)
+    }
+
     /// Reads a tokenizer from a folder onto a device.
     ///
     /// # Errors
     /// When a file is missing, damaged, of another format, does not belong to the other one, or does
     /// not hold what the settings ask for.
     pub fn load(folder: &Path, device: &Device) -> Result<Self> {
-        let path = folder.join(SETTINGS_FILE);
-        let description: Description = serde_json::from_slice(&read(&path)?)
-            .map_err(|error| not_json(error).with_path(&path))?;
-        check(description.format, &description.settings).map_err(|error| error.with_path(&path))?;
+        let description = description(folder)?;
         let settings = description.settings;
         let path = folder.join(WEIGHTS_FILE);
         let bytes = read(&path)?;
@@ -118,6 +123,15 @@ impl VqTokenizer {
         };
         tokenizer().map_err(|error| error.with_path(path))
     }
+}
+
+/// What a folder says of its tokenizer, checked.
+fn description(folder: &Path) -> Result<Description> {
+    let path = folder.join(SETTINGS_FILE);
+    let description: Description =
+        serde_json::from_slice(&read(&path)?).map_err(|error| not_json(error).with_path(&path))?;
+    check(description.format, &description.settings).map_err(|error| error.with_path(&path))?;
+    Ok(description)
 }
 
 /// Writes the state of a run into its folder, over an older one.

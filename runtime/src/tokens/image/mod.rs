@@ -1,4 +1,7 @@
-//! The image tokenizer: pictures to codes of a learned codebook, and codes to pictures.
+//! Image tokenizers: pictures to codes of a learned codebook, and codes to pictures.
+//!
+//! [`ImageTokenizer`] is one of two architectures: [`VqTokenizer`], which JAM trains, and
+//! [`vqgan::VqganTokenizer`], which others trained.
 //!
 //! [`VqTokenizer`] is a vector-quantising autoencoder (van den Oord et al., *Neural Discrete
 //! Representation Learning*): a picture is cut into a grid of cells, each cell becomes the nearest
@@ -9,6 +12,7 @@
 //! The parts: [`VqSettings`], patches (pictures to rows of numbers), network (encoder and decoder),
 //! codebook (how codes learn), training (the loop, resumable to the bit), files, measure.
 
+mod architecture;
 mod codebook;
 mod files;
 mod measure;
@@ -19,7 +23,9 @@ mod settings;
 #[cfg(test)]
 mod tests;
 mod training;
+pub mod vqgan;
 
+pub use architecture::ImageTokenizer;
 pub use files::{SETTINGS_FILE, TRAINING_FILE, WEIGHTS_FILE};
 pub use measure::{VqMeasure, psnr};
 pub use settings::VqSettings;

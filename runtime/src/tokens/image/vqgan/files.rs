@@ -1,0 +1,403 @@
+//! VQGANs in files: those of others, through name tables, and JAM's own folder.
+//!
+//! ```text
+//! vq.safetensors   encoder.*, decoder.*, codebook [codes, latent]; f32, convolutions [outputs, inputs, side, side]
+//! vq.json          format, architecture, settings, and the checksum of the other file
+//! ```
+//!
+//! Names and shapes of all tensors are compared with the settings before a number is read.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use safetensors::{Dtype, tensor::TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::layers::{self, CODEBOOK, DECODER, Weight};
+use super::names::Naming;
+use super::network::Weights;
+use super::settings::VqganSettings;
+use super::{VqganTokenizer, host};
+use crate::checkpoints::atomic::write_file;
+use crate::checkpoints::import::CONFIG_FILE;
+use crate::checkpoints::{CheckpointReader, SINGLE_FILE};
+use crate::error::{Error, Result};
+use crate::tokens::image::{SETTINGS_FILE, WEIGHTS_FILE};
+
+/// The layout of JAM's folder; raised when it changes.
+const FORMAT: u32 = 1;
+/// What [`SETTINGS_FILE`] calls this architecture.
+const ARCHITECTURE: &str = "vqgan";
+/// The longest configuration that is read, in bytes (vocabularies inside it count).
+const MAX_CONFIGURATION: u64 = 16_000_000;
+/// The convolution before the decoder, which files without one have all the same.
+const BEFORE_DECODER: &str = "decoder.latent.";
+
+/// What [`SETTINGS_FILE`] holds.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: u32,
+    architecture: String,
+    settings: VqganSettings,
+    /// BLAKE3 of the weights file, in hexadecimal.
+    blake3: String,
+}
+
+/// An image tokenizer of other software, as its headers describe it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VqganFile {
+    /// What it is.
+    pub settings: VqganSettings,
+    /// Whether it has a decoder.
+    pub decodes: bool,
+    /// JAM's names of its weights, each with the name in the file.
+    pub weights: Vec<(String, String)>,
+}
+
+/// A VQGAN whose header was compared with its settings.
+struct Opened {
+    settings: VqganSettings,
+    reader: CheckpointReader,
+    /// Every weight, the codes last, with its name in the file.
+    weights: Vec<(Weight, String)>,
+    decodes: bool,
+}
+
+impl Opened {
+    /// Finds the weights in a file that calls them what `file_name` says, behind one of `prefixes`; none where no
+    /// tensor has such a name. The decoder may be missing as a whole.
+    fn new(
+        settings: VqganSettings,
+        reader: CheckpointReader,
+        prefixes: &[String],
+        file_name: &dyn Fn(&str) -> Option<String>,
+        ignores: &dyn Fn(&str) -> bool,
+    ) -> Result<Option<Opened>> {
+        let mut wanted = layers::weights(&layers::encoder(&settings));
+        wanted.extend(layers::weights(&layers::decoder(&settings)));
+        wanted.push(Weight {
+            name: CODEBOOK.to_owned(),
+            shape: vec![settings.codes, settings.latent],
+        });
+        let named = |prefix: &String| -> Vec<(Weight, String)> {
+            let name = |weight: &Weight| Some(format!("{prefix}{}", file_name(&weight.name)?));
+            let known = wanted
+                .iter()
+                .filter_map(|weight| Some((weight.clone(), name(weight)?)));
+            known.collect()
+        };
+        let there = |name: &str| reader.tensors().contains_key(name);
+        let count = |prefix: &&String| named(prefix).iter().filter(|(_, name)| there(name)).count();
+        // The first of equals.
+        let prefix = prefixes.iter().rev().max_by_key(count);
+        let Some(prefix) = prefix.filter(|prefix| count(prefix) > 0) else {
+            return Ok(None);
+        };
+        let mut weights = named(prefix);
+        let surplus = |name: &&String| {
+            name.strip_prefix(prefix.as_str()).is_some_and(|short| {
+                !ignores(short) && !weights.iter().any(|(_, known)| known == *name)
+            })
+        };
+        let surplus: Vec<String> = reader
+            .tensors()
+            .keys()
+            .filter(surplus)
+            .map(|name| format!("the settings have no `{name}`"))
+            .collect();
+        let of_decoder = |weight: &Weight| {
+            weight.name.starts_with(DECODER) && !weight.name.starts_with(BEFORE_DECODER)
+        };
+        let decodes = weights
+            .iter()
+            .any(|(weight, name)| of_decoder(weight) && there(name));
+        if !decodes {
+            weights.retain(|(weight, _)| !weight.name.starts_with(DECODER));
+        }
+        let mut wrong = Vec::new();
+        for (weight, name) in &weights {
+            let shape = weight.shape.iter().map(|size| *size as u64);
+            let shape: Vec<u64> = shape.collect();
+            match reader.tensors().get(name) {
+                None => wrong.push(format!("`{name}` is missing")),
+                Some(info) if info.shape != shape => wrong.push(format!(
+                    "`{name}` is {:?}, the settings make it {shape:?}",
+                    info.shape
+                )),
+                Some(_) => {}
+            }
+        }
+        wrong.extend(surplus);
+        if let Some(first) = wrong.first() {
+            let more = match wrong.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {more} more tensors are wrong"),
+            };
+            let message = format!(
+                "the image tokenizer's weights are not those of its settings: {first}{more}"
+            );
+            return Err(Error::new(message).with_path(reader.path()));
+        }
+        Ok(Some(Opened {
+            settings,
+            reader,
+            weights,
+            decodes,
+        }))
+    }
+
+    /// Finds the image tokenizer in a file or folder of other software; see [`VqganTokenizer::import`]. None where the
+    /// configuration describes none, or no tensor is one of its weights.
+    fn find(path: &Path) -> Result<Option<Opened>> {
+        let file = configuration(path);
+        let size = std::fs::metadata(&file).map_err(|error| {
+            Error::io("read", &file, error).with_help(format!(
+                "an image tokenizer needs its settings beside its weights: a {CONFIG_FILE}"
+            ))
+        })?;
+        if size.len() > MAX_CONFIGURATION {
+            let message = format!(
+                "the file has {} bytes; at most {MAX_CONFIGURATION} are read",
+                size.len()
+            );
+            return Err(Error::new(message).with_path(file));
+        }
+        let text = read(&file)?;
+        let naming = serde_json::from_slice(&text)
+            .map_err(|error| Error::new(format!("not JSON: {error}")))
+            .and_then(|json| Naming::of(&json));
+        let Some((naming, settings)) = naming.map_err(|error| error.with_path(file))? else {
+            return Ok(None);
+        };
+        Opened::new(
+            settings,
+            CheckpointReader::open(path)?,
+            &naming.prefixes,
+            &|name| naming.file_name(name),
+            &|name| naming.ignores(name),
+        )
+    }
+
+    /// As [`Opened::find`], where there must be one.
+    fn foreign(path: &Path) -> Result<Opened> {
+        let none = || -> Result<Error> {
+            Ok(Error::new("there is no image tokenizer here")
+                .with_path(path)
+                .with_help(format!("known are those of {}", Naming::known()?)))
+        };
+        match Opened::find(path)? {
+            Some(opened) => Ok(opened),
+            None => Err(none()?),
+        }
+    }
+
+    /// Opens a folder of JAM.
+    fn own(folder: &Path) -> Result<Opened> {
+        let path = folder.join(SETTINGS_FILE);
+        let description: Description = serde_json::from_slice(&read(&path)?).map_err(|error| {
+            Error::new(format!(
+                "not the description of an image tokenizer: {error}"
+            ))
+            .with_path(&path)
+        })?;
+        if (description.format, description.architecture.as_str()) != (FORMAT, ARCHITECTURE) {
+            return Err(Error::new(format!(
+                "format {} of a `{}` is not known; this program reads {FORMAT} of a `{ARCHITECTURE}`",
+                description.format, description.architecture
+            ))
+            .with_path(path));
+        }
+        description
+            .settings
+            .check()
+            .map_err(|error| error.with_path(&path))?;
+        let path = folder.join(WEIGHTS_FILE);
+        if blake3::hash(&read(&path)?).to_hex().as_str() != description.blake3 {
+            return Err(Error::new(format!(
+                "the file is damaged, or not the one that {SETTINGS_FILE} was written with"
+            ))
+            .with_path(path));
+        }
+        Opened::new(
+            description.settings,
+            CheckpointReader::open(&path)?,
+            &[String::new()],
+            &|name| Some(name.to_owned()),
+            &|_| false,
+        )?
+        .ok_or_else(|| Error::new("the file has no weight of an image tokenizer").with_path(path))
+    }
+
+    /// Reads every number onto a device.
+    fn load(self, device: &Device) -> Result<VqganTokenizer> {
+        let mut weights = Weights::default();
+        let mut codes = None;
+        for (weight, name) in self.weights {
+            let numbers = self.reader.read_f32(&name)?;
+            if numbers.iter().any(|number| !number.is_finite()) {
+                let message = format!("`{name}` holds numbers that are not finite");
+                return Err(Error::new(message).with_path(self.reader.path()));
+            }
+            let options = (device, DType::F32);
+            match weight.shape[..] {
+                [a, b, c, d] => {
+                    let data = TensorData::new(numbers, [a, b, c, d]);
+                    weights
+                        .kernels
+                        .insert(weight.name, Tensor::from_data(data, options));
+                }
+                [a, b] => {
+                    codes = Some(Tensor::from_data(TensorData::new(numbers, [a, b]), options))
+                }
+                _ => {
+                    let data = TensorData::new(numbers, weight.shape);
+                    weights
+                        .vectors
+                        .insert(weight.name, Tensor::from_data(data, options));
+                }
+            }
+        }
+        let codes = codes.ok_or_else(|| Error::new("the image tokenizer has no codes"))?;
+        Ok(VqganTokenizer {
+            encoder: layers::encoder(&self.settings),
+            decoder: self.decodes.then(|| layers::decoder(&self.settings)),
+            settings: self.settings,
+            weights,
+            codes,
+            device: device.clone(),
+        })
+    }
+}
+
+impl VqganTokenizer {
+    /// Reads the image tokenizer of other software onto a device: a Chameleon folder of transformers, or a file or
+    /// folder of taming-transformers' names. Its settings lie in the `config.json` of the folder, or beside the file
+    /// under its own name with the ending `json`.
+    ///
+    /// # Errors
+    /// When there is no configuration or no checkpoint, the settings are out of their range or ask for what is not
+    /// built, or tensors are missing, left over, of another shape or not finite.
+    pub fn import(path: &Path, device: &Device) -> Result<Self> {
+        Opened::foreign(path)?.load(device)
+    }
+
+    /// The image tokenizer that [`VqganTokenizer::import`] would read, from headers alone; none where the configuration
+    /// describes none, or no tensor is one of its weights.
+    ///
+    /// # Errors
+    /// As [`VqganTokenizer::import`].
+    pub fn inspect(path: &Path) -> Result<Option<VqganFile>> {
+        let file = |opened: Opened| VqganFile {
+            weights: opened
+                .weights
+                .into_iter()
+                .map(|(weight, name)| (weight.name, name))
+                .collect(),
+            settings: opened.settings,
+            decodes: opened.decodes,
+        };
+        Ok(Opened::find(path)?.map(file))
+    }
+
+    /// The settings of what [`VqganTokenizer::import`] would read, from headers alone.
+    ///
+    /// # Errors
+    /// As [`VqganTokenizer::import`].
+    pub fn import_settings(path: &Path) -> Result<VqganSettings> {
+        Ok(Opened::foreign(path)?.settings)
+    }
+
+    /// The settings of what [`VqganTokenizer::load`] would read.
+    ///
+    /// # Errors
+    /// As [`VqganTokenizer::load`].
+    pub fn settings_in(folder: &Path) -> Result<VqganSettings> {
+        Ok(Opened::own(folder)?.settings)
+    }
+
+    /// Writes the tokenizer into a folder, which is made if it is not there.
+    ///
+    /// # Errors
+    /// When the folder or a file cannot be written.
+    pub fn save(&self, folder: &Path) -> Result<()> {
+        let mut tensors: Vec<(&str, Vec<usize>, Vec<u8>)> = Vec::new();
+        for (name, weight) in &self.weights.kernels {
+            tensors.push((name, weight.dims().to_vec(), bytes(weight.clone())?));
+        }
+        for (name, weight) in &self.weights.vectors {
+            tensors.push((name, weight.dims().to_vec(), bytes(weight.clone())?));
+        }
+        tensors.push((
+            CODEBOOK,
+            self.codes.dims().to_vec(),
+            bytes(self.codes.clone())?,
+        ));
+        let unwritable =
+            |error| Error::new(format!("the image tokenizer cannot be written: {error}"));
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| {
+                Ok((*name, TensorView::new(Dtype::F32, shape.clone(), bytes)?))
+            })
+            .collect::<std::result::Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(unwritable)?;
+        let bytes = safetensors::serialize(views, None).map_err(unwritable)?;
+        let description = Description {
+            format: FORMAT,
+            architecture: ARCHITECTURE.to_owned(),
+            settings: self.settings.clone(),
+            blake3: blake3::hash(&bytes).to_hex().to_string(),
+        };
+        let mut text = serde_json::to_vec_pretty(&description)
+            .map_err(|error| Error::new(format!("the settings cannot be written: {error}")))?;
+        text.push(b'\n');
+        write_file(&folder.join(WEIGHTS_FILE), &bytes)?;
+        write_file(&folder.join(SETTINGS_FILE), &text)
+    }
+
+    /// Reads a tokenizer from a folder that [`VqganTokenizer::save`] wrote onto a device.
+    ///
+    /// # Errors
+    /// When a file is missing, damaged, of another format, does not belong to the other one, or does not hold what the
+    /// settings ask for.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self> {
+        Opened::own(folder)?.load(device)
+    }
+}
+
+/// Whether a folder holds an image tokenizer of JAM, and one of this architecture.
+pub(in crate::tokens::image) fn is_own(folder: &Path) -> bool {
+    #[derive(Deserialize)]
+    struct Told {
+        architecture: Option<String>,
+    }
+    let told = std::fs::read(folder.join(SETTINGS_FILE)).ok();
+    let told: Option<Told> = told.and_then(|text| serde_json::from_slice(&text).ok());
+    told.is_some_and(|told| told.architecture.as_deref() == Some(ARCHITECTURE))
+}
+
+/// Where the settings of a file or folder lie.
+fn configuration(path: &Path) -> PathBuf {
+    if path.is_dir() {
+        return path.join(CONFIG_FILE);
+    }
+    let beside = path.with_extension("json");
+    match beside.is_file() && path.file_name().is_none_or(|name| name != SINGLE_FILE) {
+        true => beside,
+        false => path.with_file_name(CONFIG_FILE),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|error| Error::io("read", path, error))
+}
+
+/// The numbers of a tensor as bytes.
+fn bytes<const D: usize>(tensor: Tensor<D>) -> Result<Vec<u8>> {
+    let numbers = host(tensor)?;
+    Ok(numbers
+        .iter()
+        .flat_map(|number| number.to_le_bytes())
+        .collect())
+}
