@@ -5,8 +5,9 @@ use std::path::Path;
 
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::headers::{FoundTensor, compare, compare_shapes};
-use jam_ir::{Model, Program, Span, TextTokens, TokenKind, TokenLayout};
+use jam_ir::{ImageTokens, Model, Program, Span, TextTokens, TokenKind, TokenLayout};
 use jam_runtime::checkpoints::import::read_headers;
+use jam_runtime::tokens::image::ImageTokenizer;
 use jam_runtime::tokens::text::TextTokenizer;
 
 /// Compares every model whose weights are there, and every vocabulary whose tokenizer is; absent ones
@@ -21,6 +22,12 @@ pub(crate) fn check(program: &Program, folder: &Path, diagnostics: &mut Diagnost
         {
             check_tokenizer(tokens, name, &folder.join(name), recipe.span, diagnostics);
         }
+        if let ImageTokens::Files(name) = &tokens.image
+            && folder.join(name).exists()
+            && seen.insert((tokens.name.clone(), format!("pictures {name}")))
+        {
+            check_pictures(tokens, name, &folder.join(name), recipe.span, diagnostics);
+        }
         let Some(weights) = &recipe.weights else {
             continue;
         };
@@ -28,6 +35,38 @@ pub(crate) fn check(program: &Program, folder: &Path, diagnostics: &mut Diagnost
         if path.exists() {
             check_model(&recipe.model, weights, &path, recipe.span, diagnostics);
         }
+    }
+}
+
+/// Compares the image tokens of a vocabulary with the tokenizer that makes them.
+fn check_pictures(
+    tokens: &TokenLayout,
+    name: &str,
+    path: &Path,
+    span: Option<Span>,
+    diagnostics: &mut Diagnostics,
+) {
+    let span = span.unwrap_or_default();
+    let (codes, grid) = match ImageTokenizer::sizes(path) {
+        Ok((codes, grid)) => (codes as u64, grid as u64),
+        Err(error) => {
+            let message = format!("the image tokenizer `{name}` cannot be opened: {error}");
+            diagnostics.push(Diagnostic::error(span, message));
+            return;
+        }
+    };
+    let room = tokens.room(TokenKind::Image);
+    if codes > room || grid != tokens.grid {
+        let message = format!(
+            "the image tokenizer `{name}` has {codes} codes and a grid of {grid}; `{}` has {room} ids for \
+             pictures and a grid of {}",
+            tokens.name, tokens.grid
+        );
+        diagnostics.push(
+            Diagnostic::error(span, message)
+                .code("misfit-vocabulary")
+                .help(format!("give it `codes: {codes}, grid: {grid}`")),
+        );
     }
 }
 
@@ -40,11 +79,7 @@ fn check_tokenizer(
     diagnostics: &mut Diagnostics,
 ) {
     let span = span.unwrap_or_default();
-    let texts = tokens
-        .ranges
-        .iter()
-        .filter(|range| range.kind == TokenKind::Text);
-    let room: u64 = texts.map(|range| range.len).sum();
+    let room = tokens.room(TokenKind::Text);
     match TextTokenizer::open(path) {
         Ok(tokenizer) if tokenizer.size() > room => {
             let size = tokenizer.size();

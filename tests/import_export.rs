@@ -10,6 +10,8 @@ use std::process::{Command, Output};
 use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::checkpoints::{CheckpointReader, write_file};
 use jam_runtime::folders::ModelFolder;
+use jam_runtime::images::Picture;
+use jam_runtime::tokens::image::ImageTokenizer;
 use jam_runtime::tokens::text::TextTokenizer;
 use serde_json::Value;
 
@@ -193,6 +195,62 @@ fn every_checkpoint_goes_in_out_and_in_again_to_the_same_bits() {
         count += 1;
     }
     assert!(count > 5, "{count} checkpoints");
+}
+
+/// A checkpoint with an image tokenizer: its program says which ids are pictures, and what is built from it has the
+/// tokenizer, which makes the same codes.
+#[test]
+fn image_tokenizers_are_imported_and_travel_with_what_is_built() {
+    let mut count = 0;
+    for folder in folders_with("inputs.safetensors") {
+        let inputs = CheckpointReader::open(folder.join("inputs.safetensors")).unwrap();
+        if !inputs.tensors().contains_key("image.pixel_values") {
+            continue;
+        }
+        let scratch = tempfile::tempdir().unwrap();
+        for name in ["first", "second"] {
+            let program = scratch.path().join(format!("{name}.jam"));
+            done(&["import", text(&folder), "-o", text(&program)]);
+        }
+        let first = fs::read_to_string(scratch.path().join("first.jam")).unwrap();
+        let config = json(&folder.join("config.json"));
+        let map = config["vocabulary_map"].as_object().unwrap();
+        let start = map["IMGIMGAZ"].as_u64().unwrap();
+        assert!(first.contains(&format!("from: {start})")), "{first}");
+
+        let program = scratch.path().join("fuse.jam");
+        let source =
+            "use \"first.jam\"\nuse \"second.jam\"\n\nfuse fused = uniform(first, second)\n";
+        fs::write(&program, source).unwrap();
+        let out = scratch.path().join("runs");
+        let built = done(&["build", text(&program), "--out", text(&out)]);
+        let built = PathBuf::from(built.trim());
+        let kinds = ModelFolder::open(&built).unwrap().model.tokens;
+        assert_eq!(kinds.kind(start), Some(jam_ir::TokenKind::Image));
+        let device = jam_backends::Device::flex();
+        let [before, after] = [&folder, &built].map(|folder| {
+            let tokenizer = ImageTokenizer::open(folder, &device).unwrap();
+            let side = tokenizer.picture();
+            let pixels = (0..side * side * 3).map(|i| (i * 7 % 251) as u8).collect();
+            let picture = Picture::from_pixels(side, side, pixels).unwrap();
+            tokenizer.encode(&[picture]).unwrap()
+        });
+        assert_eq!(before, after);
+
+        // The sizes of the program are compared with the tokenizer.
+        let other = first.replace("grid: ", "grid: 1");
+        fs::write(scratch.path().join("first.jam"), other).unwrap();
+        let output = jamc(&["check", text(&scratch.path().join("first.jam"))]);
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            !output.status.success() && told.contains("misfit-vocabulary"),
+            "{told}"
+        );
+        count += 1;
+    }
+    if count == 0 {
+        eprintln!("left out: no checkpoint with pictures among the golden files");
+    }
 }
 
 /// Folders that hold torch's own format alone are read as those with safetensors.

@@ -558,3 +558,40 @@ fn settings_differ_by_parent_layer_and_part() {
     let runs = &program.fusions["n"].settings["layers"];
     assert_eq!(runs.to_string(), "[[0, 2], [1, 4]]");
 }
+
+/// The ids of Chameleon's folders: pictures and marks are tokens of the text tokenizer.
+#[test]
+fn pictures_and_marks_stand_among_the_ids_of_a_text_tokenizer() {
+    let program = |image: &str| {
+        let text = format!(
+            "tokens inside {{\n    text = 100\n    image = vq(\"weights\", codes: 64, grid: 8, {image})\n    \
+             marks = [bos, eos(2), break(99)]\n    pad_to = 8\n}}\n"
+        );
+        let program = sound(compile_text("inside.jam", &text, &[]));
+        program.tokens["inside"].clone()
+    };
+    use jam_ir::TokenKind::{Filler, Image, Mark, Text};
+    let kinds = |layout: &TokenLayout| -> Vec<_> {
+        let ranges = layout.ranges.iter();
+        ranges
+            .map(|range| (range.kind, range.start, range.len))
+            .collect()
+    };
+    // A mark of its own stands before them all.
+    let layout = program("from: 4");
+    let own = [
+        (Mark, 0, 1),
+        (Text, 1, 2),
+        (Mark, 3, 1),
+        (Text, 4, 1),
+        (Image, 5, 64),
+        (Text, 69, 31),
+        (Mark, 100, 1),
+        (Filler, 101, 3),
+    ];
+    assert_eq!(kinds(&layout), own);
+    assert_eq!((layout.marks["eos"], layout.marks["break"]), (3, 100));
+    assert_eq!((layout.first(Text), layout.first(Image)), (1, 5));
+    let layout = program("from: 3");
+    assert_eq!(kinds(&layout)[2..4], [(Mark, 3, 1), (Image, 4, 64)]);
+}

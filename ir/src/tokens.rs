@@ -54,7 +54,8 @@ pub enum ImageTokens {
 /// The meaning of every id of a vocabulary, in ascending ranges that cover it.
 ///
 /// The order is the paper's: the marks `bos`, `pad`, `eos`, `unk` that are asked for, text, image,
-/// reserved, all other marks, and filler up to a multiple of `pad_to`.
+/// reserved, all other marks, and filler up to a multiple of `pad_to`. In models of others, image tokens
+/// and marks are tokens of the text tokenizer, and stand among its ids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenLayout {
     /// Name of its definition in the program; empty for a bare vocabulary.
@@ -72,6 +73,9 @@ pub struct TokenLayout {
     /// Side of a picture in image tokens; 0 where there are none.
     pub grid: u64,
 }
+
+/// Marks that have their ids before text, unless they are tokens of the text tokenizer.
+const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
 
 impl TokenLayout {
     /// A vocabulary of `size` text ids and nothing else.
@@ -91,7 +95,8 @@ impl TokenLayout {
         }
     }
 
-    /// The range of a kind that occurs once: text or image.
+    /// The range of a kind that occurs once, or the first: text may go on behind image tokens and marks
+    /// that have ids of its tokenizer.
     pub fn range(&self, kind: TokenKind) -> Option<&TokenRange> {
         self.ranges.iter().find(|range| range.kind == kind)
     }
@@ -103,6 +108,33 @@ impl TokenLayout {
             .iter()
             .find(|r| id >= r.start && id - r.start < r.len);
         found.map(|range| range.kind)
+    }
+
+    /// The id of the first token of the text or the image tokenizer; 0 where there is none.
+    ///
+    /// Images stand behind text, or among the ids of a text tokenizer that has names for them: a text
+    /// tokenizer's first id is theirs where they come first.
+    pub fn first(&self, kind: TokenKind) -> u64 {
+        let start = |kind| self.range(kind).map(|range| range.start);
+        match (kind, start(TokenKind::Text), start(TokenKind::Image)) {
+            (TokenKind::Text, Some(text), Some(image)) => text.min(image),
+            (kind, _, _) => start(kind).unwrap_or(0),
+        }
+    }
+
+    /// Tokens that the text or the image tokenizer may have: ids from its first one on, those of pictures
+    /// and marks that stand among its own counted.
+    pub fn room(&self, kind: TokenKind) -> u64 {
+        let mut end = self.rows(kind).last().map_or(0, |(_, end)| *end);
+        // These marks follow text only where they are tokens of it.
+        let is_first = |id: u64| {
+            let mut marks = FIRST_MARKS.iter().filter_map(|name| self.marks.get(*name));
+            marks.any(|mark| *mark == id)
+        };
+        while kind == TokenKind::Text && end > 0 && is_first(end) {
+            end += 1;
+        }
+        end.saturating_sub(self.first(kind))
     }
 
     /// Half-open ranges of the ids of a kind, ascending.

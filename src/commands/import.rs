@@ -1,5 +1,7 @@
 //! `jamc import`: the model of a checkpoint as `.jam` source that one can read and edit.
 
+mod pictures;
+
 use std::path::{Component, Path, PathBuf};
 
 use jam_dsl::CompileOptions;
@@ -51,16 +53,20 @@ pub(crate) fn run(
     let weights = from_folder(checkpoint, folder)?;
     // Files beside the weights give the ids their meaning, where there are some.
     let files = tokenizer_of(checkpoint);
-    let source = match TextTokenizer::open(files) {
+    let all = config.decoder.tokens.size;
+    let (source, size) = match TextTokenizer::open(files) {
         Ok(tokenizer) => {
             let (files, size) = (from_folder(files, folder)?, tokenizer.size());
-            config.jam_source_with_tokenizer(&name, &weights, &files, size)
+            let source = config.jam_source_with_tokenizer(&name, &weights, &files, size);
+            (source, size.min(all))
         }
         Err(error) => {
             console.detail(&format!("no text tokenizer: {error}"));
-            config.jam_source(&name, &weights)
+            (config.jam_source(&name, &weights), all)
         }
     };
+    let vocabulary = (name.as_str(), size);
+    let source = pictures::with_pictures(source, vocabulary, checkpoint, &weights, console)?;
     let label = output.display().to_string();
     let options = CompileOptions {
         strategies: &[],

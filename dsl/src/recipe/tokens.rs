@@ -130,6 +130,7 @@ impl<'a> Checker<'a> {
         let image = given.take("image");
         let given_sources = usize::from(text.is_some()) + usize::from(image.is_some());
         let text = text.and_then(|value| self.text_tokens(value, world));
+        let image_place = image.as_ref().map_or(name.span, |value| value.span);
         let image = image.and_then(|value| self.image_tokens(value, world));
         let known_sources = usize::from(text.is_some()) + usize::from(image.is_some());
         let diagnostics = &mut self.diagnostics;
@@ -145,7 +146,7 @@ impl<'a> Checker<'a> {
         }
         let mut layout = LayoutBuilder::new(&name.text);
         for mark in FIRST_MARKS {
-            if marks.contains_key(mark) {
+            if matches!(marks.get(mark), Some(Mark::Own)) {
                 layout.mark(mark.to_owned());
             }
         }
@@ -153,19 +154,49 @@ impl<'a> Checker<'a> {
             layout.range(TokenKind::Text, size);
             layout.layout.text = source;
         }
-        if let Some((source, size, grid)) = image {
-            layout.range(TokenKind::Image, size);
+        let mut inside = Vec::new();
+        if let Some((source, size, grid, from)) = image {
+            match from {
+                Some(from) => inside.push((TokenKind::Image, from, size, image_place)),
+                None => layout.range(TokenKind::Image, size),
+            }
             layout.layout.image = source;
             layout.layout.grid = grid;
         }
         layout.range(TokenKind::Reserved, reserved);
         for mark in LAST_MARKS {
             match marks.get(mark) {
-                Some(Some(count)) => {
+                Some(Mark::Copies(count)) => {
                     (0..*count).for_each(|number| layout.mark(format!("{mark}:{number}")));
                 }
-                Some(None) => layout.mark(mark.to_owned()),
-                None => {}
+                Some(Mark::Own) => layout.mark(mark.to_owned()),
+                Some(Mark::Id(..)) | None => {}
+            }
+        }
+        let text_at = layout.layout.first(TokenKind::Text);
+        for (mark, value) in &marks {
+            if let Mark::Id(id, place) = value {
+                inside.push((TokenKind::Mark, *id, 1, *place));
+                layout
+                    .layout
+                    .marks
+                    .insert((*mark).to_owned(), text_at.saturating_add(*id));
+            }
+        }
+        for (kind, from, len, place) in inside {
+            if !layout.take(kind, text_at.saturating_add(from), len) {
+                let what = match kind {
+                    TokenKind::Image => {
+                        format!("the text tokenizer has no {len} tokens from {from} on")
+                    }
+                    _ => format!("the text tokenizer has no token {from} that is not taken"),
+                };
+                self.diagnostics
+                    .push(Diagnostic::error(place, what).code("size").label(
+                        place,
+                        "ids of the text tokenizer, which pictures and marks share among them",
+                    ));
+                return;
             }
         }
         match layout.finish(pad_to) {
@@ -192,9 +223,9 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Marks by name, those with a number of copies with it.
-    fn marks(&mut self, values: Vec<Spanned>) -> IndexMap<&'static str, Option<u64>> {
-        let mut marks: IndexMap<&'static str, Option<u64>> = IndexMap::new();
+    /// Marks by name.
+    fn marks(&mut self, values: Vec<Spanned>) -> IndexMap<&'static str, Mark> {
+        let mut marks: IndexMap<&'static str, Mark> = IndexMap::new();
         let mut places: Vec<(&str, Span)> = Vec::new();
         let all = || FIRST_MARKS.into_iter().chain(LAST_MARKS);
         for value in values {
@@ -234,33 +265,27 @@ impl<'a> Checker<'a> {
                 continue;
             }
             places.push((mark, value.span));
-            let count = match (mark, count) {
-                ("mask", None) => Some(1),
+            let what = match (mark, count) {
+                ("mask", None) => Mark::Copies(1),
                 ("mask", Some(count)) => {
-                    as_count("mask", &count, 1, &mut self.diagnostics).filter(|count| {
-                        let small = *count <= 1 << 16;
-                        if !small {
+                    let copies = as_count("mask", &count, 1, &mut self.diagnostics);
+                    match copies.filter(|copies| *copies > 1 << 16) {
+                        Some(_) => {
                             self.diagnostics.push(
                                 Diagnostic::error(value.span, "more than 65536 masks")
                                     .code("size")
                                     .label(value.span, "too many"),
                             );
+                            Mark::Own
                         }
-                        small
-                    })
+                        None => copies.map_or(Mark::Own, Mark::Copies),
+                    }
                 }
-                (_, Some(_)) => {
-                    self.diagnostics.push(
-                        Diagnostic::error(value.span, format!("there is one `{mark}` only"))
-                            .code("surplus")
-                            .label(value.span, "takes no number")
-                            .help(format!("write `{mark}`")),
-                    );
-                    None
-                }
-                (_, None) => None,
+                (mark, Some(id)) => as_count(mark, &id, 0, &mut self.diagnostics)
+                    .map_or(Mark::Own, |id| Mark::Id(id, value.span)),
+                (_, None) => Mark::Own,
             };
-            marks.insert(mark, count);
+            marks.insert(mark, what);
         }
         marks
     }
@@ -290,19 +315,20 @@ impl<'a> Checker<'a> {
         Some((TextTokens::Files(path?), size))
     }
 
-    /// A tokenizer of the program, or `vq("weights", codes: …, grid: …)`.
+    /// A tokenizer of the program, or `vq("weights", codes: …, grid: …)`: where its tokens come from, their
+    /// number, the grid, and the text token that is the first of them.
     fn image_tokens(
         &mut self,
         value: Spanned,
         world: &dyn World,
-    ) -> Option<(ImageTokens, u64, u64)> {
+    ) -> Option<(ImageTokens, u64, u64, Option<u64>)> {
         if let Value::Named(path) = &value.value {
             let head = path.first()?;
             self.defined(head, &[Kind::Tokenizer])?;
             return match self.program.tokenizers.get(&head.text)? {
                 TokenizerRecipe::Vq(recipe) => {
                     let source = ImageTokens::Tokenizer(head.text.clone());
-                    Some((source, recipe.codes, recipe.grid))
+                    Some((source, recipe.codes, recipe.grid, None))
                 }
                 TokenizerRecipe::Bpe { .. } => {
                     self.wrong_tokenizer(&value, head, "pictures", "texts");
@@ -314,8 +340,10 @@ impl<'a> Checker<'a> {
         let path = self.outside("vq", &mut given, world);
         let codes = given.count("codes", None, 1, &mut self.diagnostics);
         let grid = given.count("grid", None, 1, &mut self.diagnostics);
+        let from = given.take("from");
+        let from = from.and_then(|value| as_count("from", &value, 0, &mut self.diagnostics));
         given.finish(&mut self.diagnostics);
-        Some((ImageTokens::Files(path?), codes, grid))
+        Some((ImageTokens::Files(path?), codes, grid, from))
     }
 
     fn wrong_tokenizer(&mut self, value: &Spanned, name: &Name, wanted: &str, found: &str) {
@@ -356,6 +384,16 @@ impl<'a> Checker<'a> {
             );
         }
     }
+}
+
+/// What is asked of a mark.
+enum Mark {
+    /// An id of its own.
+    Own,
+    /// Several ids of its own.
+    Copies(u64),
+    /// This id of the text tokenizer.
+    Id(u64, Span),
 }
 
 /// A vocabulary, range by range.
@@ -403,6 +441,34 @@ impl LayoutBuilder {
         let id = self.layout.size;
         self.range(TokenKind::Mark, 1);
         self.layout.marks.insert(name, id);
+    }
+
+    /// Gives ids of text tokens to another kind; false where they are not all of text.
+    fn take(&mut self, kind: TokenKind, start: u64, len: u64) -> bool {
+        let Some(end) = start.checked_add(len) else {
+            return false;
+        };
+        let ranges = &mut self.layout.ranges;
+        let place = ranges.iter().position(|range| {
+            range.kind == TokenKind::Text && range.start <= start && end <= range.start + range.len
+        });
+        let Some(place) = place else {
+            return false;
+        };
+        let past = ranges[place].start + ranges[place].len;
+        let parts = [
+            (TokenKind::Text, ranges[place].start, start),
+            (kind, start, end),
+            (TokenKind::Text, end, past),
+        ];
+        let parts = parts.into_iter().filter(|(_, start, end)| start < end);
+        let parts = parts.map(|(kind, start, end)| TokenRange {
+            kind,
+            start,
+            len: end - start,
+        });
+        ranges.splice(place..=place, parts);
+        true
     }
 
     fn finish(mut self, pad_to: u64) -> Option<TokenLayout> {

@@ -108,6 +108,11 @@ pub fn generate(
         .iter()
         .zip(&rooms)
         .filter(|(request, _)| request.picture_next);
+    if rules.image.is_empty() && begun.clone().next().is_some() {
+        let message = format!("`{}` has no image tokens that can be drawn", layout.name);
+        return Err(Error::new(message)
+            .with_help("its image tokenizer is missing, or holds an encoder alone"));
+    }
     if begun
         .clone()
         .any(|(_, room)| (*room as u64) < rules.picture_tokens)
@@ -318,7 +323,7 @@ pub fn runs(layout: &TokenLayout, tokens: &[u32]) -> Vec<Run> {
     let picture = layout.picture_tokens() as usize;
     let mut runs: Vec<Run> = Vec::new();
     for &token in tokens {
-        let start = |kind| layout.range(kind).map_or(0, |range| range.start as u32);
+        let start = |kind| layout.first(kind) as u32;
         match (layout.kind(u64::from(token)), runs.last_mut()) {
             (Some(TokenKind::Text), Some(Run::Text(ids))) => {
                 ids.push(token - start(TokenKind::Text))

@@ -18,7 +18,7 @@ mod export;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use jam_ir::{DType, Model, WeightType};
+use jam_ir::{DType, ImageTokens, Model, WeightType};
 
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
@@ -30,6 +30,7 @@ use crate::checkpoints::{
     verify_files, write_file,
 };
 use crate::progress::{Bar, Progress};
+use crate::tokens::image::ImageTokenizer;
 use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
@@ -124,7 +125,7 @@ pub struct ModelDraft<'a> {
     pub source: &'a str,
     /// The model card.
     pub card: String,
-    /// Folders whose tokenizer files travel along.
+    /// Folders whose tokenizer files travel along, that of pictures last.
     pub tokenizers: Vec<PathBuf>,
     /// Other files that belong to it, by name.
     pub files: Vec<(String, Vec<u8>)>,
@@ -168,6 +169,9 @@ pub fn write_model(
     }
     for tokenizer in &draft.tokenizers {
         copy_tokenizer(tokenizer, folder.path())?;
+    }
+    if matches!(model.tokens.image, ImageTokens::Files(_)) {
+        write_image_tokenizer(draft.tokenizers.last(), folder.path())?;
     }
     let uses = model.weight_uses();
     let shapes = weight_shapes(model)?;
@@ -247,6 +251,15 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
         Err(_) => {}
     }
     Ok(())
+}
+
+/// Writes an image tokenizer that is no folder of JAM as one; nothing where there is none, or one was copied.
+fn write_image_tokenizer(from: Option<&PathBuf>, to: &Path) -> Result<()> {
+    let there = to.join(IMAGE_TOKENIZER[0]).is_file();
+    match from.filter(|from| !there && from.exists()) {
+        Some(from) => ImageTokenizer::open(from, &burn::tensor::Device::flex())?.save(to),
+        None => Ok(()),
+    }
 }
 
 /// The stored type of a weight in a safetensors file.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use jam_ir::{Model, TokenKind, TokenLayout, TokenRange};
 
-use super::image::VqTokenizer;
+use super::image::ImageTokenizer;
 use super::text::TextTokenizer;
 use crate::decoding::{Run, runs};
 use crate::images::{Fit, Picture, Resample};
@@ -22,7 +22,7 @@ pub struct Codec {
     /// The layout, its text and image ranges cut to the tokens that the tokenizers have.
     producible: TokenLayout,
     text: Option<TextTokenizer>,
-    image: Option<VqTokenizer>,
+    image: Option<ImageTokenizer>,
     eos: u32,
 }
 
@@ -43,9 +43,8 @@ impl Codec {
     pub fn new(
         layout: TokenLayout,
         text: Option<TextTokenizer>,
-        image: Option<VqTokenizer>,
+        image: Option<ImageTokenizer>,
     ) -> Result<Codec> {
-        let room = |kind| layout.range(kind).map_or(0, |range| range.len);
         let check = |what: &str, has: u64, room: u64| {
             if has <= room {
                 return Ok(());
@@ -57,14 +56,10 @@ impl Codec {
             Err(Error::new(message))
         };
         if let Some(text) = &text {
-            check("text", text.size(), room(TokenKind::Text))?;
+            check("text", text.size(), layout.room(TokenKind::Text))?;
         }
         if let Some(image) = &image {
-            check(
-                "image",
-                image.settings().codes as u64,
-                room(TokenKind::Image),
-            )?;
+            check("image", image.codes() as u64, layout.room(TokenKind::Image))?;
             if image.tokens_per_picture() as u64 != layout.picture_tokens() {
                 let message = format!(
                     "the image tokenizer makes {} tokens of a picture, and `{}` has a grid of {}",
@@ -80,14 +75,13 @@ impl Codec {
             .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
         let mut producible = layout.clone();
         if let Some(text) = &text {
-            cut(&mut producible, TokenKind::Text, text.size());
+            let end = layout.first(TokenKind::Text) + text.size();
+            cut(&mut producible, TokenKind::Text, end);
         }
         if let Some(image) = &image {
-            cut(
-                &mut producible,
-                TokenKind::Image,
-                image.settings().codes as u64,
-            );
+            let codes = if image.decodes() { image.codes() } else { 0 };
+            let end = layout.first(TokenKind::Image) + codes as u64;
+            cut(&mut producible, TokenKind::Image, end);
         }
         Ok(Codec {
             layout,
@@ -110,7 +104,7 @@ impl Codec {
     ) -> Result<Codec> {
         let text = text.map(TextTokenizer::open).transpose()?;
         let image = image
-            .map(|folder| VqTokenizer::load(folder, device))
+            .map(|folder| ImageTokenizer::open(folder, device))
             .transpose()?;
         Codec::new(layout, text, image)
     }
@@ -140,14 +134,14 @@ impl Codec {
         &self.layout
     }
 
-    /// The vocabulary without the text and image ids that the tokenizers have no token for: what
-    /// decoding may produce.
+    /// The vocabulary without the text and image ids that the tokenizers have no text or picture for:
+    /// what decoding may produce.
     pub fn producible(&self) -> &TokenLayout {
         &self.producible
     }
 
     /// The image tokenizer, where there is one.
-    pub fn image(&self) -> Option<&VqTokenizer> {
+    pub fn image(&self) -> Option<&ImageTokenizer> {
         self.image.as_ref()
     }
 
@@ -219,7 +213,7 @@ impl Codec {
                 self.layout.name
             ))
         })?;
-        let side = tokenizer.settings().picture;
+        let side = tokenizer.picture();
         let pictures: Vec<Picture> = pictures
             .iter()
             .map(|picture| fitted(picture, side))
@@ -306,26 +300,29 @@ impl Codec {
     }
 
     fn start(&self, kind: TokenKind) -> u32 {
-        self.layout
-            .range(kind)
-            .map_or(0, |range| range.start as u32)
+        self.layout.first(kind) as u32
     }
 }
 
-/// Makes what lies beyond the first `has` ids of a kind filler.
-fn cut(layout: &mut TokenLayout, kind: TokenKind, has: u64) {
-    let place = layout.ranges.iter().position(|range| range.kind == kind);
-    let Some(place) = place.filter(|place| layout.ranges[*place].len > has) else {
-        return;
-    };
-    let range = &mut layout.ranges[place];
-    let unused = TokenRange {
-        kind: TokenKind::Filler,
-        start: range.start + has,
-        len: range.len - has,
-    };
-    range.len = has;
-    layout.ranges.insert(place + 1, unused);
+/// Makes the ids of a kind from `end` on filler.
+fn cut(layout: &mut TokenLayout, kind: TokenKind, end: u64) {
+    let ranges = std::mem::take(&mut layout.ranges);
+    for range in ranges {
+        let past = range.start + range.len;
+        if range.kind != kind || past <= end {
+            layout.ranges.push(range);
+            continue;
+        }
+        let kept = end.saturating_sub(range.start);
+        let unused = TokenRange {
+            kind: TokenKind::Filler,
+            start: range.start + kept,
+            len: range.len - kept,
+        };
+        // Of nothing, too: its place tells where the tokenizer's ids begin.
+        layout.ranges.push(TokenRange { len: kept, ..range });
+        layout.ranges.push(unused);
+    }
 }
 
 /// A picture cropped to a square of `side` pixels; one that has the size already is taken as it is.
@@ -348,7 +345,7 @@ mod tests {
         codec_with(None)
     }
 
-    fn codec_with(image: Option<VqTokenizer>) -> Codec {
+    fn codec_with(image: Option<ImageTokenizer>) -> Codec {
         let range = |kind, start, len| TokenRange { kind, start, len };
         let layout = TokenLayout {
             name: "small".into(),
@@ -404,6 +401,41 @@ mod tests {
         );
     }
 
+    /// A text tokenizer may have names for the codes of pictures, and for the marks.
+    #[test]
+    fn pictures_and_marks_may_be_tokens_of_the_text_tokenizer() {
+        let range = |kind, start, len| TokenRange { kind, start, len };
+        let layout = TokenLayout {
+            name: "inside".into(),
+            size: 300,
+            ranges: vec![
+                range(TokenKind::Image, 0, 4),
+                range(TokenKind::Text, 4, 292),
+                range(TokenKind::Mark, 296, 1),
+                range(TokenKind::Text, 297, 2),
+                range(TokenKind::Mark, 299, 1),
+            ],
+            marks: [("break".to_owned(), 296), ("eos".to_owned(), 299)].into(),
+            text: TextTokens::Ids,
+            image: ImageTokens::Ids,
+            grid: 2,
+        };
+        assert_eq!(layout.first(TokenKind::Text), 0);
+        assert_eq!(layout.room(TokenKind::Text), 300);
+        let run = runs(&layout, &[0, 1, 2, 3, 296, 4, 298, 299]);
+        assert_eq!(
+            run,
+            [Run::Picture(vec![0, 1, 2, 3]), Run::Text(vec![4, 298])]
+        );
+        let mut cut_off = layout.clone();
+        cut(&mut cut_off, TokenKind::Text, 200);
+        cut(&mut cut_off, TokenKind::Image, 0); // an encoder alone
+        let kinds = [3, 199, 200, 298].map(|id| cut_off.kind(id));
+        let filler = Some(TokenKind::Filler);
+        assert_eq!(kinds, [filler, Some(TokenKind::Text), filler, filler]);
+        assert_eq!(runs(&cut_off, &[4]), [Run::Text(vec![4])]);
+    }
+
     #[test]
     fn ids_without_a_token_are_not_produced() {
         let codec = codec();
@@ -436,7 +468,7 @@ mod tests {
         let VqRun::Finished(tokenizer) = run.unwrap() else {
             panic!("nobody stopped it");
         };
-        let codec = codec_with(Some(*tokenizer));
+        let codec = codec_with(Some(ImageTokenizer::Own(tokenizer)));
         let kinds = [301, 303, 304, 305].map(|id| codec.producible().kind(id));
         let (image, filler) = (Some(TokenKind::Image), Some(TokenKind::Filler));
         assert_eq!(kinds, [image, image, filler, Some(TokenKind::Mark)]);
