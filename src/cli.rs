@@ -54,7 +54,8 @@ pub(crate) struct Common {
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
 
-    /// Most memory that building a fused model may take (512MiB, 2GB) [default: 1GiB]
+    /// Most memory that building a fused model may take (512MiB, 2GB), what steps before it hold left out
+    /// [default: 1GiB]
     #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,
 }

@@ -136,13 +136,19 @@ fn a_forecast_tells_what_a_build_then_does() {
 fn memory_is_bounded_and_changes_no_byte() {
     let root = tempfile::tempdir().unwrap();
     lay_out(root.path());
+    for model in ["mean", "wide"] {
+        bounded_build(root.path(), model);
+    }
+}
+
+fn bounded_build(root: &Path, model: &str) {
     let build = |out: &str, memory: &str| {
         jamc(
-            root.path(),
+            root,
             &[
                 "build",
                 "fuse.jam",
-                "mean",
+                model,
                 "-v",
                 "--max-memory",
                 memory,
@@ -158,7 +164,7 @@ fn memory_is_bounded_and_changes_no_byte() {
     let least: u64 = least.split("MiB").next().unwrap().parse().unwrap();
     // What the program holds is not the same to the page in every run.
     let bound = least + 24;
-    assert!(!root.path().join("no/models/mean").exists());
+    assert!(!root.join("no/models").join(model).exists());
 
     let (_, plenty) = told(&build("plenty", "1GiB"));
     let (_, scarce) = told(&build("scarce", &format!("{bound}MiB")));
@@ -173,9 +179,9 @@ fn memory_is_bounded_and_changes_no_byte() {
         );
     }
     let bytes = |out: &str| {
-        let folder = root.path().join(out).join("models/mean");
+        let folder = root.join(out).join("models").join(model);
         fs::read(folder.join("model.safetensors")).unwrap()
     };
-    assert!(bytes("plenty") == bytes("scarce"));
+    assert!(bytes("plenty") == bytes("scarce"), "{model}");
     assert_eq!(build("bad", "12 apples").status.code(), Some(2));
 }

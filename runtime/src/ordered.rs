@@ -5,6 +5,7 @@
 //! which of them is first, and a slow consumer holds back the work and not the memory.
 
 use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard};
 
 use crate::{Error, Result};
@@ -30,8 +31,6 @@ struct State<T> {
     made: BTreeMap<usize, Result<T>>,
     /// No more jobs are taken.
     closed: bool,
-    /// A thread ended in the middle of a job.
-    broken: bool,
 }
 
 struct Shared<T> {
@@ -58,16 +57,12 @@ impl<T> Shared<T> {
     }
 }
 
-/// Wakes everybody when its thread ends, so that nobody waits for work that is not done.
+/// Ends the work when the consumer leaves, whatever way, so that no thread waits for it.
 struct Leaving<'s, T>(&'s Shared<T>);
 
 impl<T> Drop for Leaving<'_, T> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
-        state.closed = true;
-        state.broken |= std::thread::panicking();
-        drop(state);
-        self.0.changed.notify_all();
+        self.0.close();
     }
 }
 
@@ -99,7 +94,6 @@ impl<J: Sync, T: Send> Ordered<'_, J, T> {
                 held: 0,
                 made: BTreeMap::new(),
                 closed: false,
-                broken: false,
             }),
             changed: Condvar::new(),
         };
@@ -116,9 +110,6 @@ impl<J: Sync, T: Send> Ordered<'_, J, T> {
                     if let Some(made) = state.made.remove(&index) {
                         break made;
                     }
-                    if state.broken {
-                        return Err(Error::new("a thread ended in the middle of its work"));
-                    }
                     state = shared.wait(state);
                 };
                 drop(state);
@@ -133,14 +124,11 @@ impl<J: Sync, T: Send> Ordered<'_, J, T> {
     }
 
     fn take_jobs(&self, jobs: &[J], bytes: u64, shared: &Shared<T>) {
-        let leaving = Leaving(shared);
         loop {
             let mut state = shared.lock();
             let index = loop {
                 if state.closed || state.next == jobs.len() {
-                    // What others have taken goes on: this thread leaves without a word.
-                    std::mem::forget(leaving);
-                    return;
+                    return; // What others have taken goes on.
                 }
                 let cost = (self.cost)(&jobs[state.next]);
                 if state.held == 0 || state.held.saturating_add(cost) <= bytes {
@@ -152,7 +140,10 @@ impl<J: Sync, T: Send> Ordered<'_, J, T> {
             };
             drop(state);
             shared.changed.notify_all();
-            let made = (self.work)(&jobs[index]);
+            // Every job that is taken is answered for: a panic is an error like any other.
+            let work = AssertUnwindSafe(|| (self.work)(&jobs[index]));
+            let made = catch_unwind(work)
+                .unwrap_or_else(|_| Err(Error::new("a thread ended in the middle of its work")));
             let failed = made.is_err();
             shared.lock().made.insert(index, made);
             if failed {
@@ -174,8 +165,9 @@ impl<J: Sync, T: Send> Ordered<'_, J, T> {
             // What is taken already reads for itself.
             let late = index < state.next;
             drop(state);
+            // What fails here costs time and nothing else.
             if !late {
-                (self.announce)(job);
+                let _ = catch_unwind(AssertUnwindSafe(|| (self.announce)(job)));
             }
         }
     }
@@ -243,5 +235,27 @@ mod tests {
         assert_eq!(count, 10);
         let none = ordered.run(&[], room(4, 1000), |_, _| Ok(true));
         assert!(none.unwrap());
+    }
+
+    #[test]
+    fn a_panic_is_the_error_of_its_job() {
+        let jobs: Vec<usize> = (0..50).collect();
+        let ordered = Ordered {
+            cost: &|_: &usize| 1,
+            announce: &|job| assert!(*job != 3, "announced"),
+            work: &|job: &usize| {
+                assert!(*job != 20, "job 20");
+                Ok(*job)
+            },
+        };
+        for threads in [1, 4] {
+            let mut seen = 0;
+            let ended = ordered.run(&jobs, room(threads, 10), |_, _| {
+                seen += 1;
+                Ok(true)
+            });
+            assert!(ended.unwrap_err().message.contains("in the middle"));
+            assert_eq!(seen, 20);
+        }
     }
 }

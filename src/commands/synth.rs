@@ -26,6 +26,7 @@ pub(crate) fn run(
     let text = std::fs::read_to_string(&file)
         .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
     let imported = ImportedConfig::from_json(&text).map_err(|error| error.with_path(&file))?;
+    synthetic::check(&imported).map_err(|error| error.with_path(&file))?;
     if output.exists() {
         let message = format!("{} is there already", output.display());
         return Err(Failure::new(format!(

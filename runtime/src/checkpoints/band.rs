@@ -1,22 +1,20 @@
 //! Rows of a matrix that lies the other way about in its file, held as they are stored.
 //!
 //! Hugging Face files have most matrices with the output side first, so that a row of a JAM weight is
-//! a column of the file. A band holds a run of such columns; small blocks of rows are taken from it
-//! without going back to the file, and turn into `f32` while they are in the cache.
+//! a column of the file. A band holds a run of such columns, turned while they were read; small blocks
+//! of rows are taken from it without going back to the file.
 
 use std::ops::Range;
 
 use super::Dtype;
 
-/// Columns `inputs` of a stored matrix `[outputs, all inputs]`, as `[outputs, inputs]`.
+/// Some rows of a weight, row-major in its layout and in the format of the file.
 #[derive(Debug)]
 pub struct Band {
     /// Rows of the weight's first axis that it holds.
     pub(super) rows: Range<u64>,
-    /// Stored columns for each row of the first axis.
-    pub(super) inner: u64,
-    /// Outputs.
-    pub(super) outputs: u64,
+    /// Elements of one of them.
+    pub(super) width: u64,
     pub(super) dtype: Dtype,
     pub(super) bytes: Vec<u8>,
 }
@@ -38,15 +36,8 @@ impl Band {
         if rows.start < self.rows.start || rows.end > self.rows.end || rows.start > rows.end {
             return None;
         }
-        let stride = (self.rows.end - self.rows.start) * self.inner;
-        let first = (rows.start - self.rows.start) * self.inner;
-        let columns = (rows.end - rows.start) * self.inner;
-        let bytes = self.bytes.get((first * self.dtype.size()) as usize..)?;
-        self.dtype.transposed_f32(
-            bytes,
-            self.outputs as usize,
-            stride as usize,
-            columns as usize,
-        )
+        let place = |row: u64| ((row - self.rows.start) * self.width * self.dtype.size()) as usize;
+        let bytes = self.bytes.get(place(rows.start)..place(rows.end))?;
+        self.dtype.to_f32(bytes)
     }
 }

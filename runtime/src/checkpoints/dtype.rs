@@ -137,25 +137,6 @@ impl Dtype {
         true
     }
 
-    /// A matrix `[rows, stride]` of which the first `columns` of each row are wanted, to its
-    /// transpose `[columns, rows]` as `f32`, in tiles that stay in the cache. `None` for integers.
-    pub(crate) fn transposed_f32(
-        self,
-        bytes: &[u8],
-        rows: usize,
-        stride: usize,
-        columns: usize,
-    ) -> Option<Vec<f32>> {
-        let shape = (rows, stride, columns);
-        Some(match self {
-            Dtype::F32 => transposed(bytes, shape, f32::from_le_bytes),
-            Dtype::F64 => transposed(bytes, shape, |word| f64::from_le_bytes(word) as f32),
-            Dtype::F16 => transposed(bytes, shape, f16_word),
-            Dtype::BF16 => transposed(bytes, shape, bf16_word),
-            _ => return None,
-        })
-    }
-
     /// Little-endian bytes to `i64`. `None` for floats, for a `U64` beyond `i64::MAX`, and when the
     /// bytes are not a whole number of elements.
     pub fn to_i64(self, bytes: &[u8]) -> Option<Vec<i64>> {
@@ -208,40 +189,6 @@ fn bf16_bits(x: f32) -> u16 {
     if x.is_nan() { quiet } else { rounded }
 }
 
-/// See [`Dtype::transposed_f32`].
-fn transposed<const N: usize>(
-    bytes: &[u8],
-    (rows, stride, columns): (usize, usize, usize),
-    read: impl Fn([u8; N]) -> f32,
-) -> Vec<f32> {
-    const TILE: usize = 16;
-    let (words, _) = bytes.as_chunks::<N>();
-    let mut out = vec![0.0; rows * columns];
-    // A tile is turned where it is small, and written line by line.
-    let mut tile = [[0.0f32; TILE]; TILE];
-    for row in (0..rows).step_by(TILE) {
-        let high = TILE.min(rows - row);
-        for column in (0..columns).step_by(TILE) {
-            let wide = TILE.min(columns - column);
-            for r in 0..high {
-                let line = &words[(row + r) * stride + column..][..wide];
-                // Of a known length, so that the loop unrolls.
-                if let Some(line) = line.first_chunk::<TILE>() {
-                    (0..TILE).for_each(|c| tile[c][r] = read(line[c]));
-                    continue;
-                }
-                for (c, word) in line.iter().enumerate() {
-                    tile[c][r] = read(*word);
-                }
-            }
-            for (c, line) in tile.iter().enumerate().take(wide) {
-                out[(column + c) * rows + row..][..high].copy_from_slice(&line[..high]);
-            }
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -287,17 +234,6 @@ mod tests {
             let found = bf16_word(word);
             assert!(found == exact || found.is_nan() && exact.is_nan());
         }
-    }
-
-    #[test]
-    fn a_transpose_of_many_tiles_and_some_columns() {
-        let values: Vec<f32> = (0..70 * 33).map(|x| x as f32).collect();
-        let bytes = Dtype::F32.from_f32(&values).unwrap();
-        let there = Dtype::F32.transposed_f32(&bytes, 70, 33, 33).unwrap();
-        assert_eq!(there[5 * 70 + 66], values[66 * 33 + 5]);
-        let some = Dtype::F32.transposed_f32(&bytes, 70, 33, 20).unwrap();
-        assert_eq!(some, there[..20 * 70]);
-        assert_eq!(Dtype::I64.transposed_f32(&bytes, 2, 2, 2), None);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use jam_ir::headers::FoundTensor;
 use serde::Deserialize;
 
-use super::{Band, CheckpointReader, Stored, WeightSource};
+use super::{Band, CheckpointReader, Stored, WeightSource, turn};
 use crate::{Error, Result};
 
 /// A size of an architecture that the sides of weights are made of.
@@ -398,19 +398,33 @@ impl HuggingFaceWeights {
         let inner = weight.rows / weight.shape[0].max(1);
         let (from, count) = (rows.start * inner, (rows.end - rows.start) * inner);
         bytes.resize((outputs * count * dtype.size()) as usize, 0);
-        if count == weight.rows {
-            self.reader.read_into(name, first * count, &mut bytes)?;
-        } else if count > 0 {
-            let line = (count * dtype.size()) as usize;
-            for (output, piece) in (first..).zip(bytes.chunks_exact_mut(line)) {
-                let start = output * weight.rows + from;
-                self.reader.read_into(name, start, piece)?;
+        let line = count * dtype.size();
+        let together = turn::lines_together(line).min(outputs);
+        let mut lines = vec![0; (together * line) as usize];
+        for output in (0..outputs).step_by(together.max(1) as usize) {
+            let some = together.min(outputs - output);
+            let lines = &mut lines[..(some * line) as usize];
+            let start = (first + output) * weight.rows + from;
+            if count == weight.rows {
+                self.reader.read_into(name, start, lines)?;
+            } else if count > 0 {
+                for (index, piece) in (0..).zip(lines.chunks_exact_mut(line as usize)) {
+                    let start = start + index * weight.rows;
+                    self.reader.read_into(name, start, piece)?;
+                }
             }
+            turn::turn(
+                dtype.size(),
+                lines,
+                count as usize,
+                &mut bytes,
+                outputs as usize,
+                output as usize,
+            );
         }
         Ok(Band {
             rows,
-            inner,
-            outputs,
+            width: inner * outputs,
             dtype,
             bytes,
         })

@@ -13,7 +13,7 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use super::import::ImportedConfig;
-use super::names::{NameTable, file_weights};
+use super::names::{NameTable, Sizes, file_weights};
 use super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions};
 use crate::ordered::{Ordered, Room};
 use crate::plans::Limits;
@@ -24,6 +24,39 @@ use crate::{Error, Result, memory};
 const DEVIATION: f32 = 0.02;
 /// Numbers of a block.
 const BLOCK: u64 = 4 << 20;
+/// The most layers that are written.
+const MAX_LAYERS: u64 = 10_000;
+/// The most numbers that are written: more than any disk has.
+const MAX_NUMBERS: u64 = 1 << 45;
+
+/// Refuses sizes that nobody can write, before anything is made of them.
+///
+/// # Errors
+/// When there are too many layers, or too many numbers in all.
+pub fn check(config: &ImportedConfig) -> Result<()> {
+    let sizes = config.sizes();
+    let help = "change the sizes in the configuration";
+    if sizes.layers > MAX_LAYERS {
+        let message = format!("{} layers; at most {MAX_LAYERS} are written", sizes.layers);
+        return Err(Error::new(message).with_help(help));
+    }
+    let table = NameTable::of(&config.model_type)?;
+    let one = Sizes {
+        layers: sizes.layers.min(1),
+        ..sizes
+    };
+    let mut numbers = 0u128;
+    for weight in file_weights(&table, &one, "")?.into_values() {
+        let sides = weight.shape.iter();
+        numbers += sides.fold(1u128, |n, side| n.saturating_mul(u128::from(*side)));
+    }
+    // Some of them are not in every layer: the bound is a coarse one.
+    if numbers.saturating_mul(u128::from(sizes.layers.max(1))) > u128::from(MAX_NUMBERS) * 2 {
+        let message = format!("a model of more than {MAX_NUMBERS} numbers is not written");
+        return Err(Error::new(message).with_help(help));
+    }
+    Ok(())
+}
 
 /// The tensors of a checkpoint with this configuration, by the names of their architecture; of
 /// weights that an architecture may have, those whose JAM names are in `weights`.
@@ -174,6 +207,24 @@ mod tests {
     use super::*;
     use crate::checkpoints::CheckpointReader;
     use crate::progress::Silent;
+
+    #[test]
+    fn sizes_that_nobody_can_write_are_refused() {
+        let config = |field: &str, size: u64| {
+            let mut json = serde_json::json!({"model_type": "llama", "hidden_size": 8,
+                "num_attention_heads": 2, "num_hidden_layers": 1, "intermediate_size": 8,
+                "vocab_size": 9, "max_position_embeddings": 4});
+            json[field] = size.into();
+            ImportedConfig::from_json(&json.to_string()).unwrap()
+        };
+        for field in ["num_hidden_layers", "hidden_size", "vocab_size"] {
+            check(&config(field, 64)).unwrap();
+        }
+        let layers = check(&config("num_hidden_layers", 1 << 30)).unwrap_err();
+        assert!(layers.message.contains("1073741824 layers"), "{layers}");
+        let wide = check(&config("hidden_size", 1 << 30)).unwrap_err();
+        assert!(wide.message.contains("numbers"), "{wide}");
+    }
 
     fn made(seed: u64, threads: usize) -> (tempfile::TempDir, CheckpointReader) {
         let folder = tempfile::tempdir().unwrap();

@@ -5,7 +5,7 @@
 //! [`CheckpointWriter::finish`]; a checkpoint that was not finished leaves nothing behind.
 
 use std::fs::{self, File};
-use std::io::{Seek, SeekFrom, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::atomic::{sync_folder, temporary_beside, write_file};
 use super::checksums::Checksums;
+use super::direct::{LongFile, Piece};
 use super::header::byte_count;
 use super::reader::{INDEX_FILE, SINGLE_FILE};
 use super::{CHECKSUMS_FILE, Dtype};
@@ -79,7 +80,7 @@ struct Place {
 struct Shard {
     path: PathBuf,
     temporary: PathBuf,
-    file: File,
+    file: LongFile,
     /// BLAKE3 of its header, the length included.
     header: String,
 }
@@ -90,6 +91,8 @@ pub struct CheckpointWriter {
     folder: PathBuf,
     places: IndexMap<String, Place>,
     shards: Vec<Shard>,
+    /// What waits to be written, of one shard at a time.
+    piece: Piece,
     checksums: bool,
     finished: bool,
 }
@@ -113,6 +116,7 @@ impl CheckpointWriter {
             folder: folder.to_owned(),
             places: IndexMap::new(),
             shards: Vec::new(),
+            piece: Piece::default(),
             checksums: options.checksums,
             finished: false,
         };
@@ -186,6 +190,7 @@ impl CheckpointWriter {
                 Ok(file)
             })
             .map_err(|error| Error::io("write", &temporary, error))?;
+        let file = LongFile::new(file, &temporary, end);
         self.shards.push(Shard {
             path,
             temporary,
@@ -239,12 +244,26 @@ impl CheckpointWriter {
         if place.checksum.is_some() {
             place.hasher = None;
         }
+        if self.piece.owner != shard {
+            self.flush()?;
+            self.piece.owner = shard;
+        }
         let shard = &mut self.shards[shard];
         shard
             .file
-            .seek(SeekFrom::Start(offset))
-            .and_then(|_| shard.file.write_all(bytes))
+            .write(&mut self.piece, offset, bytes)
             .map_err(|error| Error::io("write", &shard.temporary, error))
+    }
+
+    /// Writes what waits to be.
+    fn flush(&mut self) -> Result<()> {
+        match self.shards.get_mut(self.piece.owner) {
+            None => Ok(()),
+            Some(shard) => shard
+                .file
+                .flush(&mut self.piece)
+                .map_err(|error| Error::io("write", &shard.temporary, error)),
+        }
     }
 
     fn place(&mut self, name: &str) -> Result<&mut Place> {
@@ -259,6 +278,7 @@ impl CheckpointWriter {
     /// # Errors
     /// When a tensor is not complete, or files cannot be flushed or renamed.
     pub fn finish(mut self) -> Result<Checksums> {
+        self.flush()?;
         let mut checksums = Checksums {
             algorithm: "blake3".to_owned(),
             ..Checksums::default()
@@ -286,7 +306,7 @@ impl CheckpointWriter {
             }
             shard
                 .file
-                .sync_all()
+                .sync()
                 .map_err(|error| Error::io("flush", &shard.temporary, error))?;
         }
         // The data comes last: a folder with checksums and an index and without data does not open.

@@ -46,13 +46,38 @@ impl Buffers {
         }
         let buffer = Vec::with_capacity(bytes);
         held.total += buffer.capacity();
+        want_large_pages(&buffer);
         buffer
+    }
+
+    /// Bytes of all buffers, spare and in use.
+    #[cfg(test)]
+    pub(super) fn total(&self) -> u64 {
+        self.lock().total as u64
     }
 
     /// Takes a buffer back.
     pub(super) fn give(&self, buffer: Vec<u8>) {
         self.lock().spare.push(buffer);
     }
+}
+
+/// Asks for large pages, where they are to be had for asking (Linux): a buffer is filled column by column, which
+/// touches a page for every row.
+fn want_large_pages(buffer: &Vec<u8>) {
+    #[cfg(target_os = "linux")]
+    {
+        const LARGE: usize = 2 << 20;
+        let before = buffer.as_ptr().align_offset(LARGE);
+        let length = buffer.capacity().saturating_sub(before) / LARGE * LARGE;
+        if length > 0 {
+            let start = buffer.as_ptr().wrapping_add(before).cast_mut();
+            // SAFETY: whole pages of the buffer's own memory; it is advice, and changes nothing in them.
+            unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = buffer;
 }
 
 #[cfg(test)]

@@ -284,7 +284,8 @@ impl<'a> PlanRows<'a> {
             return Err(self.misfit("row of parts", whole));
         }
         if axis == 0 {
-            let (mut numbers, mut begin) = (Vec::new(), 0);
+            let room = (rows.end - rows.start) as usize * count(&whole[1..])?;
+            let (mut numbers, mut begin) = (Vec::with_capacity(room), 0);
             for (index, shape) in shapes.iter().enumerate() {
                 let end = begin + shape[0];
                 let (from, to) = (rows.start.max(begin), rows.end.min(end));
@@ -382,7 +383,7 @@ impl<'a> PlanRows<'a> {
 }
 
 /// Entries of an operand that pass through at once where the first axis moves.
-const PASSING: usize = 256 << 10;
+pub(super) const PASSING: usize = 256 << 10;
 
 /// Copies the wanted entries of `source`, of these sizes, to their places from `at` on; `wanted` has
 /// for each axis the step in the result, the first entry and the number of entries.

@@ -14,8 +14,9 @@ use jam_ir::{Model, Plan};
 
 use super::bands::BandedSources;
 use super::buffers::Buffers;
+use super::rows::PASSING;
 use super::{Measures, PlanRows, PlanSources};
-use crate::checkpoints::{CheckpointWriter, Dtype};
+use crate::checkpoints::{CheckpointWriter, Dtype, TURNING};
 use crate::folders::{stored_dtype, weight_shapes};
 use crate::memory;
 use crate::ordered::{Ordered, Room};
@@ -23,11 +24,7 @@ use crate::progress::{Bar, Stop};
 use crate::{Error, Result};
 
 /// Entries of a small block: its numbers fit the cache of a core.
-const BLOCK: u64 = 256 << 10;
-/// Rows that a small block has where it may be larger for it: a line of the cache holds as many.
-const BLOCK_ROWS: u64 = 16;
-/// Entries of a block that is larger for the sake of its rows.
-const LARGE_BLOCK: u64 = 4 << 20;
+const BLOCK: u64 = 64 << 10;
 /// Runs that share the memory, at the least.
 const SHARES: u64 = 3;
 /// Bytes that a run has no need to exceed.
@@ -174,13 +171,17 @@ impl<'a> WeightStream<'a> {
     pub fn peak_memory(&self, limits: Limits) -> Result<u64> {
         let room = self.room(limits)?;
         let runs = self.runs(room);
-        // As many as are held together: those computed, and one more that is written.
-        let together = runs.windows((limits.threads + 1).min(runs.len()).max(1));
-        let most = together.map(|runs| runs.iter().map(|run| run.bytes).sum::<u64>());
-        Ok(memory::for_work(
-            most.max().unwrap_or(0).min(room.bytes),
-            self.held,
-        ))
+        // Runs that follow one another are held together as long as they fit the room.
+        let (mut most, mut held, mut first) = (0, 0, 0);
+        for run in &runs {
+            held += run.bytes;
+            while held > room.bytes {
+                held -= runs[first].bytes;
+                first += 1;
+            }
+            most = most.max(held);
+        }
+        Ok(memory::for_work(most, self.held))
     }
 
     /// Carries the plans out and gives every weight to `writer`, in the model's order. False when
@@ -218,43 +219,48 @@ impl<'a> WeightStream<'a> {
         })
     }
 
-    /// Seconds that evaluating and hashing all weights takes on one thread, from a sample of at most
-    /// `entries` entries of the largest weights; reading is included, writing is not.
+    /// Seconds that evaluating and hashing all weights takes on one thread, from two runs under these
+    /// limits, of different weights, whose lengths are nearest to `entries`; reading is included, writing
+    /// is not.
     ///
     /// # Errors
-    /// When a source cannot be read.
-    pub fn sample_seconds(&self, entries: u64) -> Result<f64> {
-        let mut largest: Vec<&Planned<'_>> = self.weights.iter().collect();
+    /// As [`WeightStream::peak_memory`], and when a source cannot be read.
+    pub fn sample_seconds(&self, limits: Limits, entries: u64) -> Result<f64> {
+        // Whole runs: a few rows of a matrix that lies the other way about cost as much as all of them.
+        let mut runs = self.runs(self.room(limits)?);
+        let length = |run: &Run| {
+            let rows = run.rows.end - run.rows.start;
+            rows * row_entries(&self.weights[run.weight].shape)
+        };
         // Where rows move, even one of them takes the whole operand: others speak for those.
-        if self.weights.iter().any(|weight| !weight.bytes.moves_rows) {
-            largest.retain(|weight| !weight.bytes.moves_rows);
+        let moves = |run: &Run| self.weights[run.weight].bytes.moves_rows;
+        if !runs.iter().all(moves) {
+            runs.retain(|run| !moves(run));
         }
-        largest.sort_by_key(|weight| std::cmp::Reverse(weight.entries()));
-        largest.truncate(3);
+        let ratio = |run: &Run| {
+            let (length, wanted) = (length(run).max(1), entries.max(1));
+            length.max(wanted) as f64 / length.min(wanted) as f64
+        };
+        runs.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
+        let second = runs.iter().position(|run| run.weight != runs[0].weight);
+        let chosen = [runs.first(), second.and_then(|second| runs.get(second))];
         let (mut seen, mut seconds) = (0, 0.0);
         let (mut measured, mut measuring) = (0, 0.0);
-        for weight in &largest {
-            let entries = entries / largest.len() as u64;
-            let rows = (entries / row_entries(&weight.shape).max(1)).clamp(1, weight.rows().max(1));
-            let index = self.weights.iter().position(|w| w.name == weight.name);
-            let run = Run {
-                weight: index.unwrap_or(0),
-                rows: 0..rows.min(weight.rows()),
-                bytes: 0,
-            };
+        for run in chosen.into_iter().flatten() {
+            let weight = &self.weights[run.weight];
             if weight.measuring.is_some() {
                 // The first rows of a weight wait for what is measured of all of it.
                 let begun = std::time::Instant::now();
-                let first = Run { rows: 0..1, ..run };
+                let first = Run { rows: 0..1, ..*run };
                 self.evaluate(&first, &Buffers::new(0))?;
                 measuring += begun.elapsed().as_secs_f64();
                 measured += weight.entries();
             }
             let begun = std::time::Instant::now();
-            let bytes = self.evaluate(&run, &Buffers::new(0))?;
+            let bytes = self.evaluate(run, &Buffers::new(0))?;
             std::hint::black_box(blake3::hash(&bytes));
             seconds += begun.elapsed().as_secs_f64();
-            seen += bytes.len() as u64 / weight.dtype.size();
+            seen += length(run);
         }
         let all: u64 = self.weights.iter().map(Planned::entries).sum();
         let to_measure = self.weights.iter().filter(|w| w.measuring.is_some());
@@ -367,8 +373,7 @@ impl Planned<'_> {
             return rows.max(1);
         }
         let width = row_entries(&self.shape).max(1);
-        let by_rows = BLOCK_ROWS.min(LARGE_BLOCK / width);
-        (BLOCK / width).max(by_rows).clamp(1, rows.max(1))
+        (BLOCK / width).clamp(1, rows.max(1))
     }
 
     /// Bytes that a run of `rows` takes.
@@ -377,11 +382,17 @@ impl Planned<'_> {
         let block = self.bytes.scratch.saturating_mul(self.block_rows(rows));
         // An operand whose rows move passes through in blocks of its own.
         let passing = match self.bytes.moves_rows {
-            true => 16 * BLOCK,
+            true => 16 * PASSING as u64,
             false => 0,
+        };
+        // Lines that are turned while a band is read.
+        let turning = match self.bytes.bands {
+            0 => 0,
+            _ => TURNING,
         };
         held.saturating_add(block)
             .saturating_add(passing)
+            .saturating_add(turning)
             .saturating_add(self.measuring.unwrap_or(0))
     }
 
@@ -436,8 +447,10 @@ fn row_bytes(shaped: &ShapedPlan<'_>, entries: u64, sources: &dyn PlanSources) -
         }
         // One term after the other is added.
         Plan::Sum(_) => (most(scratch), all.1),
-        // A row comes from one part.
-        Plan::Rows { .. } | Plan::Concat { axis: 0, .. } => (most(scratch), most(bands)),
+        // A row comes from one part; the bands of all of them stay until the run ends.
+        Plan::Rows { .. } => (most(scratch), all.1),
+        // A run that goes from one part into the next has bands of both, each as long as the run.
+        Plan::Concat { axis: 0, .. } => (most(scratch), all.1.min(most(bands).saturating_mul(2))),
         Plan::Grid {
             row_axis: 0, rows, ..
         } => {
@@ -448,7 +461,9 @@ fn row_bytes(shaped: &ShapedPlan<'_>, entries: u64, sources: &dyn PlanSources) -
                 .unzip();
             let most = |of: Vec<u64>| of.into_iter().max().unwrap_or(0);
             // The line is joined, then the lines are.
-            (most(scratches).saturating_add(own), most(held))
+            let both = most(held.clone()).saturating_mul(2);
+            let held = held.into_iter().fold(0, u64::saturating_add).min(both);
+            (most(scratches).saturating_add(own), held)
         }
         _ => all,
     };

@@ -66,10 +66,36 @@ fn plans(model: &mut Model) {
             rescale: true,
             of: Box::new(of),
         };
+        // Of a matrix that lies the other way about: some rows or columns of one parent.
+        let part = |axis, start, len, of| Plan::Slice {
+            axis,
+            start,
+            len,
+            of: Box::new(of),
+        };
+        let block = |source: &str, row: u64, column: u64| {
+            part(1, 48 * column, 48, part(0, 100 * row, 100, load(source)))
+        };
         let plan = match index % 9 {
             _ if name == "embed.table" => Plan::Concat {
                 axis: 0,
                 parts: vec![half(false), half(true)],
+            },
+            _ if name == "layers.1.mlp.up" => Plan::Concat {
+                axis: 0,
+                parts: vec![part(0, 0, 40, load("a")), part(0, 40, 56, load("b"))],
+            },
+            _ if name == "layers.1.mlp.gate" => Plan::Rows {
+                runs: (0..32).map(|run| (3, run % 2)).collect(),
+                sources: vec![load("a"), mean],
+            },
+            _ if name == "layers.1.mlp.down" => Plan::Grid {
+                row_axis: 0,
+                column_axis: 1,
+                rows: vec![
+                    vec![block("a", 0, 0), block("b", 0, 1)],
+                    vec![block("b", 1, 1), block("a", 1, 0)],
+                ],
             },
             1 if axes > 1 => {
                 let mut order: Vec<usize> = (0..axes).collect();
@@ -142,7 +168,10 @@ fn the_bytes_depend_neither_on_threads_nor_on_memory() {
             *first == bytes,
             "{threads} threads in {memory} bytes differ"
         );
-        assert!(stream.peak_memory(limits).unwrap() <= memory.max(plenty));
+        let peak = stream.peak_memory(limits).unwrap();
+        assert!(peak <= memory, "{peak} of {memory}");
+        // As much as is needed at least, and no more than all weights at once take.
+        assert!(peak >= stream.least_memory(), "{peak}");
     }
     // And they are those of the plans evaluated whole.
     let reader = CheckpointReader::open(folder.path().join("out0")).unwrap();
@@ -152,6 +181,48 @@ fn the_bytes_depend_neither_on_threads_nor_on_memory() {
         super::super::rows::round_to(jam_ir::DType::BF16, &mut whole);
         assert_eq!(reader.read_f32(&name).unwrap(), whole, "{name}");
     }
+}
+
+/// Bytes counted for a run against the buffers that it really takes.
+#[test]
+fn a_run_takes_no_more_than_is_counted_for_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, sources) = parents(folder.path());
+    plans(&mut model);
+    let stream = WeightStream::new(&model, 7, &sources).unwrap();
+    let mut closest = f64::INFINITY;
+    for (index, weight) in stream.weights.iter().enumerate() {
+        let total = weight.rows();
+        for rows in [1, 2, total / 3, total / 2, total] {
+            for start in [0, total / 3, total - rows.min(total)] {
+                let rows = start..total.min(start + rows.max(1));
+                let run = Run {
+                    weight: index,
+                    bytes: weight.run_bytes(rows.end - rows.start),
+                    rows,
+                };
+                let buffers = Buffers::new(0);
+                stream.evaluate(&run, &buffers).unwrap();
+                let rows = run.rows.end - run.rows.start;
+                let counted = (weight.row_bytes() + weight.bytes.bands) * rows;
+                let taken = buffers.total();
+                let name = &weight.name;
+                assert!(
+                    taken <= run.bytes,
+                    "{name} {rows}: {taken} of {}",
+                    run.bytes
+                );
+                if !weight.bytes.moves_rows {
+                    assert!(taken <= counted, "{name} {rows}: {taken} of {counted}");
+                    closest = closest.min(counted as f64 / taken as f64);
+                }
+            }
+        }
+    }
+    assert!(
+        closest < 1.01,
+        "nothing is as large as it is counted: {closest}"
+    );
 }
 
 #[test]

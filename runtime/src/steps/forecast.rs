@@ -17,8 +17,8 @@ use crate::folders::{stored_dtype, weight_shapes};
 use crate::plans::{Limits, WeightStream};
 use crate::{Error, Result};
 
-/// Entries that are evaluated to see how long all of them take.
-const SAMPLE: u64 = 6 << 20;
+/// Entries of a run that is evaluated to see how long all of them take.
+const SAMPLE: u64 = 16 << 20;
 /// Bytes that a disk takes in a second: an ordinary one.
 const DISK: f64 = 1e9;
 
@@ -221,6 +221,6 @@ fn count(model: &Model, sources: &Sources, reads: &mut Reads) {
 
 /// Computing, which reads, and writing go on at once: the slower one counts.
 fn seconds(stream: &WeightStream<'_>, limits: Limits, written: u64) -> Result<f64> {
-    let computing = stream.sample_seconds(SAMPLE)? / limits.threads.max(1) as f64;
+    let computing = stream.sample_seconds(limits, SAMPLE)? / limits.threads.max(1) as f64;
     Ok(computing.max(written as f64 / DISK))
 }

@@ -39,7 +39,7 @@ use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
 use crate::progress::{Bar, Ended, Progress, Stop};
 use crate::room::check_room;
 use crate::tokens::Codec;
-use crate::{Error, Result};
+use crate::{Error, Result, memory};
 
 /// Carries out the steps of a workload.
 pub struct Runner<'w> {
@@ -50,6 +50,8 @@ pub struct Runner<'w> {
     stop: Stop,
     /// What building a model may take; by default what [`Limits::default`] gives when it begins.
     limits: Option<Limits>,
+    /// Bytes that were resident before the first step.
+    held: u64,
 }
 
 impl<'w> Runner<'w> {
@@ -67,10 +69,12 @@ impl<'w> Runner<'w> {
             progress,
             stop,
             limits: None,
+            held: memory::held(),
         }
     }
 
-    /// The same with other limits on what building a model may take.
+    /// The same with other limits on what building a model may take. What steps before it left in memory
+    /// is not counted.
     pub fn with_limits(mut self, limits: Limits) -> Runner<'w> {
         self.limits = Some(limits);
         self
@@ -199,7 +203,10 @@ impl<'w> Runner<'w> {
             files: vec![mark(key)],
         };
         let stream = WeightStream::new(model, self.work.program.seed, &sources)?;
-        let limits = self.limits.unwrap_or_default();
+        let limits = self.limits.map_or_else(Limits::default, |limits| Limits {
+            memory: limits.memory + memory::held().saturating_sub(self.held),
+            ..limits
+        });
         let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {
             stream.write(writer, limits, bar, &self.stop)
         };
