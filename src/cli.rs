@@ -142,6 +142,9 @@ pub(crate) enum Command {
         /// The graph as a drawing: short for --view svg
         #[arg(long, conflicts_with = "view")]
         svg: bool,
+        /// Show where every row of the token tables comes from, instead
+        #[arg(long, conflicts_with_all = ["view", "svg"])]
+        rows: bool,
         #[command(flatten)]
         passes: PassArgs,
     },

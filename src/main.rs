@@ -49,10 +49,11 @@ fn main() -> ExitCode {
             name,
             view,
             svg,
+            rows,
             passes,
         } => {
             let view = if svg { View::Svg } else { view };
-            commands::inspect::run(&file, name.as_deref(), view, &passes, &common, &console)
+            commands::inspect::run(&file, name.as_deref(), (view, rows), &passes, &common, &console)
         }
         Command::Build {
             file,

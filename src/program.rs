@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_dsl::{CompileOptions, World};
-use jam_fusion_passes::Parent;
+use jam_fusion_passes::{Parent, Pieces};
 use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
 use jam_ir::recipe::DataSource;
 use jam_ir::span::SourceMap;
-use jam_ir::{DType, Model, Program};
+use jam_ir::{DType, Model, Program, TextTokens};
 use jam_runtime::data::matching_files;
 use jam_runtime::steps::Workload;
+use jam_runtime::tokens::text::TextTokenizer;
 
 use crate::cli::{Common, Dtype};
 use crate::console::{self, Console};
@@ -45,6 +46,22 @@ impl World for Files {
     fn absolute(&self, path: &str) -> Option<String> {
         let path = std::fs::canonicalize(path).ok()?;
         path.to_str().map(str::to_owned)
+    }
+}
+
+/// The tokenizers of files, as strategies see them; paths start in a folder.
+struct Spelling(PathBuf);
+
+impl Pieces for Spelling {
+    fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
+        let TextTokens::Files(path) = text else {
+            return None;
+        };
+        let tokenizer = TextTokenizer::open(self.0.join(path)).ok()?;
+        let ids = 0..u32::try_from(tokenizer.size()).ok()?;
+        // An id without a token is told from all others by its number.
+        let spelled = ids.map(|id| tokenizer.token(id).unwrap_or_else(|| format!("\0{id}")));
+        Some(spelled.collect())
     }
 }
 
@@ -84,7 +101,8 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
     let mut diagnostics = compiled.diagnostics;
     let mut models = IndexMap::new();
     if let Some(program) = &compiled.program {
-        models = resolve_models(program, &mut diagnostics);
+        let spelling = Spelling(folder_of(path));
+        models = resolve_models(program, &spelling, &mut diagnostics);
         headers::check(program, &folder_of(path), &mut diagnostics);
     }
     report(&diagnostics, &compiled.sources, common, console);
@@ -119,6 +137,7 @@ fn folder_of(path: &Path) -> PathBuf {
 /// before it.
 fn resolve_models(
     program: &Program,
+    spelling: &Spelling,
     diagnostics: &mut Diagnostics,
 ) -> IndexMap<String, Arc<Model>> {
     let mut models: IndexMap<String, Arc<Model>> = IndexMap::new();
@@ -133,7 +152,7 @@ fn resolve_models(
         .collect();
     loop {
         let before = waiting.len();
-        waiting.retain(|name| !resolve(program, name, &mut models, diagnostics));
+        waiting.retain(|name| !resolve(program, name, spelling, &mut models, diagnostics));
         if waiting.len() == before {
             return models;
         }
@@ -144,6 +163,7 @@ fn resolve_models(
 fn resolve(
     program: &Program,
     name: &str,
+    spelling: &Spelling,
     models: &mut IndexMap<String, Arc<Model>>,
     diagnostics: &mut Diagnostics,
 ) -> bool {
@@ -170,7 +190,8 @@ fn resolve(
         });
     }
     // The language verified the parents, or this did: it verifies what it makes.
-    match jam_fusion_passes::fuse_verified(&fusion.strategy, name, &parents, &fusion.settings) {
+    let (strategy, settings) = (&fusion.strategy, &fusion.settings);
+    match jam_fusion_passes::fuse_verified(strategy, name, &parents, settings, spelling) {
         Ok(fused) => {
             fused
                 .notes

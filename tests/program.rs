@@ -197,6 +197,52 @@ fn the_papers_models_have_the_papers_sizes() {
     }
 }
 
+/// Two vocabularies, one with all tokens of the other: rows are taken by token, and told.
+#[test]
+fn rows_of_a_fused_table_are_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("rows.jam");
+    let text = "tokens words { text = 10, marks = [bos, eos] }\n\
+                tokens mixed {\n\
+                    text  = 10\n\
+                    image = vq(\"pictures\", codes: 4, grid: 2)\n\
+                    marks = [bos, pad, eos, break]\n\
+                }\n\
+                block layer(x) { x = x + attention(layer_norm(x), heads: 2) }\n\
+                model llm {\n\
+                    tokens  = words\n\
+                    context = 8\n\
+                    width   = 4\n\
+                    x       = embed(tokens)\n\
+                    repeat 2 { x = layer(x) }\n\
+                    logits  = unembed(layer_norm(x))\n\
+                }\n\
+                model img = llm { tokens = mixed }\n\
+                fuse both = cross(llm, img, rows: mean)\n";
+    fs::write(&program, text).unwrap();
+    let output = stdout(&jamc(&[
+        "inspect",
+        &program.display().to_string(),
+        "both",
+        "--rows",
+        "-q",
+    ]));
+    let found: Vec<String> = output
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+        .collect();
+    let expected = [
+        "both shared.embed",
+        "0..1 mark 0.5 * llm embed.table 0..1 + 0.5 * img embed.table 0..1",
+        "1..2 mark img embed.table 1..2",
+        "2..3 mark 0.5 * llm embed.table 1..2 + 0.5 * img embed.table 2..3",
+        "3..13 text 0.5 * llm embed.table 2..12 + 0.5 * img embed.table 3..13",
+        "13..17 image img embed.table 13..17",
+        "17..18 mark img embed.table 17..18",
+    ];
+    assert_eq!(found, expected);
+}
+
 #[test]
 fn exit_codes_tell_what_went_wrong() {
     let folder = tempfile::tempdir().unwrap();

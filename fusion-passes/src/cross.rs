@@ -92,6 +92,12 @@ impl Strategy for Cross {
                     &["shared", "own"],
                     "one token table, or one for each tower",
                 ),
+                word(
+                    "rows",
+                    &["kinds", "first", "second", "mean"],
+                    "rows of a shared token table that both parents have: image rows from the \
+                     second and all others from the first, all from one, or their mean",
+                ),
                 flag(
                     "kv_norm",
                     false,
@@ -157,12 +163,25 @@ struct CrossSettings {
     positions: Option<usize>,
     /// Whether both towers read one token table.
     share_tokens: bool,
+    /// Where rows of a shared token table come from.
+    rows: Rows,
     /// Whether the state that keys and values read is normalised.
     kv_norm: bool,
     /// How logits come of both states.
     head: Head,
     /// Whether cross blocks begin as identities (`start: parents`).
     start_parents: bool,
+}
+
+/// Where rows of a shared table come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rows {
+    /// Those of image tokens from the second parent, all others from the first.
+    Kinds,
+    /// All from one parent.
+    Of(usize),
+    /// The mean of both.
+    Mean,
 }
 
 /// How logits come of both states.
@@ -189,6 +208,12 @@ impl CrossSettings {
                 _ => Some(1),
             },
             share_tokens: read.word("tokens")? == "shared",
+            rows: match read.word("rows")? {
+                "first" => Rows::Of(0),
+                "second" => Rows::Of(1),
+                "mean" => Rows::Mean,
+                _ => Rows::Kinds,
+            },
             kv_norm: read.flag("kv_norm")?,
             head: match read.word("head")? {
                 "towers" => Head::Towers,

@@ -9,6 +9,8 @@
 //! A **pass** rewrites one model into an equivalent one. Passes stand in one ordered table,
 //! [`passes::PASSES`]; every file opens with a model before and after, which is also its test.
 //!
+//! Parents whose vocabularies differ are brought to one before (`vocabulary`).
+//!
 //! What several strategies need: `anatomy` takes a parent apart into embedding, layers and head;
 //! `matching` pairs two parents of one structure, statement by statement; `merge` gives a plan to every
 //! weight of several parents of one structure, and `graded` numbers that differ by layer and part.
@@ -37,6 +39,10 @@ mod task_arithmetic;
 mod tasks;
 mod ties;
 mod uniform;
+mod vocabulary;
 mod width;
 
-pub use strategy::{Fused, Parent, STRATEGIES, Strategy, fuse, fuse_verified, signatures};
+pub use strategy::{
+    Fused, Parent, STRATEGIES, Strategy, fuse, fuse_by_tokens, fuse_verified, signatures,
+};
+pub use vocabulary::{NoPieces, Pieces};

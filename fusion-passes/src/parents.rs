@@ -19,17 +19,17 @@ pub(crate) fn two<'a, 'm>(
 /// Whether both parents give the same meaning to every token id.
 pub(crate) fn check_layouts(first: &Parent<'_>, second: &Parent<'_>, errors: &mut Errors) {
     let (a, b) = (&first.model.tokens, &second.model.tokens);
-    let mut differ =
-        |what: String, left: String, right: String| {
-            let message = format!(
-                "`{}` and `{}` do not read the same tokens: {what}",
-                first.source, second.source
-            );
-            let places = [Place::new(first, left), Place::new(second, right)];
-            errors.add(error(message, &places).help(
-                "give both parents one vocabulary (`tokens`); ids must mean the same to both",
-            ));
-        };
+    let mut differ = |what: String, left: String, right: String| {
+        let message = format!(
+            "`{}` and `{}` do not read the same tokens: {what}",
+            first.source, second.source
+        );
+        let places = [Place::new(first, left), Place::new(second, right)];
+        errors.add(error(message, &places).help(
+            "give both parents one vocabulary (`tokens`), or tokenizers by which their tokens \
+                 can be told apart",
+        ));
+    };
     let name = |model: &Model| match model.tokens.name.is_empty() {
         true => "a bare vocabulary".to_owned(),
         false => format!("`{}`", model.tokens.name),

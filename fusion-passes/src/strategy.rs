@@ -21,6 +21,7 @@ use crate::slerp::Slerp;
 use crate::task_arithmetic::TaskArithmetic;
 use crate::ties::Ties;
 use crate::uniform::Uniform;
+use crate::vocabulary::{NoPieces, Pieces, join};
 use crate::width::Width;
 
 /// A model that is fused, as the program names it.
@@ -97,21 +98,37 @@ pub fn fuse(
     parents: &[Parent<'_>],
     settings: &Settings,
 ) -> Result<Fused, Vec<Diagnostic>> {
-    checked(strategy, name, parents, settings, verify)
+    fuse_by_tokens(strategy, name, parents, settings, &NoPieces)
 }
 
-/// [`fuse`] of parents that are known to verify: what the language and this function make does. A
-/// program with many fusions verifies each parent once.
+/// [`fuse`] of parents whose text tokenizers may differ: `pieces` knows how they spell their tokens,
+/// and rows of tables are paired by token.
 ///
 /// # Errors
-/// As [`fuse`], but for parents that do not verify, which strategies must not be given.
+/// As [`fuse`], and when the vocabularies cannot be made one.
+pub fn fuse_by_tokens(
+    strategy: &str,
+    name: &str,
+    parents: &[Parent<'_>],
+    settings: &Settings,
+    pieces: &dyn Pieces,
+) -> Result<Fused, Vec<Diagnostic>> {
+    checked(strategy, name, parents, settings, pieces, verify)
+}
+
+/// [`fuse_by_tokens`] of parents that are known to verify: what the language and this function make
+/// does. A program with many fusions verifies each parent once.
+///
+/// # Errors
+/// As [`fuse_by_tokens`], but for parents that do not verify, which strategies must not be given.
 pub fn fuse_verified(
     strategy: &str,
     name: &str,
     parents: &[Parent<'_>],
     settings: &Settings,
+    pieces: &dyn Pieces,
 ) -> Result<Fused, Vec<Diagnostic>> {
-    checked(strategy, name, parents, settings, |_| Ok(()))
+    checked(strategy, name, parents, settings, pieces, |_| Ok(()))
 }
 
 fn checked(
@@ -119,6 +136,7 @@ fn checked(
     name: &str,
     parents: &[Parent<'_>],
     settings: &Settings,
+    pieces: &dyn Pieces,
     verify_parent: impl Fn(&Model) -> Result<(), Vec<Problem>>,
 ) -> Result<Fused, Vec<Diagnostic>> {
     let known = STRATEGIES.iter().map(|s| (s.signature(), s));
@@ -188,7 +206,22 @@ fn checked(
             span: parent.span,
         })
         .collect();
-    let fused = strategy.fuse(name, &parents, &settings)?;
+    let fused = match join(&parents, pieces)? {
+        None => strategy.fuse(name, &parents, &settings)?,
+        Some(joint) => {
+            let alike: Vec<Parent<'_>> = parents
+                .iter()
+                .zip(&joint.models)
+                .map(|(parent, model)| Parent {
+                    model,
+                    ..parent.clone()
+                })
+                .collect();
+            let mut fused = strategy.fuse(name, &alike, &settings)?;
+            joint.complete(&mut fused);
+            fused
+        }
+    };
     if let Err(found) = verify(&fused.model) {
         let message = format!("`{}` made a model that is not sound", signature.name);
         let report = Diagnostic::placeless(Severity::Error, message)

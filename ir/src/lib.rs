@@ -26,6 +26,7 @@ pub mod headers;
 pub mod infer;
 mod model;
 mod op;
+pub mod origins;
 mod plan;
 pub mod plan_shape;
 pub mod recipe;

@@ -4,8 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
-use jam_ir::Model;
 use jam_ir::count::counts;
+use jam_ir::origins::{cut, origins};
+use jam_ir::plan_shape::plan_shape;
+use jam_ir::{Model, Role, TokenKind};
 use jam_runtime::folders::ModelFolder;
 use serde::Serialize;
 
@@ -38,7 +40,7 @@ struct Graph {
 pub(crate) fn run(
     file: &Path,
     name: Option<&str>,
-    view: View,
+    (view, rows): (View, bool),
     passes: &PassArgs,
     common: &Common,
     console: &Console,
@@ -53,6 +55,10 @@ pub(crate) fn run(
         for model in models.values_mut() {
             passes.run(model, common, console)?;
         }
+    }
+    if rows {
+        models.values().for_each(|model| show_rows(model, common));
+        return Ok(());
     }
     let draw: fn(&Model) -> String = match view {
         View::Ir => jam_ir::text::print,
@@ -101,6 +107,75 @@ fn open(
         .into_iter()
         .filter(|(name, _)| !trainings.contains_key(name));
     Ok(models.collect())
+}
+
+/// Rows of a token table that come from one place.
+#[derive(Serialize)]
+struct RowsOf<'m> {
+    model: &'m str,
+    weight: &'m str,
+    /// First id, and the one after the last.
+    ids: [u64; 2],
+    kind: &'static str,
+    from: String,
+}
+
+/// Where every row of a model's tables of tokens comes from: a line, or an object, for each run.
+fn show_rows(model: &Model, common: &Common) {
+    for (name, param) in model.weight_uses() {
+        let mut axes = param.ty.axes();
+        let vocab = axes.position(|axis| model.axis(axis).role == Role::Vocab);
+        let shape = model.weight_shape(&param.ty);
+        let (Some(axis), Some(shape), Some(weight)) = (vocab, shape, model.weights.get(&name))
+        else {
+            continue;
+        };
+        let unknown = |_: &str, _: &str| None;
+        let shaped = plan_shape(&weight.plan, &shape, &unknown).ok();
+        let found = shaped.and_then(|shaped| origins(&shaped, axis));
+        if !common.json {
+            print(&format!("{} {name}\n", model.name));
+        }
+        for range in &model.tokens.ranges {
+            let rows = match &found {
+                Some(found) => cut(found, range.start, range.len),
+                None => continue,
+            };
+            let mut start = range.start;
+            for origin in rows {
+                let rows = RowsOf {
+                    model: &model.name,
+                    weight: &name,
+                    ids: [start, start + origin.len],
+                    kind: kind_word(range.kind),
+                    from: origin.to_string(),
+                };
+                let [first, end] = rows.ids;
+                print(&match common.json {
+                    true => serde_json::to_string(&rows).unwrap_or_default() + "\n",
+                    false => {
+                        let ids = format!("{first}..{end}");
+                        format!("  {ids:>15}  {:8}  {}\n", rows.kind, rows.from)
+                    }
+                });
+                start = end;
+            }
+        }
+        if found.is_none() && !common.json {
+            print("  of several places at once\n");
+        }
+    }
+}
+
+/// What ids of a kind are called.
+fn kind_word(kind: TokenKind) -> &'static str {
+    match kind {
+        TokenKind::Mark => "mark",
+        TokenKind::Text => "text",
+        TokenKind::Image => "image",
+        TokenKind::Reserved => "reserved",
+        TokenKind::Filler => "filler",
+    }
 }
 
 fn show_counts(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result<(), Failure> {

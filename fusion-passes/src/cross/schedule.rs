@@ -51,7 +51,7 @@ fn exchanges_after(layer: u64, settings: &CrossSettings) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Head;
+    use super::super::{Head, Rows};
     use super::*;
 
     fn settings(every: Option<u64>, at_last: bool, after_last: bool) -> CrossSettings {
@@ -61,6 +61,7 @@ mod tests {
             after_last,
             positions: None,
             share_tokens: true,
+            rows: Rows::Kinds,
             kv_norm: false,
             head: Head::Joint,
             start_parents: false,

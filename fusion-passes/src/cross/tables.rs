@@ -2,6 +2,7 @@
 
 use jam_ir::{Op, Param, ParamId, Plan, TokenKind, TokenLayout, join_path};
 
+use super::Rows;
 use super::tower::{Fusion, is_vocab};
 
 impl Fusion<'_> {
@@ -17,14 +18,16 @@ impl Fusion<'_> {
         }
     }
 
-    /// One token table: image rows from the second parent, all others from the first.
+    /// One token table: image rows from the second parent and all others from the first, unless
+    /// `rows` says otherwise.
     fn share_tokens(&mut self) {
         let tables = [0, 1].map(|index| {
             let tower = &self.towers[index];
             tower.anatomy.table(tower.model).unwrap_or(ParamId(0))
         });
-        if self.share("shared.embed", tables, None) {
-            if self.model.tokens.rows(TokenKind::Image).is_empty() {
+        let rows = self.settings.rows;
+        if self.share("shared.embed", tables, rows) {
+            if rows == Rows::Kinds && self.model.tokens.rows(TokenKind::Image).is_empty() {
                 let [a, b] = [0, 1].map(|index| &self.towers[index].parent.source);
                 let message = format!(
                     "the vocabulary has no image tokens: the shared token table takes every row \
@@ -52,11 +55,12 @@ impl Fusion<'_> {
         let [Some((a, bias_a)), Some((b, bias_b))] = readouts else {
             return; // Tied heads read the shared table; unlike heads are read by rows.
         };
+        let rows = self.settings.rows;
         if bias_a.is_some() == bias_b.is_some()
-            && self.share("shared.unembed", [a, b], None)
+            && self.share("shared.unembed", [a, b], rows)
             && let (Some(a), Some(b)) = (bias_a, bias_b)
         {
-            self.share("shared.unembed_bias", [a, b], None);
+            self.share("shared.unembed_bias", [a, b], rows);
         }
     }
 
@@ -74,7 +78,8 @@ impl Fusion<'_> {
         match [tables[0].as_slice(), tables[1].as_slice()] {
             [[], []] => {}
             [[(a, from_a)], [(b, from_b)]]
-                if from_a == from_b && self.share("shared.positions", [*a, *b], Some(source)) => {}
+                if from_a == from_b
+                    && self.share("shared.positions", [*a, *b], Rows::Of(source)) => {}
             _ => {
                 let message = "the parents' learned positions do not fit one table: each tower \
                                keeps its own";
@@ -86,9 +91,9 @@ impl Fusion<'_> {
         }
     }
 
-    /// Puts one parameter in the place of both parents': rows of one or, with `None`, chosen by
-    /// the vocabulary. `false` when their types differ.
-    fn share(&mut self, name: &str, ids: [ParamId; 2], source: Option<usize>) -> bool {
+    /// Puts one parameter in the place of both parents'. `false` when their types differ, or there is
+    /// no vocabulary to choose rows by.
+    fn share(&mut self, name: &str, ids: [ParamId; 2], rows: Rows) -> bool {
         let typed = |index: usize| {
             let tower = &self.towers[index];
             let mut param: Param = tower.model.main.param_of(ids[index]).clone();
@@ -106,11 +111,12 @@ impl Fusion<'_> {
         };
         let (a, b) = (load(0, &first), load(1, &second));
         let vocab = first.ty.axes().position(|axis| is_vocab(&self.model, axis));
-        let plan = match (source, vocab) {
-            (Some(0), _) => a,
-            (Some(_), _) => b,
-            (None, Some(axis)) => choose_rows(axis, &self.model.tokens, a, b),
-            (None, None) => return false,
+        let plan = match (rows, vocab) {
+            (Rows::Of(0), _) => a,
+            (Rows::Of(_), _) => b,
+            (Rows::Mean, _) => Plan::Sum(vec![(0.5, a), (0.5, b)]),
+            (Rows::Kinds, Some(axis)) => choose_rows(axis, &self.model.tokens, a, b),
+            (Rows::Kinds, None) => return false,
         };
         for (index, param) in [&first, &second].into_iter().enumerate() {
             let tower = &self.towers[index];

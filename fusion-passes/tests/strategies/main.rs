@@ -11,4 +11,5 @@ mod passes;
 mod reference;
 mod sizes;
 mod uniform;
+mod vocabularies;
 mod width;
