@@ -53,7 +53,14 @@ fn main() -> ExitCode {
             passes,
         } => {
             let view = if svg { View::Svg } else { view };
-            commands::inspect::run(&file, name.as_deref(), (view, rows), &passes, &common, &console)
+            commands::inspect::run(
+                &file,
+                name.as_deref(),
+                (view, rows),
+                &passes,
+                &common,
+                &console,
+            )
         }
         Command::Build {
             file,

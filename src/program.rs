@@ -52,16 +52,43 @@ impl World for Files {
 /// The tokenizers of files, as strategies see them; paths start in a folder.
 struct Spelling(PathBuf);
 
+impl Spelling {
+    fn open(&self, text: &TextTokens) -> Result<TextTokenizer, String> {
+        let open = |path: &String| {
+            TextTokenizer::open(self.0.join(path)).map_err(|error| error.to_string())
+        };
+        match text {
+            TextTokens::Files(path) => open(path),
+            TextTokens::Joint(paths) => {
+                let all = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+                let all: Vec<&TextTokenizer> = all.iter().collect();
+                TextTokenizer::union(&all).map_err(|error| error.to_string())
+            }
+            TextTokens::Tokenizer(name) => Err(format!("`{name}` is trained by the program")),
+            TextTokens::Ids => Err("bare ids have no spelling".to_owned()),
+        }
+    }
+}
+
+/// The tokens of a tokenizer in the order of ids.
+fn spelled(tokenizer: &TextTokenizer) -> Vec<String> {
+    let ids = 0..u32::try_from(tokenizer.size()).unwrap_or(u32::MAX);
+    // An id without a token is told from all others by its number.
+    let token = |id| tokenizer.token(id).unwrap_or_else(|| format!("\0{id}"));
+    ids.map(token).collect()
+}
+
 impl Pieces for Spelling {
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
-        let TextTokens::Files(path) = text else {
-            return None;
-        };
-        let tokenizer = TextTokenizer::open(self.0.join(path)).ok()?;
-        let ids = 0..u32::try_from(tokenizer.size()).ok()?;
-        // An id without a token is told from all others by its number.
-        let spelled = ids.map(|id| tokenizer.token(id).unwrap_or_else(|| format!("\0{id}")));
-        Some(spelled.collect())
+        self.open(text).ok().as_ref().map(spelled)
+    }
+
+    fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String> {
+        let all = texts.iter().map(|text| self.open(text));
+        let all = all.collect::<Result<Vec<_>, _>>()?;
+        let all: Vec<&TextTokenizer> = all.iter().collect();
+        let joint = TextTokenizer::union(&all).map_err(|error| error.message)?;
+        Ok(spelled(&joint))
     }
 }
 

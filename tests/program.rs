@@ -4,6 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use jam_backends::Device;
+use jam_ir::{Model, TokenKind};
+use jam_runtime::checkpoints::import::open_weights;
+use jam_runtime::folders::ModelFolder;
+use jam_runtime::tokens::Codec;
+use jam_runtime::tokens::text::TextTokenizer;
+
 fn jamc(arguments: &[&str]) -> Output {
     let root = env!("CARGO_MANIFEST_DIR");
     let output = Command::new(env!("CARGO_BIN_EXE_jamc"))
@@ -241,6 +248,126 @@ fn rows_of_a_fused_table_are_told() {
         "17..18 mark img embed.table 17..18",
     ];
     assert_eq!(found, expected);
+}
+
+/// Two parents that read unlike tokenizers: the folder has the joint one, and rows of its tokens.
+#[test]
+fn unlike_tokenizers_are_built_into_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let texts = [
+        "a red house and a red horse, a red hose",
+        "zebras quack and quack, zigzag zebras",
+    ];
+    let tokenizers = texts.map(|text| {
+        let texts = [text, text, "in the rain in the plain"].map(str::to_owned);
+        TextTokenizer::train(texts.into_iter(), 275).unwrap()
+    });
+    let sizes = [0, 1].map(|index| {
+        let file = place(["llm.json", "img.json"][index]);
+        tokenizers[index].save(&file).unwrap();
+        tokenizers[index].size()
+    });
+    let program = place("joint.jam");
+    let text = format!(
+        "tokens first {{ text = bpe(\"llm.json\", size: {}), marks = [bos, eos] }}\n\
+         tokens second {{\n\
+             text  = bpe(\"img.json\", size: {})\n\
+             marks = [pad, eos, break]\n\
+         }}\n\
+         block layer(x) {{ x = x + attention(layer_norm(x), heads: 2) }}\n\
+         model llm {{\n\
+             tokens  = first\n\
+             context = 32\n\
+             width   = 4\n\
+             x       = embed(tokens)\n\
+             repeat 2 {{ x = layer(x) }}\n\
+             logits  = unembed(layer_norm(x))\n\
+         }}\n\
+         model img = llm {{ tokens = second }}\n\
+         fuse both  = uniform(llm, img)\n\
+         fuse one   = uniform(llm, llm)\n\
+         fuse other = uniform(img, img)\n",
+        sizes[0], sizes[1]
+    );
+    fs::write(&program, text).unwrap();
+    let (program, out) = (program.display().to_string(), place("out"));
+    let built = jamc(&["build", &program, "--out", &out.display().to_string()]);
+    stdout(&built);
+    let said = String::from_utf8_lossy(&built.stderr);
+    assert!(said.contains("the union of their vocabularies"), "{said}");
+
+    let open = |name: &str| {
+        let model = ModelFolder::open(&out.join("models").join(name)).unwrap();
+        let table = open_weights(&model.path).unwrap();
+        let rows = model.model.tokens.size;
+        (model, table.rows("embed.table", 0..rows).unwrap())
+    };
+    let (both, table) = open("both");
+    let parents = ["one", "other"].map(open);
+    let joint = TextTokenizer::open(&both.path).unwrap();
+    // Spelling or mark of an id of a model that reads a tokenizer.
+    let token = |model: &Model, tokenizer: &TextTokenizer, id: u64| match model.tokens.kind(id)? {
+        TokenKind::Text => {
+            let place = id - model.tokens.range(TokenKind::Text)?.start;
+            tokenizer.token(place as u32)
+        }
+        TokenKind::Mark => {
+            let mut marks = model.tokens.marks.iter();
+            marks
+                .find(|(_, own)| **own == id)
+                .map(|(mark, _)| format!("<{mark}>"))
+        }
+        _ => None,
+    };
+    let row = |table: &[f32], id: u64| table[id as usize * 4..][..4].to_vec();
+    let mut counts = [0, 0, 0];
+    for id in 0..both.model.tokens.size {
+        let Some(told) = token(&both.model, &joint, id) else {
+            assert_eq!(row(&table, id), [0.0; 4], "filler {id}");
+            continue;
+        };
+        let rows = [0, 1].map(|index| {
+            let (parent, table) = &parents[index];
+            let mut ids = 0..parent.model.tokens.size;
+            let own = ids
+                .find(|id| token(&parent.model, &tokenizers[index], *id).as_ref() == Some(&told));
+            own.map(|own| row(table, own))
+        });
+        let (case, expected) = match rows {
+            [Some(a), Some(b)] => (0, a.iter().zip(&b).map(|(a, b)| 0.5 * (a + b)).collect()),
+            [Some(a), None] => (1, a),
+            [None, Some(b)] => (2, b),
+            [None, None] => panic!("`{told}` is of no parent"),
+        };
+        counts[case] += 1;
+        assert_eq!(row(&table, id), expected, "{told}");
+    }
+    assert!(
+        counts[0] > 256 && counts[1] > 4 && counts[2] > 4,
+        "{counts:?}"
+    );
+    let codec = Codec::from_folder(&both.model, &both.path, &Device::flex()).unwrap();
+    let asked = "zebras in a red house";
+    let ids = codec.text_ids(asked).unwrap();
+    assert_eq!(codec.text(&ids).unwrap(), asked);
+
+    // What cannot be united is an error at both parents, with a way out.
+    let mut lower: serde_json::Value =
+        serde_json::from_str(&tokenizers[1].to_json().unwrap()).unwrap();
+    lower["normalizer"] = serde_json::json!({ "type": "Lowercase" });
+    fs::write(place("img.json"), lower.to_string()).unwrap();
+    let refused = jamc(&["check", &program]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    for part in [
+        "their tokenizers cannot be united: they differ in how texts are normalised",
+        "`llm` lacks",
+        "`img` lacks",
+        "help:",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
 }
 
 #[test]

@@ -26,8 +26,8 @@ pub(crate) fn check_layouts(first: &Parent<'_>, second: &Parent<'_>, errors: &mu
         );
         let places = [Place::new(first, left), Place::new(second, right)];
         errors.add(error(message, &places).help(
-            "give both parents one vocabulary (`tokens`), or tokenizers by which their tokens \
-                 can be told apart",
+            "give both parents one vocabulary (`tokens`), or text tokenizers in files that are \
+             there: their tokens are told apart by their spelling",
         ));
     };
     let name = |model: &Model| match model.tokens.name.is_empty() {

@@ -3,7 +3,7 @@
 //! Tokens are told by what they are, not by their ids: a mark by its name, an image token by its
 //! code, a text token by its place in one tokenizer or, where tokenizers differ, by its spelling
 //! ([`Pieces`]). Where one parent has every token of the others, the fused model reads that parent's
-//! vocabulary, with its tokenizers: those of the others, with more tokens. Its ids are the *joint*
+//! vocabulary, with its tokenizers. Otherwise it reads the union ([`union`]). Its ids are the *joint*
 //! ids.
 //!
 //! ```text
@@ -14,24 +14,34 @@
 //! ```
 //!
 //! Strategies see parents of one vocabulary. Afterwards every table of a parent that their plans load
-//! is loaded in the order of the joint ids. Rows that a parent lacks are those of the parent that
-//! has them, so that whatever a strategy does with both tables, a token of one parent comes from it
-//! alone; where the tables have other widths they are zeros: what a parent never read tells it
-//! nothing.
+//! is loaded in the order of the joint ids ([`tables`]). Rows that a parent lacks are those of the first
+//! parent that has them, so that whatever a strategy does with both tables, a token of one parent
+//! comes from it alone; where the tables have other widths they are zeros: what a parent never read
+//! tells it nothing. A head that reads some rows from the second parent reads those of its own tokens
+//! from it too, and none that it lacks.
 
-use std::collections::{BTreeMap, HashMap};
+mod tables;
+mod union;
 
-use jam_ir::{
-    Block, Diagnostic, ImageTokens, Model, Op, Plan, Role, TextTokens, TokenKind, TokenLayout,
-};
+use std::collections::HashMap;
+
+use jam_ir::{Block, Diagnostic, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout};
 
 use crate::reports::{Place, error, note};
 use crate::{Fused, Parent};
+use tables::{Row, Tables};
 
 /// What knows how tokenizers spell their tokens.
 pub trait Pieces {
     /// The tokens of a text tokenizer in the order of their ids; `None` where that is not known.
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>>;
+
+    /// The tokens of the union of several: those of the first at their ids, then those that only a later
+    /// one has.
+    ///
+    /// # Errors
+    /// Why the tokenizers cannot be one.
+    fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String>;
 }
 
 /// Knows no tokenizer.
@@ -41,6 +51,10 @@ pub struct NoPieces;
 impl Pieces for NoPieces {
     fn pieces(&self, _: &TextTokens) -> Option<Vec<String>> {
         None
+    }
+
+    fn union(&self, _: &[&TextTokens]) -> Result<Vec<String>, String> {
+        Err("their tokens are not known".to_owned())
     }
 }
 
@@ -58,6 +72,8 @@ enum Key {
     Piece(String),
     /// A code of the image tokenizer.
     Image(u64),
+    /// A row that is kept free, by its place among those.
+    Reserved(u64),
 }
 
 impl std::fmt::Display for Key {
@@ -67,37 +83,21 @@ impl std::fmt::Display for Key {
             Key::Text(place) => write!(f, "text token {place}"),
             Key::Piece(piece) => write!(f, "{piece:?}"),
             Key::Image(code) => write!(f, "image token {code}"),
+            Key::Reserved(place) => write!(f, "reserved row {place}"),
         }
     }
 }
 
-/// Consecutive joint ids whose rows follow one another in a parent's tables, or are not there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Run {
-    /// First joint id.
-    joint: u64,
-    len: u64,
-    /// First row of the parent.
-    own: Option<u64>,
-}
-
-/// A parent's weight with a vocabulary axis.
-struct Table {
-    axis: usize,
-    /// The parent's rows.
-    rows: u64,
-    runs: Vec<Run>,
-    /// Source and name of the weight that stands for it in the parent whose vocabulary is the
-    /// joint one, where that is of the same shape beside the vocabulary.
-    donor: Option<(String, String)>,
-}
+/// What the ids of a vocabulary are; `None` for rows without a meaning.
+type Keys = Vec<Option<Key>>;
 
 /// Parents of one vocabulary.
 pub(crate) struct Joint {
     /// Their graphs.
     pub(crate) models: Vec<Model>,
-    /// Tables of parents whose ids have moved, by source and name.
-    tables: BTreeMap<(String, String), Table>,
+    tables: Tables,
+    /// Image rows, and those that a head by rows reads from the second parent, where these differ.
+    head_rows: Option<[Vec<(u64, u64)>; 2]>,
     notes: Vec<Diagnostic>,
 }
 
@@ -105,7 +105,8 @@ pub(crate) struct Joint {
 /// be told apart: strategies then say what differs.
 ///
 /// # Errors
-/// When no parent has all tokens of the others, or a table cannot be reordered.
+/// When each has tokens of its own and their tokenizers cannot be united, or a table cannot be
+/// reordered.
 pub(crate) fn join(
     parents: &[Parent<'_>],
     pieces: &dyn Pieces,
@@ -127,45 +128,106 @@ pub(crate) fn join(
                 .collect()
         })
         .collect();
-    let lacks = |of: usize, other: usize| -> Vec<&Key> {
-        let others = keys[other].iter().flatten();
-        others.filter(|key| !ids[of].contains_key(key)).collect()
+    let lacks = |of: usize, other: &Keys| -> Vec<Key> {
+        let others = other.iter().flatten();
+        let missing = others.filter(|key| !ids[of].contains_key(key));
+        // Nobody misses a row that is kept free.
+        let missing = missing.filter(|key| !matches!(key, Key::Reserved(_)));
+        missing.cloned().collect()
     };
-    let has_all = |base: &usize| (0..parents.len()).all(|other| lacks(*base, other).is_empty());
-    let Some(base) = (0..parents.len()).find(has_all) else {
-        return Err(vec![no_common(parents, &lacks)]);
+    let has_all = |base: &usize| keys.iter().all(|other| lacks(*base, other).is_empty());
+    let base = (0..parents.len()).find(has_all);
+    let (layout, joint_keys) = match base {
+        Some(base) => (layouts[base].clone(), keys[base].clone()),
+        None => {
+            let mut known = keys.iter().flatten().flatten();
+            let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
+            let pieces = by_spelling.then_some(pieces);
+            union::layout(&layouts, pieces)
+                .map_err(|why| vec![no_union(parents, &keys, &lacks, &why)])?
+        }
     };
 
     let mut joint = Joint {
         models: Vec::new(),
-        tables: BTreeMap::new(),
+        tables: Tables::default(),
+        head_rows: None,
         notes: Vec::new(),
     };
+    if base.is_none() {
+        joint.notes.push(united(parents, &layout, &keys, &lacks));
+    }
     for (index, parent) in parents.iter().enumerate() {
         let mut model = parent.model.clone();
-        let own: Vec<Option<u64>> = match index == base {
-            true => (0..keys[base].len() as u64).map(Some).collect(),
-            false => keys[base]
-                .iter()
-                .map(|key| ids[index].get(key.as_ref()?).copied())
-                .collect(),
+        let has = |parent: usize, key: &Key| ids[parent].get(key).copied();
+        let row = |(id, key): (u64, &Option<Key>)| match key {
+            None if base == Some(index) => Row::Own(id),
+            None => base.map_or(Row::None, |base| Row::Of(base, id)),
+            Some(key) => match has(index, key) {
+                Some(own) => Row::Own(own),
+                None => (0..parents.len())
+                    .find_map(|other| Some(Row::Of(other, has(other, key)?)))
+                    .unwrap_or(Row::None),
+            },
         };
+        let rows: Vec<Row> = (0..).zip(&joint_keys).map(row).collect();
+        let own: Vec<Option<u64>> = rows.iter().map(Row::own).collect();
         let moved = own.iter().zip(0..).any(|(own, id)| *own != Some(id));
-        if moved || layouts[index].size != layouts[base].size {
-            joint.add_tables(parent, &parents[base], &own)?;
-            relabel(&mut model, layouts[base].size, &own);
-            joint
-                .notes
-                .push(lacking(parent, &parents[base], &lacks(index, base)));
+        if moved || layouts[index].size != layout.size {
+            joint.tables.add(parents, index, &rows)?;
+            relabel(&mut model, layout.size, &own);
+            if let Some(base) = base {
+                let missing = lacks(index, &joint_keys);
+                joint.notes.push(lacking(parent, &parents[base], &missing));
+            }
         }
-        model.tokens = layouts[base].clone();
+        model.tokens = layout.clone();
         joint.models.push(model);
+    }
+    if let [first, second] = &ids[..] {
+        let images = layout.rows(TokenKind::Image);
+        let ours = |key: &Key| match (first.contains_key(key), second.contains_key(key)) {
+            (true, true) => matches!(key, Key::Image(_)),
+            (_, second) => second,
+        };
+        let of_second = joint_keys.iter().map(|key| key.as_ref().is_some_and(ours));
+        let rows = ranges(of_second);
+        let chooses = |parent: &Parent<'_>| {
+            let blocks = [&parent.model.main]
+                .into_iter()
+                .chain(parent.model.blocks.values());
+            let mut ops = blocks.flat_map(|block| &block.body);
+            ops.any(|statement| matches!(statement.op, Op::ChooseRows { .. }))
+        };
+        // Rows that a parent chooses itself are its own.
+        if rows != images && !images.is_empty() && !parents.iter().any(chooses) {
+            joint.head_rows = Some([images, rows]);
+        }
     }
     Ok(Some(joint))
 }
 
+impl Joint {
+    /// Loads every table of a fused model in the order of the joint ids, and reads tokens of one parent
+    /// from it alone.
+    pub(crate) fn complete(self, fused: &mut Fused) {
+        for weight in fused.model.weights.values_mut() {
+            self.tables.reorder(&mut weight.plan);
+        }
+        if let Some([images, rows]) = self.head_rows {
+            for statement in &mut fused.model.main.body {
+                match &mut statement.op {
+                    Op::ChooseRows { second, .. } if *second == images => second.clone_from(&rows),
+                    _ => {}
+                }
+            }
+        }
+        fused.notes.splice(0..0, self.notes);
+    }
+}
+
 /// What every id of every layout is; `None` where tokens of different parents cannot be compared.
-fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Vec<Option<Key>>>> {
+fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     let first = layouts.first()?;
     let alike = |other: &&TokenLayout| {
         other.size == first.size
@@ -234,8 +296,9 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Vec<Opti
 }
 
 /// What every id of a layout is; `None` for rows without a meaning.
-fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Vec<Option<Key>> {
+fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Keys {
     let mut keys = vec![None; usize::try_from(layout.size).unwrap_or(0)];
+    let mut reserved = 0;
     for range in &layout.ranges {
         for place in 0..range.len {
             let key = match (range.kind, &pieces) {
@@ -244,7 +307,11 @@ fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Vec<Option<
                     pieces.get(place as usize).cloned().map(Key::Piece)
                 }
                 (TokenKind::Image, _) => Some(Key::Image(place)),
-                (TokenKind::Mark | TokenKind::Reserved | TokenKind::Filler, _) => None,
+                (TokenKind::Reserved, _) => {
+                    reserved += 1;
+                    Some(Key::Reserved(reserved - 1))
+                }
+                (TokenKind::Mark | TokenKind::Filler, _) => None,
             };
             if let Some(slot) = keys.get_mut((range.start + place) as usize) {
                 *slot = key;
@@ -259,62 +326,121 @@ fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Vec<Option<
     keys
 }
 
-fn listed(keys: &[&Key]) -> String {
+/// Neighbouring ids for which something holds, as half-open ranges.
+fn ranges(holds: impl Iterator<Item = bool>) -> Vec<(u64, u64)> {
+    let mut found: Vec<(u64, u64)> = Vec::new();
+    for (id, _) in (0..).zip(holds).filter(|(_, holds)| *holds) {
+        match found.last_mut() {
+            Some((_, end)) if *end == id => *end += 1,
+            _ => found.push((id, id + 1)),
+        }
+    }
+    found
+}
+
+fn listed(keys: &[Key]) -> String {
     let names: Vec<String> = keys.iter().take(NAMED).map(ToString::to_string).collect();
     let more = if keys.len() > NAMED { ", …" } else { "" };
     format!("{}{more}", names.join(", "))
 }
 
-/// The report that no parent has all tokens of the others.
-fn no_common<'k>(
+fn tokens(count: usize) -> String {
+    match count {
+        1 => "1 token".to_owned(),
+        _ => format!("{count} tokens"),
+    }
+}
+
+/// What each parent lacks most, in words.
+fn what_lack(
     parents: &[Parent<'_>],
-    lacks: &dyn Fn(usize, usize) -> Vec<&'k Key>,
-) -> Diagnostic {
-    let mut words = Vec::new();
-    for index in 0..parents.len() {
-        let (other, missing) = (0..parents.len())
-            .map(|other| (other, lacks(index, other)))
-            .max_by_key(|(_, missing)| missing.len())
-            .unwrap_or((0, Vec::new()));
-        words.push(format!(
-            "`{}` lacks {} tokens of `{}` ({})",
+    keys: &[Keys],
+    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
+) -> Vec<String> {
+    let lack = |index: usize| {
+        let missing = keys.iter().map(|other| lacks(index, other)).enumerate();
+        let (other, missing) = missing.max_by_key(|(_, missing)| missing.len())?;
+        Some(format!(
+            "`{}` lacks {} of `{}` ({})",
             parents[index].source,
-            missing.len(),
+            tokens(missing.len()),
             parents[other].source,
             listed(&missing)
-        ));
-    }
+        ))
+    };
+    (0..parents.len()).filter_map(lack).collect()
+}
+
+/// The report that parents each have tokens of their own, and there is no union.
+fn no_union(
+    parents: &[Parent<'_>],
+    keys: &[Keys],
+    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
+    why: &str,
+) -> Diagnostic {
+    let words = what_lack(parents, keys, lacks);
     let message = format!(
-        "no parent has every token of the others: {}",
-        words.join("; ")
+        "no parent has every token of the others, and their tokenizers cannot be united: {why}"
     );
     let places = parents.iter().zip(&words);
     let places: Vec<Place<'_>> = places
         .map(|(p, words)| Place::new(p, words.clone()))
         .collect();
-    error(message, &places).help(
-        "a parent whose tokenizer and marks contain those of the others gives the fused model its \
-         vocabulary",
-    )
+    let report = error(message, &places).help(
+        "parents are fused where one's tokenizer and marks contain those of the others, or where \
+         their tokenizers are byte-pair encodings that cut texts alike; train one of them with the \
+         other's tokenizer first, else",
+    );
+    words.into_iter().fold(report, Diagnostic::note)
+}
+
+/// The note that the fused model reads the union of its parents' vocabularies.
+fn united(
+    parents: &[Parent<'_>],
+    layout: &TokenLayout,
+    keys: &[Keys],
+    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
+) -> Diagnostic {
+    let words = what_lack(parents, keys, lacks);
+    let message = format!(
+        "no parent has every token of the others ({}): the fused model reads the union of their \
+         vocabularies, {} ids, and rows are taken by token",
+        words.join("; "),
+        layout.size
+    );
+    let places: Vec<Place<'_>> = parents
+        .iter()
+        .map(|parent| Place::new(parent, "its rows by token"))
+        .collect();
+    let report = note(message, &places);
+    match layout.text {
+        TextTokens::Joint(_) => report.note(
+            "the joint tokenizer may cut a text in another way than each of them: where both would \
+             merge, the first's merges come first",
+        ),
+        _ => report,
+    }
 }
 
 /// The note that a parent lacks tokens of the joint vocabulary.
-fn lacking(parent: &Parent<'_>, base: &Parent<'_>, missing: &[&Key]) -> Diagnostic {
-    let message = match missing.is_empty() {
+fn lacking(parent: &Parent<'_>, base: &Parent<'_>, missing: &[Key]) -> Diagnostic {
+    let what = match missing.is_empty() {
         true => format!(
-            "the tokens of `{}` have other ids in `{}`: the fused model reads the vocabulary of \
-             `{1}`, and rows are taken by token",
+            "the tokens of `{}` have other ids in `{}`",
             parent.source, base.source
         ),
         false => format!(
-            "`{}` lacks {} tokens of `{}` ({}): the fused model reads the vocabulary of `{2}`, and \
-             rows are taken by token",
+            "`{}` lacks {} of `{}` ({})",
             parent.source,
-            missing.len(),
+            tokens(missing.len()),
             base.source,
             listed(missing)
         ),
     };
+    let message = format!(
+        "{what}: the fused model reads the vocabulary of `{}`, and rows are taken by token",
+        base.source
+    );
     let places = [
         Place::new(parent, "its rows by token"),
         Place::new(base, "its vocabulary"),
@@ -332,15 +458,7 @@ fn relabel(model: &mut Model, size: u64, own: &[Option<u64>]) {
     }
     let renumber = |ranges: &mut Vec<(u64, u64)>| {
         let inside = |own: &u64| ranges.iter().any(|(start, end)| own >= start && own < end);
-        let mut moved: Vec<(u64, u64)> = Vec::new();
-        for (id, own) in (0..).zip(own) {
-            if own.as_ref().is_some_and(inside) {
-                match moved.last_mut() {
-                    Some((_, end)) if *end == id => *end += 1,
-                    _ => moved.push((id, id + 1)),
-                }
-            }
-        }
+        let moved = self::ranges(own.iter().map(|own| own.as_ref().is_some_and(inside)));
         *ranges = moved;
     };
     let blocks = model.blocks.values_mut().chain([&mut model.main]);
@@ -349,210 +467,5 @@ fn relabel(model: &mut Model, size: u64, own: &[Option<u64>]) {
             Op::ChooseRows { second: rows, .. } | Op::MaskRows { rows, .. } => renumber(rows),
             _ => {}
         }
-    }
-}
-
-/// What a weight with a vocabulary axis is to a model.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Embed,
-    Unembed,
-    UnembedBias,
-}
-
-/// The weights of the main block that read or give tokens.
-fn parts(model: &Model) -> Vec<(Part, String)> {
-    let main = &model.main;
-    let name = |id: &jam_ir::ParamId| main.param_of(*id).name.clone();
-    let mut parts = Vec::new();
-    for statement in &main.body {
-        match &statement.op {
-            Op::Embed { table, .. } => parts.push((Part::Embed, name(table))),
-            Op::Unembed { table, .. } => parts.push((Part::Unembed, name(table))),
-            Op::Linear { weight, bias, .. } => {
-                let last = main.value_of(statement.result).ty.axes.last();
-                if last.is_some_and(|axis| model.axis(*axis).role == Role::Vocab) {
-                    parts.push((Part::Unembed, name(weight)));
-                    parts.extend(bias.iter().map(|bias| (Part::UnembedBias, name(bias))));
-                }
-            }
-            _ => {}
-        }
-    }
-    parts
-}
-
-impl Joint {
-    /// Adds the tables of a parent whose ids have moved.
-    fn add_tables(
-        &mut self,
-        parent: &Parent<'_>,
-        base: &Parent<'_>,
-        own: &[Option<u64>],
-    ) -> Result<(), Vec<Diagnostic>> {
-        let mut runs: Vec<Run> = Vec::new();
-        for (joint, own) in (0..).zip(own.iter().copied()) {
-            match runs.last_mut() {
-                Some(run)
-                    if match (run.own, own) {
-                        (Some(first), Some(own)) => first + run.len == own,
-                        (None, None) => true,
-                        _ => false,
-                    } =>
-                {
-                    run.len += 1;
-                }
-                _ => runs.push(Run { joint, len: 1, own }),
-            }
-        }
-        let (own_parts, base_parts) = (parts(parent.model), parts(base.model));
-        let base_uses = base.model.weight_uses();
-        for (name, param) in parent.model.weight_uses() {
-            let axes: Vec<_> = param.ty.axes().collect();
-            let is_vocab = |axis: &usize| parent.model.axis(axes[*axis]).role == Role::Vocab;
-            let mut vocab = (0..axes.len()).filter(is_vocab);
-            let Some(axis) = vocab.next() else {
-                continue;
-            };
-            if vocab.next().is_some() {
-                let message = format!(
-                    "`{name}` of `{}` has two vocabulary axes, and its vocabulary is not that of \
-                     `{}`",
-                    parent.source, base.source
-                );
-                let place = Place::new(parent, "this weight").inside(param.span);
-                return Err(vec![error(message, &[place, Place::new(base, "")])]);
-            }
-            let beside = |model: &Model, ty| {
-                let mut shape = model.weight_shape(ty)?;
-                (axis < shape.len()).then(|| shape.remove(axis))?;
-                Some(shape)
-            };
-            let part = own_parts.iter().find(|(_, own)| *own == name);
-            let donor = part.and_then(|(part, _)| {
-                let (_, donor) = base_parts.iter().find(|(other, _)| other == part)?;
-                let other = base_uses.get(donor)?;
-                let there = other.ty.axes().nth(axis)?;
-                let fits = base.model.axis(there).role == Role::Vocab
-                    && beside(base.model, &other.ty) == beside(parent.model, &param.ty);
-                fits.then(|| (base.source.clone(), donor.clone()))
-            });
-            let table = Table {
-                axis,
-                rows: parent.model.tokens.size,
-                runs: runs.clone(),
-                donor,
-            };
-            self.tables.insert((parent.source.clone(), name), table);
-        }
-        Ok(())
-    }
-
-    /// Loads every table of a fused model in the order of the joint ids.
-    pub(crate) fn complete(self, fused: &mut Fused) {
-        for weight in fused.model.weights.values_mut() {
-            self.reorder(&mut weight.plan);
-        }
-        fused.notes.splice(0..0, self.notes);
-    }
-
-    fn reorder(&self, plan: &mut Plan) {
-        match plan {
-            Plan::Load { source, name } => {
-                if let Some(table) = self.tables.get(&(source.clone(), name.clone())) {
-                    let load = plan.clone();
-                    *plan = table.plan(load);
-                }
-            }
-            _ => plan.operands_mut().into_iter().for_each(|plan| self.reorder(plan)),
-        }
-    }
-}
-
-impl Table {
-    /// The table that `load` gives, in the order of the joint ids. Rows that are not there are the
-    /// donor's, or zeros where there is none.
-    fn plan(&self, load: Plan) -> Plan {
-        let axis = self.axis;
-        let cut = |of: &Plan, start: u64, len: u64| Plan::Slice {
-            axis,
-            start,
-            len,
-            of: Box::new(of.clone()),
-        };
-        let donor = self.donor.as_ref();
-        let donor = donor.map(|(source, name)| Plan::load(source.clone(), name.clone()));
-        let mut parts = Vec::new();
-        for run in &self.runs {
-            match (run.own, &donor) {
-                (Some(own), _) => parts.push(cut(&load, own, run.len)),
-                (None, Some(donor)) => parts.push(cut(donor, run.joint, run.len)),
-                (None, None) => {
-                    // Zeros have no length of their own: rows that are there, times zero, have.
-                    let mut left = run.len;
-                    while left > 0 {
-                        let len = left.min(self.rows.max(1));
-                        parts.push(Plan::Scale {
-                            by: 0.0,
-                            of: Box::new(cut(&load, 0, len)),
-                        });
-                        left -= len;
-                    }
-                }
-            }
-        }
-        match parts.len() {
-            1 => parts.swap_remove(0),
-            _ => Plan::Concat { axis, parts },
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_follow_the_joint_ids() {
-        let mut table = Table {
-            axis: 0,
-            rows: 4,
-            runs: vec![
-                Run {
-                    joint: 0,
-                    len: 1,
-                    own: Some(0),
-                },
-                Run {
-                    joint: 1,
-                    len: 1,
-                    own: Some(3),
-                },
-                Run {
-                    joint: 2,
-                    len: 6,
-                    own: None,
-                },
-            ],
-            donor: Some(("img".to_owned(), "e".to_owned())),
-        };
-        let load = Plan::load("llm", "e");
-        let slice = |of: &Plan, start, len| Plan::Slice {
-            axis: 0,
-            start,
-            len,
-            of: Box::new(of.clone()),
-        };
-        let zeros = |len| Plan::Scale {
-            by: 0.0,
-            of: Box::new(slice(&load, 0, len)),
-        };
-        let own = [slice(&load, 0, 1), slice(&load, 3, 1)];
-        let donated = slice(&Plan::load("img", "e"), 2, 6);
-        let parts = [own.as_slice(), &[donated]].concat();
-        assert_eq!(table.plan(load.clone()), Plan::Concat { axis: 0, parts });
-        table.donor = None;
-        let parts = [own.as_slice(), &[zeros(4), zeros(2)]].concat();
-        assert_eq!(table.plan(load.clone()), Plan::Concat { axis: 0, parts });
     }
 }

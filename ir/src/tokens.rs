@@ -36,6 +36,9 @@ pub enum TextTokens {
     Tokenizer(String),
     /// Tokenizer files of the world: a folder or a `tokenizer.json`.
     Files(String),
+    /// The union of several such tokenizers: the ids of the first, then the tokens that only a later
+    /// one has.
+    Joint(Vec<String>),
     /// Ids without words (models that are only counted or compared).
     Ids,
 }

@@ -2,7 +2,11 @@
 
 use jam_fusion_passes::{Fused, NoPieces, Pieces, fuse_by_tokens};
 use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{Diagnostic, Model, SettingValue, TextTokens, TokenKind, TokenLayout, TokenRange};
+use jam_ir::origins::{From, cut, origins};
+use jam_ir::plan_shape::plan_shape;
+use jam_ir::{
+    Diagnostic, Model, Role, SettingValue, TextTokens, TokenKind, TokenLayout, TokenRange,
+};
 
 use crate::parents::{Family, cm3leon, llama, opt, settings, word};
 use crate::reference::plan::{concat, slice};
@@ -133,10 +137,10 @@ fn keeps_its_parents(family: &Family, strategy: &str) {
     for token in 0..12 {
         for id in 0..19 {
             let found = logits.data[token * 19 + id];
-            let expected = match (OWN[id], (13..18).contains(&id)) {
-                (Some(own), _) => llm.data[token * 12 + own as usize],
-                (None, true) => img.data[token * 19 + id],
-                (None, false) => continue, // Marks that the text model lacks.
+            // Tokens that the text model lacks are read from the other: image tokens, marks.
+            let expected = match OWN[id] {
+                Some(own) => llm.data[token * 12 + own as usize],
+                None => img.data[token * 19 + id],
             };
             assert!((found - expected).abs() < 1e-9, "{strategy} {token} {id}");
         }
@@ -190,6 +194,31 @@ impl Pieces for Spelled {
         let (_, pieces) = self.0.iter().find(|(file, _)| file == path)?;
         Some(pieces.iter().map(|piece| (*piece).to_owned()).collect())
     }
+
+    fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String> {
+        let mut joint: Vec<String> = Vec::new();
+        for text in texts {
+            for piece in self.pieces(text).ok_or("a tokenizer is not there")? {
+                if !joint.contains(&piece) {
+                    joint.push(piece);
+                }
+            }
+        }
+        Ok(joint)
+    }
+}
+
+/// Knows tokens, and unites none.
+struct Apart(Spelled);
+
+impl Pieces for Apart {
+    fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
+        self.0.pieces(text)
+    }
+
+    fn union(&self, _: &[&TextTokens]) -> Result<Vec<String>, String> {
+        Err("they cut texts in other ways".to_owned())
+    }
 }
 
 fn spelled_family() -> (Family, Spelled) {
@@ -234,16 +263,218 @@ fn tokens_of_two_tokenizers_are_paired_by_their_spelling() {
 fn parents_that_both_have_tokens_of_their_own_are_told_which() {
     let (family, mut pieces) = spelled_family();
     pieces.0[0].1[1] = "q";
-    let errors = fused(&family, "cross", &pieces).unwrap_err();
+    let errors = fused(&family, "cross", &Apart(pieces)).unwrap_err();
     assert_eq!(errors.len(), 1);
     let message = &errors[0].message;
     assert!(
-        message.contains("`img` lacks 1 tokens of `llm` (\"q\")"),
+        message.contains("they cut texts in other ways"),
         "{message}"
     );
+    let expected = [
+        "`llm` lacks 6 tokens of `img` (\"v\", \"y\", image token 0, …)",
+        "`img` lacks 1 token of `llm` (\"q\")",
+    ];
+    assert_eq!(errors[0].notes, expected);
+    let said: Vec<&str> = errors[0].labels.iter().map(|l| l.text.as_str()).collect();
+    assert_eq!(said.len(), 2);
     assert!(
-        message.contains("`llm` lacks 6 tokens of `img` (\"v\", \"y\", image"),
-        "{message}"
+        expected.iter().all(|words| said.contains(words)),
+        "{said:?}"
     );
-    assert_eq!(errors[0].labels.len(), 2);
+}
+
+/// What an id of a vocabulary is, in words; `None` for filler.
+fn meaning(tokens: &TokenLayout, spelled: &[String], id: u64) -> Option<String> {
+    let range = tokens
+        .ranges
+        .iter()
+        .find(|r| id >= r.start && id < r.start + r.len)?;
+    let place = id - range.start;
+    match range.kind {
+        TokenKind::Mark => {
+            let mut marks = tokens.marks.iter();
+            marks
+                .find(|(_, own)| **own == id)
+                .map(|(name, _)| name.clone())
+        }
+        TokenKind::Text => spelled
+            .get(place as usize)
+            .map(|piece| format!("{piece:?}")),
+        TokenKind::Image => Some(format!("code {place}")),
+        TokenKind::Reserved => Some(format!("reserved {place}")),
+        TokenKind::Filler => None,
+    }
+}
+
+/// Two vocabularies with tokens of their own, text tokens in an order of their own.
+fn two_of_their_own(seed: u64) -> ([TokenLayout; 2], Spelled, [Vec<String>; 2]) {
+    use TokenKind::{Filler, Image, Mark, Reserved, Text};
+    let shuffled = |pieces: &[&'static str], seed: u64| -> Vec<&'static str> {
+        let mut pieces = pieces.to_vec();
+        pieces.sort_by_key(|piece| {
+            let byte = u64::from(piece.as_bytes()[0]);
+            (byte * 2_654_435_761 + seed).wrapping_mul(6_364_136_223_846_793_005) >> 40
+        });
+        pieces
+    };
+    let llm = shuffled(&["a", "b", "c", "d", "e", "q"], seed);
+    let img = shuffled(&["v", "e", "d", "c", "w"], seed + 7);
+    let marks = [("bos", 0), ("eos", 1), ("mask:0", 11)];
+    let kinds = [(Mark, 2), (Text, 6), (Reserved, 3), (Mark, 1), (Filler, 4)];
+    let mut first = layout(&kinds, &marks);
+    first.text = TextTokens::Files("llm".to_owned());
+    let marks = [("pad", 0), ("eos", 1), ("break", 11)];
+    let mut second = layout(&[(Mark, 2), (Text, 5), (Image, 4), (Mark, 1)], &marks);
+    second.text = TextTokens::Files("img".to_owned());
+    second.grid = 2;
+    let owned = |pieces: &[&str]| pieces.iter().map(|piece| (*piece).to_owned()).collect();
+    let spelled = [owned(&llm), owned(&img)];
+    (
+        [first, second],
+        Spelled(vec![("llm", llm), ("img", img)]),
+        spelled,
+    )
+}
+
+/// Every row of every table of a fused model is made of rows of the token that its id means, and only of
+/// rows of parents that have it; both where both have it and the strategy takes both.
+fn rows_are_of_their_token(
+    family: &Family,
+    pieces: &Spelled,
+    spelled: &[Vec<String>; 2],
+    (strategy, given): (&str, &[(&str, SettingValue)]),
+) {
+    let parents = family.parents();
+    let fused = fuse_by_tokens(strategy, "fused", &parents, &settings(given), pieces);
+    let model = fused.unwrap_or_else(|errors| panic!("{errors:#?}")).model;
+    let files = TextTokens::Joint(vec!["llm".to_owned(), "img".to_owned()]);
+    assert_eq!(model.tokens.text, files);
+    let all = [
+        TextTokens::Files("llm".into()),
+        TextTokens::Files("img".into()),
+    ];
+    let joint = pieces.union(&[&all[0], &all[1]]).unwrap();
+    assert_eq!(joint[..6], spelled[0], "the first parent's ids are kept");
+    let names = ["llm", "img"];
+    let has = |parent: usize, token: &str| {
+        let tokens = &family.models[parent].tokens;
+        let ids = 0..tokens.size;
+        let own = |id| meaning(tokens, &spelled[parent], id);
+        ids.into_iter()
+            .find(|id| own(*id).as_deref() == Some(token))
+    };
+    let mut both = 0;
+    for (name, param) in model.weight_uses() {
+        let mut axes = param.ty.axes();
+        let Some(axis) = axes.position(|axis| model.axis(axis).role == Role::Vocab) else {
+            continue;
+        };
+        let shape = model.weight_shape(&param.ty).unwrap();
+        let plan = &model.weights[&name].plan;
+        let shaped = plan_shape(plan, &shape, &|_, _| None).unwrap();
+        let told = origins(&shaped, axis).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(
+            told.iter().map(|run| run.len).sum::<u64>(),
+            model.tokens.size
+        );
+        for id in 0..model.tokens.size {
+            let token = meaning(&model.tokens, &joint, id);
+            let mut found = Vec::new();
+            let run = cut(&told, id, 1);
+            sources(&run[0].from, &mut found);
+            let Some(token) = token else {
+                // Rows without a meaning are of nobody.
+                assert_eq!(found, [], "{strategy} {name} {id}");
+                continue;
+            };
+            let owners: Vec<usize> = (0..2)
+                .filter(|parent| has(*parent, &token).is_some())
+                .collect();
+            assert!(!owners.is_empty(), "{token}");
+            for (source, row) in &found {
+                let parent = names.iter().position(|name| name == source).unwrap();
+                assert_eq!(has(parent, &token), Some(*row), "{strategy} {name} {token}");
+            }
+            if found.len() > 1 && found.iter().any(|(source, _)| *source != found[0].0) {
+                both += 1;
+            }
+        }
+    }
+    if strategy != "cross" && given.is_empty() {
+        assert!(
+            both >= 4,
+            "{strategy} {given:?}: only {both} rows of both parents"
+        );
+    }
+    // The sizes fit, and the numbers are there.
+    let weights = plan::weights(&model, &family.sources);
+    let logits = graph::logits(&model, &weights, &[vec![0, 1, 2]]);
+    assert_eq!(logits.shape, [1, 3, model.tokens.size as usize]);
+}
+
+/// Source and row of everything an origin is made of.
+fn sources(from: &From, found: &mut Vec<(String, u64)>) {
+    match from {
+        From::Weight { source, start, .. } => found.push((source.clone(), *start)),
+        From::Sum(terms) => terms.iter().for_each(|(_, from)| sources(from, found)),
+        From::Beside(parts) => parts.iter().for_each(|from| sources(from, found)),
+        From::Fresh => {}
+    }
+}
+
+#[test]
+fn in_a_union_every_row_is_of_its_token() {
+    for seed in 0..8 {
+        for kind in [cm3leon, llama] {
+            let (layouts, pieces, spelled) = two_of_their_own(seed);
+            let family = family(kind, [8, 8], layouts);
+            let rows = |how: &str| vec![("rows", word(how))];
+            let cases = [
+                ("uniform", vec![]),
+                ("linear", vec![]),
+                ("width", vec![]),
+                ("width", vec![("head", word("rows"))]),
+                ("cross", rows("kinds")),
+                ("cross", rows("first")),
+                ("cross", rows("second")),
+                ("cross", rows("mean")),
+                (
+                    "cross",
+                    vec![("tokens", word("own")), ("head", word("rows"))],
+                ),
+            ];
+            for (strategy, given) in &cases {
+                rows_are_of_their_token(&family, &pieces, &spelled, (strategy, given));
+            }
+        }
+    }
+    let (layouts, pieces, spelled) = two_of_their_own(1);
+    let family = family(cm3leon, [8, 12], layouts);
+    for strategy in ["width", "cross"] {
+        let given = [("start", word("parents"))];
+        rows_are_of_their_token(&family, &pieces, &spelled, (strategy, &given));
+    }
+}
+
+/// Parents of one tokenizer, each with marks of its own.
+#[test]
+fn marks_of_both_parents_are_joined() {
+    use TokenKind::{Mark, Text};
+    let first = layout(&[(Mark, 2), (Text, 10)], &[("bos", 0), ("eos", 1)]);
+    let second = layout(&[(Mark, 2), (Text, 10)], &[("pad", 0), ("eos", 1)]);
+    let family = family(llama, [8, 8], [first, second]);
+    let fused = family.fuse("uniform", &[]);
+    let marks: Vec<_> = fused.model.tokens.marks.iter().collect();
+    let expected = [("bos", 0), ("pad", 1), ("eos", 2)].map(|(name, id)| (name.to_owned(), id));
+    assert_eq!(
+        marks,
+        expected.iter().map(|(n, id)| (n, id)).collect::<Vec<_>>()
+    );
+    assert_eq!(fused.model.tokens.size, 16, "as even as 12 and 12: by four");
+    let table = &family.weights(&fused)["embed.table"];
+    let row = |source: &str, id: usize| slice(&family.sources[source]["embed.table"], 0, id, 1);
+    assert_eq!(slice(table, 0, 0, 1), row("llm", 0));
+    assert_eq!(slice(table, 0, 1, 1), row("img", 0));
+    let mean = row("llm", 1).zip(&row("img", 1), |a, b| 0.5 * (a + b));
+    assert!(slice(table, 0, 2, 1).distance(&mean) < 1e-12);
 }

@@ -298,8 +298,14 @@ impl Parser<'_> {
             tokens.text = TextTokens::Tokenizer(self.name("the name of a tokenizer")?);
         } else if self.skip_word("files")? {
             tokens.text = TextTokens::Files(self.name("a path")?);
+        } else if self.skip_word("joint")? {
+            let mut paths = vec![self.name("a path")?];
+            while self.skip(",")? {
+                paths.push(self.name("a path")?);
+            }
+            tokens.text = TextTokens::Joint(paths);
         } else if !self.skip_word("ids")? {
-            return self.unexpected("`tokenizer`, `files` or `ids`");
+            return self.unexpected("`tokenizer`, `files`, `joint` or `ids`");
         }
         self.word("image")?;
         self.sign("=")?;

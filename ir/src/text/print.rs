@@ -292,6 +292,10 @@ impl Printer<'_> {
         let text = match &tokens.text {
             TextTokens::Tokenizer(name) => format!("tokenizer {}", name_text(name)),
             TextTokens::Files(path) => format!("files {}", name_text(path)),
+            TextTokens::Joint(paths) => {
+                let paths: Vec<String> = paths.iter().map(|path| name_text(path)).collect();
+                format!("joint {}", paths.join(", "))
+            }
             TextTokens::Ids => "ids".to_owned(),
         };
         self.line(2, &format!("text = {text}"));

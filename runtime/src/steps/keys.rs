@@ -145,6 +145,11 @@ impl<'w> Keys<'w> {
             match &layout.text {
                 TextTokens::Tokenizer(name) => hasher.text(&self.tokenizer(name)?),
                 TextTokens::Files(path) => hasher.file(&self.work.path(path))?,
+                TextTokens::Joint(paths) => {
+                    for path in paths {
+                        hasher.file(&self.work.path(path))?;
+                    }
+                }
                 TextTokens::Ids => {}
             }
             match &layout.image {

@@ -110,7 +110,7 @@ impl Runner<'_> {
                 .collect(),
             source: &self.work.source,
             made_by: format!("Training `{name}` of `{}`.", recipe.model),
-            tokenizers: self.tokenizer_folders(model),
+            tokenizers: self.tokenizer_folders(model)?,
             key,
         };
         // A folder belongs to one run: what another recipe left there is of no use to this one.

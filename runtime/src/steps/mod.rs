@@ -33,12 +33,13 @@ use workload::{is_done, mark, mark_done};
 use crate::checkpoints::WeightSource;
 use crate::checkpoints::import::open_weights;
 use crate::checkpoints::{CheckpointWriter, WriteOptions};
-use crate::folders::{ModelDraft, model_card, write_model};
+use crate::folders::{ModelDraft, TEXT_TOKENIZER, model_card, write_model};
 use crate::lessons::{self, LessonsSettings};
 use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
 use crate::progress::{Bar, Ended, Progress, Stop};
 use crate::room::check_room;
 use crate::tokens::Codec;
+use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result, memory};
 
 /// Carries out the steps of a workload.
@@ -199,7 +200,7 @@ impl<'w> Runner<'w> {
             model,
             source: &self.work.source,
             card: model_card(model, &made_by),
-            tokenizers: self.tokenizer_folders(model),
+            tokenizers: self.tokenizer_folders(model)?,
             files: vec![mark(key)],
         };
         let stream = WeightStream::new(model, self.work.program.seed, &sources)?;
@@ -251,7 +252,7 @@ impl<'w> Runner<'w> {
 
     /// The vocabulary of a model with its tokenizers.
     fn codec(&self, model: &Model) -> Result<Codec> {
-        let (text, image) = self.tokenizer_paths(model);
+        let (text, image) = self.tokenizer_paths(model)?;
         Codec::open(
             model.tokens.clone(),
             text.as_deref(),
@@ -261,16 +262,17 @@ impl<'w> Runner<'w> {
     }
 
     /// Where the tokenizers lie that travel with a model.
-    fn tokenizer_folders(&self, model: &Model) -> Vec<PathBuf> {
-        let (text, image) = self.tokenizer_paths(model);
-        text.into_iter().chain(image).collect()
+    fn tokenizer_folders(&self, model: &Model) -> Result<Vec<PathBuf>> {
+        let (text, image) = self.tokenizer_paths(model)?;
+        Ok(text.into_iter().chain(image).collect())
     }
 
-    /// Where the text and the image tokenizer of a model lie.
-    fn tokenizer_paths(&self, model: &Model) -> (Option<PathBuf>, Option<PathBuf>) {
+    /// Where the text and the image tokenizer of a model lie; a joint one is made.
+    fn tokenizer_paths(&self, model: &Model) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         let text = match &model.tokens.text {
             TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
             TextTokens::Files(path) => Some(self.work.path(path)),
+            TextTokens::Joint(paths) => Some(self.joint_tokenizer(paths)?),
             TextTokens::Ids => None,
         };
         let image = match &model.tokens.image {
@@ -278,7 +280,18 @@ impl<'w> Runner<'w> {
             ImageTokens::Files(path) => Some(self.work.path(path)),
             ImageTokens::Ids => None,
         };
-        (text, image)
+        Ok((text, image))
+    }
+
+    /// Writes the union of several text tokenizers, under the name of what it holds.
+    fn joint_tokenizer(&self, paths: &[String]) -> Result<PathBuf> {
+        let open = |path: &String| TextTokenizer::open(self.work.path(path));
+        let all: Vec<TextTokenizer> = paths.iter().map(open).collect::<Result<_>>()?;
+        let joint = TextTokenizer::union(&all.iter().collect::<Vec<_>>())?;
+        let name = format!("{}.tokenizer", &joint.content_hash()[..32]);
+        let folder = self.work.out.join("cache").join(name);
+        joint.save(&folder.join(TEXT_TOKENIZER))?;
+        Ok(folder)
     }
 }
 

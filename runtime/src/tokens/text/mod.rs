@@ -7,6 +7,7 @@
 
 mod sentencepiece;
 mod training;
+mod union;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -192,3 +192,112 @@ fn gpt2_ids_follow_from_the_merges() {
         );
     }
 }
+
+/// Texts with pairs of their own.
+const OTHER_TEXTS: [&str; 3] = [
+    "zebra zebra zebras quack quack quacking",
+    "a red house, a red horse; zigzag zigzag",
+    "豆沙包豆沙包豆沙包",
+];
+
+fn other(size: u64) -> TextTokenizer {
+    TextTokenizer::train(OTHER_TEXTS.iter().map(|text| text.to_string()), size).unwrap()
+}
+
+#[test]
+fn a_union_keeps_the_firsts_ids_and_has_all_tokens() {
+    let (first, second) = (trained(300), other(290));
+    let first = first.recognising(&["<first>", "<both>"]).unwrap();
+    let second = second.recognising(&["<both>", "<second>"]).unwrap();
+    let joint = TextTokenizer::union(&[&first, &second]).unwrap();
+    for (id, token) in first.spelled() {
+        assert_eq!(joint.token(id).as_deref(), Some(token.as_str()));
+    }
+    let new: Vec<String> = second
+        .spelled()
+        .filter(|(_, token)| first.id(token).is_none())
+        .map(|(_, token)| token)
+        .collect();
+    assert!(new.len() > 20, "{new:?}");
+    assert_eq!(joint.size(), first.size() + new.len() as u64);
+    let appended: Vec<String> = joint
+        .spelled()
+        .skip(first.size() as usize)
+        .map(|t| t.1)
+        .collect();
+    assert_eq!(appended, new);
+    // No text is lost, texts of both use tokens of both, and none takes more tokens than bytes.
+    let mut used = std::collections::BTreeSet::new();
+    for text in TEXTS.iter().chain(&OTHER_TEXTS).chain(&["never: ÆØÅ 👩‍🍳"]) {
+        let ids = joint.encode(text).unwrap();
+        assert_eq!(joint.decode(&ids).unwrap(), *text);
+        used.extend(ids);
+    }
+    let is_new = |id: &&u32| u64::from(**id) >= first.size();
+    assert!(used.iter().filter(is_new).count() >= 5);
+    for text in OTHER_TEXTS {
+        let alone = first.encode(text).unwrap().len();
+        assert!(joint.encode(text).unwrap().len() < alone);
+    }
+    // A tokenizer beside itself is itself, and what is written is read again.
+    let itself = TextTokenizer::union(&[&first, &first]).unwrap();
+    assert_eq!(itself.size(), first.size());
+    for text in TEXTS {
+        assert_eq!(itself.encode(text).unwrap(), first.encode(text).unwrap());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    joint.save(&path).unwrap();
+    let again = TextTokenizer::open(&path).unwrap();
+    assert_eq!(
+        again.encode("zebras").unwrap(),
+        joint.encode("zebras").unwrap()
+    );
+    let three = TextTokenizer::union(&[&joint, &second, &first]).unwrap();
+    assert_eq!(three.size(), joint.size());
+}
+
+#[test]
+fn unlike_tokenizers_are_not_united() {
+    let first = trained(280);
+    let changed = |change: &dyn Fn(&mut Value)| {
+        let mut told: Value = serde_json::from_str(&other(270).to_json().unwrap()).unwrap();
+        change(&mut told);
+        TextTokenizer::from_json(&told.to_string()).unwrap()
+    };
+    let why = |second: &TextTokenizer| {
+        let error = TextTokenizer::union(&[&first, second]).unwrap_err();
+        error.message
+    };
+    let lower = changed(&|told| told["normalizer"] = json!({"type": "Lowercase"}));
+    assert_eq!(
+        why(&lower),
+        "they differ in how texts are normalised: nothing and {\"type\":\"Lowercase\"}"
+    );
+    let spaced = changed(&|told| told["pre_tokenizer"]["add_prefix_space"] = json!(true));
+    assert!(
+        why(&spaced).contains("where texts are cut into words"),
+        "{}",
+        why(&spaced)
+    );
+    let whole = changed(&|told| told["model"]["ignore_merges"] = json!(true));
+    assert_eq!(
+        why(&whole),
+        "they differ in `ignore_merges`: false and true"
+    );
+    let harmless = changed(&|told| {
+        told["pre_tokenizer"]["trim_offsets"] = json!(false);
+        told["decoder"]["add_prefix_space"] = json!(false);
+    });
+    assert!(TextTokenizer::union(&[&first, &harmless]).is_ok());
+    let words = json!({
+        "version": "1.0", "added_tokens": [],
+        "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"},
+    });
+    let words = TextTokenizer::from_json(&words.to_string()).unwrap();
+    assert!(
+        why(&words).contains("only byte-pair encodings"),
+        "{}",
+        why(&words)
+    );
+}
