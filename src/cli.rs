@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jam_backends::{Device, DeviceChoice, UnknownDevice};
+use jam_backends::{Device, DeviceChoice};
 use jam_runtime::plans::Limits;
 
 use crate::failure::Failure;
@@ -44,7 +44,7 @@ pub(crate) struct Common {
 
     /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
     #[arg(long, global = true, default_value = "auto")]
-    pub(crate) device: String,
+    pub(crate) device: DeviceChoice,
 
     /// Precision of matrix products, in place of the recipe's
     #[arg(long, global = true, value_enum)]
@@ -60,14 +60,22 @@ pub(crate) struct Common {
     pub(crate) max_memory: Option<u64>,
 }
 
-/// A number of bytes: `1500`, `512MiB`, `2GB`.
+/// A number of bytes with its unit: `512MiB`, `2GB`.
 fn bytes(text: &str) -> Result<u64, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
     let (number, unit) = text.split_at(end);
+    if number.is_empty() {
+        return Err("a number comes first: 512MiB".to_owned());
+    }
     let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
+        "" => {
+            return Err(format!(
+                "a unit is missing: {number}GiB, {number}MiB, {number}GB, …"
+            ));
+        }
+        "b" => 1,
         "kb" => 1000,
         "mb" => 1000 * 1000,
         "gb" => 1000 * 1000 * 1000,
@@ -76,25 +84,26 @@ fn bytes(text: &str) -> Result<u64, String> {
         "g" | "gib" => 1 << 30,
         _ => {
             return Err(format!(
-                "`{unit}` is no unit of bytes: KiB, MiB, GiB, kB, MB, GB"
+                "`{}` is no unit of bytes: B, KiB, MiB, GiB, kB, MB, GB",
+                unit.trim()
             ));
         }
     };
-    let number: u64 = number
+    let bytes = number
         .parse()
-        .map_err(|_| "a number comes first: 512MiB".to_owned())?;
-    let bytes = number.checked_mul(scale);
-    bytes.ok_or_else(|| "that is more than 64 bits count".to_owned())
+        .ok()
+        .and_then(|number: u64| number.checked_mul(scale));
+    let bytes = bytes.ok_or_else(|| "that is more than 64 bits count".to_owned())?;
+    match bytes {
+        0 => Err("that is nothing".to_owned()),
+        bytes => Ok(bytes),
+    }
 }
 
 impl Common {
     /// The device that `--device` names.
     pub(crate) fn open_device(&self) -> Result<Device, Failure> {
-        let choice: DeviceChoice = self
-            .device
-            .parse()
-            .map_err(|error: UnknownDevice| Failure::usage(error.to_string()))?;
-        Ok(choice.open()?)
+        Ok(self.device.open()?)
     }
 
     /// What building a model may take; `None` where nothing was said.
@@ -123,7 +132,7 @@ pub(crate) enum Command {
     },
     /// Give programs their one layout
     Fmt {
-        /// The programs
+        /// The programs; `-` is standard input, laid out on standard output
         #[arg(required = true)]
         files: Vec<PathBuf>,
         /// Write nothing; fail when a file is not in its layout
@@ -202,7 +211,7 @@ pub(crate) enum Command {
         /// safetensors with `input_ids` [batch, time] and, where there is padding, `attention_mask`
         #[arg(long)]
         tokens: PathBuf,
-        /// safetensors with `logits` [batch, time, vocabulary] f32
+        /// safetensors with `logits` [batch, time, vocabulary] f32; no file that is read
         #[arg(short, long)]
         output: PathBuf,
     },
@@ -225,7 +234,7 @@ pub(crate) enum Command {
         #[arg(short, long)]
         output: PathBuf,
         /// Most bytes of weights in one file: 5GB, 500MB, 2GiB
-        #[arg(long, default_value = "5GB", value_parser = file_size, value_name = "SIZE")]
+        #[arg(long, default_value = "5GB", value_parser = bytes, value_name = "SIZE")]
         shard_size: u64,
     },
     /// Tell what this machine offers and what the program was built with
@@ -250,31 +259,6 @@ pub(crate) struct PassArgs {
     /// Compute logits with random weights before and after each pass, and compare
     #[arg(long)]
     pub(crate) verify_equivalence: bool,
-}
-
-/// A number of bytes with its unit.
-fn file_size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let unit = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        unit => {
-            return Err(format!(
-                "`{unit}` is no unit of bytes; write 5GB, 500MB or 2GiB"
-            ));
-        }
-    };
-    let number: u64 = digits
-        .trim()
-        .parse()
-        .map_err(|_| "a whole number is needed")?;
-    let bytes = number.checked_mul(unit).filter(|bytes| *bytes > 0);
-    bytes.ok_or_else(|| "a file has at least one byte, and at most 2^64".to_owned())
 }
 
 /// What `generate` takes.

@@ -85,7 +85,7 @@ fn main() -> ExitCode {
             model,
             tokens,
             output,
-        } => commands::forward::run(&model, &tokens, &output, &common),
+        } => commands::forward::run(&model, &tokens, &output, &common, &console),
         Command::Import {
             checkpoint,
             output,

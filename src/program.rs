@@ -107,8 +107,23 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
-/// Reads, compiles and fuses; every mistake is reported before this fails.
+/// Reads, compiles and fuses; every mistake is reported before this fails, and what is worth knowing
+/// about the models.
 pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Loaded, Failure> {
+    read(path, common, console, true)
+}
+
+/// As [`load`], for commands that use models rather than make or show them: mistakes and warnings are
+/// reported, and no notes.
+pub(crate) fn load_to_use(
+    path: &Path,
+    common: &Common,
+    console: &Console,
+) -> Result<Loaded, Failure> {
+    read(path, common, console, false)
+}
+
+fn read(path: &Path, common: &Common, console: &Console, notes: bool) -> Result<Loaded, Failure> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|why| Failure::new(format!("cannot read {name}: {why}")))?;
     let mut set = Vec::new();
@@ -132,6 +147,7 @@ pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Lo
         models = resolve_models(program, &spelling, &mut diagnostics);
         headers::check(program, &folder_of(path), &mut diagnostics);
     }
+    keep_notes(&mut diagnostics, notes);
     report(&diagnostics, &compiled.sources, common, console);
     let failed = diagnostics
         .iter()
@@ -231,7 +247,24 @@ fn resolve(
     true
 }
 
-/// Reports on standard error, or as JSON, a line each.
+/// Leaves of notes that say the same (of two fusions of the same parents) the first, or none.
+fn keep_notes(diagnostics: &mut Diagnostics, notes: bool) {
+    let mut known: Vec<String> = Vec::new();
+    diagnostics.retain(|diagnostic| {
+        let first = !known.contains(&diagnostic.message);
+        match diagnostic.severity {
+            Severity::Note if notes && first => {
+                known.push(diagnostic.message.clone());
+                true
+            }
+            Severity::Note => false,
+            Severity::Warning | Severity::Error => true,
+        }
+    });
+}
+
+/// Reports on standard error with an empty line between two and a line that counts mistakes at the end; as
+/// JSON, a line each.
 pub(crate) fn report(
     diagnostics: &Diagnostics,
     sources: &SourceMap,
@@ -249,12 +282,29 @@ pub(crate) fn report(
         return;
     }
     for diagnostic in diagnostics.iter() {
-        let text = jam_dsl::report::render(diagnostic, sources, console::colours());
+        let text = jam_dsl::report::render(diagnostic, sources, console::colours()) + "\n";
         if diagnostic.severity == Severity::Error {
             eprintln_line(&text);
         } else {
             console.show(&text);
         }
+    }
+    let errors = diagnostics.error_count();
+    let all = diagnostics.iter();
+    let warnings = all.filter(|one| one.severity == Severity::Warning).count();
+    let counted = |count: usize, word: &str| match count {
+        1 => format!("1 {word}"),
+        _ => format!("{count} {word}s"),
+    };
+    match (errors, warnings) {
+        (0, 0) => {}
+        (0, warnings) => console.show(&counted(warnings, "warning")),
+        (errors, 0) => eprintln_line(&counted(errors, "error")),
+        (errors, warnings) => eprintln_line(&format!(
+            "{}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        )),
     }
 }
 

@@ -224,23 +224,27 @@ impl Loader<'_> {
         }
     }
 
-    /// Values of the command line as expressions, each with a source of its own.
+    /// Values of the command line as expressions, each with a source of its own: the flag as it stands
+    /// there.
     fn overrides(&mut self, set: &[(String, String)]) -> Vec<Override> {
+        const FLAG: &str = "--set ";
         let mut overrides = Vec::new();
         for (target, text) in set {
-            let Some(id) = self.sources.add(format!("--set {target}"), text.clone()) else {
+            let shown = format!("{FLAG}{target}={text}");
+            let Some(id) = self.sources.add("the command line".to_owned(), shown) else {
                 break;
             };
             self.folders.push(String::new());
-            let value = parse_value(id, text);
+            // The value is read at its place in the flag.
+            let before = FLAG.len() + target.len() + 1;
+            let value = parse_value(id, &format!("{:before$}{text}", ""));
+            let mut start = FLAG.len();
             let mut parts = target.splitn(2, '.').map(|part| {
-                let end = self
-                    .sources
-                    .get(id)
-                    .map_or(0, |source| source.text.len() as u32);
+                let span = Span::new(id, start as u32, (start + part.len()) as u32);
+                start += part.len() + 1;
                 Name {
                     text: part.trim().to_owned(),
-                    span: Span::new(id, 0, end),
+                    span,
                 }
             });
             let Some(target) = parts.next() else { continue };

@@ -367,7 +367,7 @@ data corpus = text(data + \"/*.txt\", val: data + \"/val.txt\")
 model small { tokens = 100, context = 32, width = 8, logits = unembed(embed(tokens)) }
 train first {
     model     = small
-    data      = mix(3 * corpus, 100% * corpus.val)
+    data      = mix(0.75 * corpus, 25% * corpus.val)
     validate  = corpus.val
     optimizer = adamw(lr: 3e-5, betas: [0.9, 0.95])
     schedule  = linear(warmup: 5, floor: 10%)
@@ -385,7 +385,7 @@ train second = first { model = first.best, form = rows, length = 16 }
     assert_eq!(first.optimizer.lr, 3e-5);
     assert_eq!(first.schedule.floor, 0.1);
     let shares: Vec<f64> = first.data.iter().map(|(share, _)| *share).collect();
-    assert_eq!(shares, [3.0, 1.0]);
+    assert_eq!(shares, [0.75, 0.25]);
 
     let set = [
         ("size", "full"),

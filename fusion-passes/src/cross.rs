@@ -36,7 +36,7 @@ use jam_ir::{
 
 use crate::anatomy::dissect;
 use crate::parents::{check_layouts, one_element_type, shorter_context, two};
-use crate::reports::{Errors, Place, error, note};
+use crate::reports::{Errors, Place, error, note, warning};
 use crate::settings::{Read, flag, start, word};
 use crate::{Fused, Parent, Strategy};
 
@@ -231,6 +231,13 @@ impl Fusion<'_> {
         let [a, b] = [self.towers[0].parent, self.towers[1].parent];
         let places = [Place::new(a, words[0]), Place::new(b, words[1])];
         self.notes.push(note(message, &places));
+    }
+
+    /// A warning about both parents, with the way out.
+    fn warn(&mut self, message: String, words: [&str; 2], help: &str) {
+        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
+        let places = [Place::new(a, words[0]), Place::new(b, words[1])];
+        self.notes.push(warning(message, &places).help(help));
     }
 
     /// An error about both parents.

@@ -2,8 +2,9 @@
 //! weights, by what is computed and never by name.
 //!
 //! Pairs are followed from results back to inputs, so that the order of statements and the names
-//! of values do not matter. Everything that differs is an error that points at both parents; the
-//! same difference in a hundred layers is one error.
+//! of values do not matter. What differs is one error that points at both parents: it names the
+//! difference that others may follow from, and notes the others; the same difference in a hundred layers
+//! is one.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use jam_ir::{AxisId, Block, Diagnostic, Model, Norm, Op, ParamId, Role, Span, Va
 
 use crate::Parent;
 use crate::anatomy::Anatomy;
-use crate::reports::{Errors, Place, error};
+use crate::reports::{Place, as_one, error};
 
 /// A parent as it is paired.
 #[derive(Clone, Copy)]
@@ -43,7 +44,7 @@ pub(crate) struct Matching {
 /// divisions of norms over such axes.
 ///
 /// # Errors
-/// Every difference in what the parents compute.
+/// What the parents compute differently: one report.
 pub(crate) fn match_parents(
     first: Side<'_>,
     second: Side<'_>,
@@ -56,7 +57,7 @@ pub(crate) fn match_parents(
         matching: Matching::default(),
         back: BTreeMap::new(),
         blocks: BTreeMap::new(),
-        errors: Errors::default(),
+        differences: Vec::new(),
     };
     let mains = ("main".to_owned(), "main".to_owned());
     let results = (first.model.main.result, second.model.main.result);
@@ -67,7 +68,8 @@ pub(crate) fn match_parents(
                 let what = format!("{} in {} and {} in {}", m, matcher.a(), n, matcher.b());
                 let spans = [a.layers.last(), b.layers.last()].map(|layer| layer?.span);
                 let words = [format!("{m} layers"), format!("{n} layers")];
-                matcher.differ(format!("the number of layers is {what}"), words, spans);
+                let message = format!("the number of layers is {what}");
+                matcher.differ(Cause::Layers, message, words, spans);
             }
             let stack = BTreeMap::from([(a.stack_out, b.stack_out)]);
             let starts = vec![results, (a.stack_in, b.stack_in)];
@@ -75,7 +77,7 @@ pub(crate) fn match_parents(
             for (left, right) in a.layers.iter().zip(&b.layers) {
                 matcher.compare_callees((left.block.clone(), right.block.clone()));
             }
-            matcher.errors.check()?;
+            matcher.settle()?;
             matcher.expand(&mains, "", "");
             for (left, right) in a.layers.iter().zip(&b.layers) {
                 let pair = (left.block.clone(), right.block.clone());
@@ -84,7 +86,7 @@ pub(crate) fn match_parents(
         }
         _ => {
             matcher.compare_blocks(mains.clone(), vec![results], BTreeMap::new());
-            matcher.errors.check()?;
+            matcher.settle()?;
             matcher.expand(&mains, "", "");
         }
     }
@@ -107,7 +109,41 @@ struct Matcher<'a> {
     /// Axes of the second parent back to the first's.
     back: BTreeMap<AxisId, AxisId>,
     blocks: BTreeMap<(Name, Name), BlockMatch>,
-    errors: Errors,
+    differences: Vec<(Cause, Diagnostic)>,
+}
+
+/// Kinds of differences: those that others may follow from come first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Cause {
+    /// What is computed.
+    Structure,
+    Layers,
+    /// Sizes that fusions of models of unlike sizes take.
+    Width,
+    Heads,
+    Size,
+    /// Other sizes.
+    Fixed,
+    /// Constants, and weights that one has.
+    Detail,
+}
+
+impl Cause {
+    fn of_size(role: Role) -> Cause {
+        match role {
+            Role::Width => Cause::Width,
+            Role::Heads | Role::KvHeads => Cause::Heads,
+            Role::Hidden | Role::Inner => Cause::Size,
+            Role::HeadDim | Role::Vocab | Role::Positions | Role::Batch | Role::Time => {
+                Cause::Fixed
+            }
+        }
+    }
+
+    /// Whether models that differ so are fused by widening.
+    fn can_widen(self) -> bool {
+        matches!(self, Cause::Width | Cause::Heads | Cause::Size)
+    }
 }
 
 fn block<'m>(model: &'m Model, name: &str) -> &'m Block {
@@ -123,24 +159,66 @@ impl<'a> Matcher<'a> {
         format!("`{}`", self.second.parent.source)
     }
 
-    fn differ(&mut self, message: String, words: [String; 2], spans: [Option<Span>; 2]) {
+    /// `Ok` without differences, else all of them as one error.
+    fn settle(&mut self) -> Result<(), Vec<Diagnostic>> {
+        let mut found = std::mem::take(&mut self.differences);
+        found.sort_by_key(|(cause, _)| *cause);
+        let stacks = self.first.anatomy.is_some() && self.second.anatomy.is_some();
+        let sizes = self.sizes_free.is_empty() && found.iter().all(|(cause, _)| cause.can_widen());
+        let alike = format!("make {} like {} here", self.b(), self.a());
+        let help = match (stacks, sizes) {
+            (true, true) => format!(
+                "`width` with `off_diagonal: zero` and `cross` fuse models of unlike sizes; or {alike}"
+            ),
+            (true, false) => format!("`cross` fuses models of unlike layers and sizes; or {alike}"),
+            (false, _) => alike,
+        };
+        let reports = found.into_iter().map(|(_, report)| report).collect();
+        match as_one(reports, "") {
+            Some(report) => Err(vec![report.help(help)]),
+            None => Ok(()),
+        }
+    }
+
+    fn differ(
+        &mut self,
+        cause: Cause,
+        message: String,
+        words: [String; 2],
+        spans: [Option<Span>; 2],
+    ) {
+        if self
+            .differences
+            .iter()
+            .any(|(_, known)| known.message == message)
+        {
+            return;
+        }
         let [left, right] = words;
         let places = [
             Place::new(self.first.parent, left).inside(spans[0]),
             Place::new(self.second.parent, right).inside(spans[1]),
         ];
-        self.errors.add(error(message, &places));
+        let report = error(message, &places);
+        self.differences.push((cause, report));
     }
 
     /// Reports that some thing is one in the first parent and another in the second.
-    fn unlike(&mut self, thing: &str, left: String, right: String, spans: [Option<Span>; 2]) {
+    fn unlike(
+        &mut self,
+        cause: Cause,
+        thing: &str,
+        left: String,
+        right: String,
+        spans: [Option<Span>; 2],
+    ) {
         let message = format!(
             "{thing} is {left} in {} and {right} in {}",
             self.a(),
             self.b()
         );
         let words = [format!("{thing}: {left}"), format!("{thing}: {right}")];
-        self.differ(message, words, spans);
+        self.differ(cause, message, words, spans);
     }
 
     /// Pairs two called blocks, once.
@@ -159,6 +237,7 @@ impl<'a> Matcher<'a> {
             );
             let spans = [left.span, right.span];
             self.unlike(
+                Cause::Structure,
                 &format!("the number of inputs of block `{}`", names.0),
                 m,
                 n,
@@ -213,7 +292,7 @@ impl<'a> Matcher<'a> {
                         names.0
                     );
                     let words = ["this value", "another value"].map(str::to_owned);
-                    self.differ(message, words, spans);
+                    self.differ(Cause::Structure, message, words, spans);
                     continue;
                 }
                 None => {}
@@ -228,7 +307,13 @@ impl<'a> Matcher<'a> {
                             "main" => "a step of the model".to_owned(),
                             name => format!("a step of block `{name}`"),
                         };
-                        self.unlike(&place, one.word().to_owned(), two.word().to_owned(), spans);
+                        self.unlike(
+                            Cause::Structure,
+                            &place,
+                            one.word().to_owned(),
+                            two.word().to_owned(),
+                            spans,
+                        );
                         continue;
                     }
                     let places = ((names.0.clone(), *i), (names.1.clone(), *j));
@@ -239,6 +324,7 @@ impl<'a> Matcher<'a> {
                     if from.len() != to.len() {
                         let (m, n) = (from.len().to_string(), to.len().to_string());
                         self.unlike(
+                            Cause::Structure,
                             &format!("the number of operands of {}", one.word()),
                             m,
                             n,
@@ -256,6 +342,7 @@ impl<'a> Matcher<'a> {
                     if m != n {
                         let number = |n: Option<usize>| n.map_or(0, |n| n + 1).to_string();
                         self.unlike(
+                            Cause::Structure,
                             "the input read",
                             number(m),
                             number(n),
@@ -276,7 +363,13 @@ impl<'a> Matcher<'a> {
                         "main" => "what the model reads".to_owned(),
                         name => format!("what block `{name}` reads"),
                     };
-                    self.unlike(&thing, words(i, left), words(j, right), spans);
+                    self.unlike(
+                        Cause::Structure,
+                        &thing,
+                        words(i, left),
+                        words(j, right),
+                        spans,
+                    );
                 }
             }
         }
@@ -297,7 +390,13 @@ impl<'a> Matcher<'a> {
     fn compare_axes(&mut self, a: &[AxisId], b: &[AxisId], what: &str, spans: [Option<Span>; 2]) {
         if a.len() != b.len() {
             let thing = format!("the number of axes of `{what}`");
-            self.unlike(&thing, a.len().to_string(), b.len().to_string(), spans);
+            self.unlike(
+                Cause::Structure,
+                &thing,
+                a.len().to_string(),
+                b.len().to_string(),
+                spans,
+            );
         }
         for (a, b) in a.iter().zip(b) {
             self.pair_axes(*a, *b, spans);
@@ -319,7 +418,7 @@ impl<'a> Matcher<'a> {
                     self.b()
                 );
                 let words = [left.name.clone(), right.name.clone()];
-                self.differ(message, words, spans);
+                self.differ(Cause::Structure, message, words, spans);
                 return;
             }
         }
@@ -328,11 +427,14 @@ impl<'a> Matcher<'a> {
         if left.role != right.role {
             let thing = format!("axis `{}`", left.name);
             let (m, n) = (left.role.word().to_owned(), right.role.word().to_owned());
-            self.unlike(&thing, m, n, spans);
+            self.unlike(Cause::Structure, &thing, m, n, spans);
+        } else if left.role == Role::Vocab && left.size != right.size {
+            // Vocabularies are compared before, and what differs there is told.
         } else if left.size != right.size && !self.sizes_free.contains(&left.role) {
             let size = |size: Option<u64>| size.map_or("open".to_owned(), |size| size.to_string());
             let thing = axis_phrase(left.role, &left.name);
-            self.unlike(&thing, size(left.size), size(right.size), spans);
+            let cause = Cause::of_size(left.role);
+            self.unlike(cause, &thing, size(left.size), size(right.size), spans);
         }
     }
 
@@ -360,7 +462,7 @@ impl<'a> Matcher<'a> {
         let (left, right) = (block(left, &names.0), block(right, &names.1));
         for (thing, left, right) in self.attributes(left, ops) {
             if left != right {
-                self.unlike(&thing, left, right, spans);
+                self.unlike(Cause::Detail, &thing, left, right, spans);
             }
         }
         for (a, b) in roles_of_params(ops[0])
@@ -385,7 +487,7 @@ impl<'a> Matcher<'a> {
                                 self.b()
                             );
                             let words = [one.name.clone(), two.name.clone()];
-                            self.differ(message, words, inside);
+                            self.differ(Cause::Structure, message, words, inside);
                         }
                         _ => {}
                     }
@@ -397,7 +499,7 @@ impl<'a> Matcher<'a> {
                         None => "absent".to_owned(),
                     };
                     let thing = format!("the {role} of {}", phrase(ops[0]));
-                    self.unlike(&thing, has(a), has(b), spans);
+                    self.unlike(Cause::Detail, &thing, has(a), has(b), spans);
                 }
             }
         }

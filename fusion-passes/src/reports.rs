@@ -66,9 +66,39 @@ pub(crate) fn error(message: impl Into<String>, places: &[Place<'_>]) -> Diagnos
     report(Severity::Error, message, places)
 }
 
+/// A warning about some parents.
+pub(crate) fn warning(message: impl Into<String>, places: &[Place<'_>]) -> Diagnostic {
+    report(Severity::Warning, message, places)
+}
+
 /// A note about some parents.
 pub(crate) fn note(message: impl Into<String>, places: &[Place<'_>]) -> Diagnostic {
     report(Severity::Note, message, places)
+}
+
+/// Most further differences that a report lists.
+const MOST_FURTHER: usize = 8;
+
+/// Several errors about the same parents as one: the first, with what the others say after `start` as
+/// notes.
+pub(crate) fn as_one(errors: Vec<Diagnostic>, start: &str) -> Option<Diagnostic> {
+    let mut errors = errors.into_iter();
+    let lead = errors.next()?;
+    let further: Vec<String> = errors
+        .map(|error| match error.message.split_once(start) {
+            Some((_, what)) => format!("also, {what}"),
+            None => format!("also, {}", error.message),
+        })
+        .collect();
+    let more = further.len().saturating_sub(MOST_FURTHER);
+    let lead = further
+        .into_iter()
+        .take(MOST_FURTHER)
+        .fold(lead, Diagnostic::note);
+    Some(match more {
+        0 => lead,
+        _ => lead.note(format!("and {more} more differences")),
+    })
 }
 
 /// Errors collected, those of one message once: a width that differs is one error, not one for
@@ -95,6 +125,11 @@ impl Errors {
                 None
             }
         }
+    }
+
+    /// The errors.
+    pub(crate) fn into_list(self) -> Vec<Diagnostic> {
+        self.list
     }
 
     /// `Ok` when there are none.

@@ -281,24 +281,32 @@ mod tests {
         let plain = decoder_only(&config);
         config.masked = vec![(3, 5), (9, 10)];
         let masked = decoder_only(&config);
-        let parents = |second| {
-            let parent = |model, source: &str| Parent {
-                model,
-                source: source.to_owned(),
-                span: None,
-            };
-            [parent(&masked, "llm"), parent(second, "img")]
+        let parent = |model, source: &str| Parent {
+            model,
+            source: source.to_owned(),
+            span: None,
         };
-        for strategy in ["uniform", "width"] {
-            for second in [&masked, &plain] {
-                let fused = fuse(strategy, "fused", &parents(second), &Settings::new()).unwrap();
-                let model = &fused.model;
+        for strategy in STRATEGIES {
+            let signature = strategy.signature();
+            // A base stands last; two parents before it.
+            let based = |kind: &SettingKind| matches!(kind, SettingKind::Parent { required: true });
+            let base = signature
+                .settings
+                .iter()
+                .find(|setting| based(&setting.kind));
+            for (first, second) in [(&masked, &masked), (&masked, &plain), (&plain, &masked)] {
+                let mut parents = vec![parent(first, "llm"), parent(second, "img")];
+                let mut settings = Settings::new();
+                if let Some(base) = base {
+                    parents.push(parent(&masked, "base"));
+                    settings.insert(base.name.clone(), SettingValue::Parent(2));
+                }
+                let fused = fuse(&signature.name, "fused", &parents, &settings);
+                let model = fused.unwrap_or_else(|errors| panic!("{errors:#?}")).model;
                 let blocks = std::iter::once(&model.main).chain(model.blocks.values());
                 let mut ops = blocks.flat_map(|block| block.body.iter().map(|s| &s.op));
-                assert!(
-                    !ops.any(|op| matches!(op, Op::MaskRows { .. })),
-                    "{strategy}"
-                );
+                let any = ops.any(|op| matches!(op, Op::MaskRows { .. }));
+                assert!(!any, "{}", signature.name);
             }
         }
     }

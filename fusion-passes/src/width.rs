@@ -23,7 +23,7 @@ use crate::fresh::refit;
 use crate::matching::{Matching, Side, axis_phrase, match_parents};
 use crate::parents::{check_layouts, one_element_type, shorter_context, two};
 use crate::passes::dead_code;
-use crate::reports::{Errors, Place, error, note};
+use crate::reports::{Errors, Place, as_one, error, note};
 use crate::settings::{Read, number, start, word};
 use crate::{Fused, Parent, Strategy};
 
@@ -40,6 +40,9 @@ pub(crate) const WIDENED: [Role; 5] = [
     Role::Hidden,
     Role::Inner,
 ];
+
+/// What copied and averaged blocks ask for.
+const ONE_SIZE: &str = " needs parents of one size: ";
 
 /// The strategy.
 pub(crate) struct Width;
@@ -324,6 +327,7 @@ impl Widening<'_> {
         let [first, second] = self.parents;
         let mut plans = IndexMap::new();
         let mut errors = Errors::default();
+        let mut unequal = Errors::default();
         let uses: Vec<(String, jam_ir::Param)> = {
             let uses = self.model.weight_uses().into_iter();
             uses.map(|(name, param)| (name, param.clone())).collect()
@@ -345,7 +349,7 @@ impl Widening<'_> {
                 self.check_grid(
                     [rows, columns].map(|index| param.ty.axes().nth(index)),
                     param,
-                    &mut errors,
+                    &mut unequal,
                 );
             }
             if rule == Rule::Mean {
@@ -363,6 +367,10 @@ impl Widening<'_> {
                 name.clone(),
                 scaled(plan, widened_input, self.settings.scale),
             );
+        }
+        // Sizes that differ are one reason, which the first of them stands for.
+        if let Some(report) = as_one(unequal.into_list(), ONE_SIZE) {
+            errors.add(report);
         }
         errors.check()?;
         Ok(plans)
@@ -416,8 +424,7 @@ impl Widening<'_> {
             let axis = self.model.axis(axis);
             let thing = axis_phrase(axis.role, &axis.name);
             let message = format!(
-                "`off_diagonal: {word}` needs parents of one size: {thing} is {m} in `{}` and {n} \
-                 in `{}`",
+                "`off_diagonal: {word}`{ONE_SIZE}{thing} is {m} in `{}` and {n} in `{}`",
                 first.source, second.source
             );
             let words = [format!("{thing}: {m}"), format!("{thing}: {n}")];

@@ -243,6 +243,11 @@ impl Diagnostics {
         });
     }
 
+    /// Keeps the reports for which this holds, in their order.
+    pub fn retain(&mut self, keep: impl FnMut(&Diagnostic) -> bool) {
+        self.list.retain(keep);
+    }
+
     /// The reports.
     pub fn iter(&self) -> std::slice::Iter<'_, Diagnostic> {
         self.list.iter()

@@ -17,7 +17,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, common, console)?.workload(common);
+    let work = program::load_to_use(file, common, console)?.workload(common);
     known(&work.program.evaluations, "report", report)?;
     carry_out(
         &work,

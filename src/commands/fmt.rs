@@ -1,12 +1,13 @@
 //! `jamc fmt`: one layout, no options.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jam_ir::span::SourceMap;
 use jam_runtime::checkpoints::write_file;
 
 use crate::cli::Common;
-use crate::console::Console;
+use crate::console::{Console, print};
 use crate::failure::{Failure, tell};
 use crate::program;
 
@@ -18,13 +19,23 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let mut wrong = false;
     for file in files {
-        let text = program::read_text(file)
-            .map_err(|why| Failure::new(format!("cannot read {}: {why}", file.display())))?;
-        match format(file, &text, common, console) {
+        let streamed = file.as_os_str() == "-";
+        let text = match streamed {
+            true => standard_input(),
+            false => program::read_text(file),
+        };
+        let shown = match streamed {
+            true => Path::new("standard input"),
+            false => file,
+        };
+        let text =
+            text.map_err(|why| Failure::new(format!("cannot read {}: {why}", shown.display())))?;
+        match format(shown, &text, common, console) {
             None => wrong = true,
+            Some(laid_out) if streamed && !check => print(&laid_out),
             Some(laid_out) if laid_out == text => {}
             Some(_) if check => {
-                let told = format!("{} is not in its layout", file.display());
+                let told = format!("{} is not in its layout", shown.display());
                 match common.json {
                     true => tell(&Failure::new(told), true),
                     false => console.show(&told),
@@ -38,6 +49,20 @@ pub(crate) fn run(
         Err(Failure::Reported)
     } else {
         Ok(())
+    }
+}
+
+/// A program on standard input; one that is far too long is refused.
+fn standard_input() -> Result<String, String> {
+    let mut text = String::new();
+    let most = jam_dsl::MAX_BYTES as u64;
+    let mut input = std::io::stdin().lock().take(most + 1);
+    input
+        .read_to_string(&mut text)
+        .map_err(|error| error.to_string())?;
+    match text.len() as u64 > most {
+        true => Err(format!("a program has at most {most} bytes")),
+        false => Ok(text),
     }
 }
 

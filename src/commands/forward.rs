@@ -9,6 +9,7 @@ use jam_runtime::steps::load_executable;
 use safetensors::tensor::TensorView;
 
 use crate::cli::{Common, Dtype};
+use crate::console::Console;
 use crate::failure::Failure;
 use crate::model_source;
 
@@ -17,7 +18,9 @@ pub(crate) fn run(
     tokens: &Path,
     output: &Path,
     common: &Common,
+    console: &Console,
 ) -> Result<(), Failure> {
+    check_output(output, &[tokens, model])?;
     let (graph, weights) = model_source::open(model)?;
     let input = CheckpointReader::open(tokens)?;
     let shape = input.tensor("input_ids")?.shape.clone();
@@ -26,6 +29,12 @@ pub(crate) fn run(
             "`input_ids` is {shape:?}, and [batch, time] is asked for"
         )));
     };
+    if let Some(context) = graph.context.filter(|context| length > *context) {
+        console.show(&format!(
+            "warning: rows of {length} tokens are longer than the model's context of {context}: it never \
+             learned what stands behind that"
+        ));
+    }
     let ids = input
         .read_i64("input_ids")?
         .into_iter()
@@ -66,5 +75,22 @@ pub(crate) fn run(
         .and_then(|view| safetensors::serialize([("logits", view)], None))
         .map_err(|error| Failure::new(format!("the logits cannot be written: {error}")))?;
     write_file(output, &written)?;
+    Ok(())
+}
+
+/// Refuses an output that is one of the inputs, or lies in one.
+fn check_output(output: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    let Ok(place) = std::fs::canonicalize(output) else {
+        return Ok(()); // Nothing is there yet.
+    };
+    for input in inputs {
+        if std::fs::canonicalize(input).is_ok_and(|input| place.starts_with(&input)) {
+            let message = format!(
+                "{} is read from: writing the logits there would destroy it; name another file",
+                output.display()
+            );
+            return Err(Failure::usage(message));
+        }
+    }
     Ok(())
 }

@@ -5,11 +5,12 @@ use std::io::Write;
 
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
+use jam_runtime::Error;
 use jam_runtime::checkpoints::write_file;
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
-use jam_runtime::steps::load_executable;
+use jam_runtime::steps::{Workload, load_executable};
 use jam_runtime::tokens::Codec;
 use serde_json::json;
 
@@ -44,6 +45,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     }
     let device = common.open_device()?;
     let codec = Codec::from_folder(&folder.model, &folder.path, &device)?;
+    check_vocabulary(&folder, &codec, args.picture)?;
     let executable = load_executable(&folder.model, &folder.weights, &device, DType::F32)?;
     let prompt = if args.picture {
         codec.caption(&args.prompt)?
@@ -82,6 +84,18 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     if stop.asked() {
         return Err(Failure::Stopped);
     }
+    let full = |answer: &Vec<u32>| {
+        let ended = answer.last() == Some(&codec.eos());
+        !ended && (prompt.len() + answer.len()) as u64 >= limits.context
+    };
+    let cut = answers.iter().filter(|answer| full(answer)).count();
+    if cut > 0 {
+        console.show(&format!(
+            "warning: {cut} of {} answers end where the model's context of {} tokens is full",
+            answers.len(),
+            limits.context
+        ));
+    }
     let mut page = Page {
         title: args.prompt.clone(),
         ..Page::default()
@@ -116,7 +130,7 @@ fn from_program(
     common: &Common,
     console: &Console,
 ) -> Result<(ModelFolder, DecodeRecipe), Failure> {
-    let work = program::load(&args.file, common, console)?.workload(common);
+    let work = program::load_to_use(&args.file, common, console)?.workload(common);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
         None => work
@@ -140,6 +154,9 @@ fn from_program(
         }
     };
     known(&work.models, "model", &model.name)?;
+    if let Some(recipe) = work.program.models.get(&model.name) {
+        return Err(not_made(&work, &model, recipe.weights.as_deref()));
+    }
     let folder = work
         .weights(&model)
         .filter(|folder| folder.join("model.ron").exists());
@@ -150,6 +167,66 @@ fn from_program(
         ))
     })?;
     Ok((ModelFolder::open(&folder)?, recipe))
+}
+
+/// Why a model that the program does not make cannot answer, and which can.
+fn not_made(work: &Workload, model: &ModelRef, weights: Option<&str>) -> Failure {
+    let what = match weights {
+        Some(weights) => {
+            format!("its weights are those of `{weights}`, which the program only reads")
+        }
+        None => "no training or fusion has given it weights".to_owned(),
+    };
+    let program = &work.program;
+    let of_it = |name: &&String| match program.trainings.get(*name) {
+        Some(training) => training.model.name == model.name,
+        None => program.fusions[*name]
+            .parents
+            .iter()
+            .any(|p| p.name == model.name),
+    };
+    let made = || program.trainings.keys().chain(program.fusions.keys());
+    let quoted = |names: Vec<&String>| {
+        let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+        names.join(", ")
+    };
+    let near: Vec<&String> = made().filter(of_it).collect();
+    let help = match (near.is_empty(), made().next()) {
+        (false, _) => format!("of it are made: {}", quoted(near)),
+        (true, Some(_)) => format!("the program makes {}", quoted(made().collect())),
+        (true, None) => "write a `train` or `fuse` of it".to_owned(),
+    };
+    Failure::Input(Error::new(format!("`{model}` cannot answer: {what}")).with_help(help))
+}
+
+/// Refuses at once what would fail after an answer is drawn.
+fn check_vocabulary(folder: &ModelFolder, codec: &Codec, picture: bool) -> Result<(), Failure> {
+    let name = &folder.model.name;
+    let refused = |message: String, help: &str| {
+        let error = Error::new(message).with_path(&folder.path).with_help(help);
+        Err(Failure::Input(error))
+    };
+    if !codec.reads_text() {
+        return refused(
+            format!("`{name}` cannot read a prompt: no text tokenizer belongs to it"),
+            "give its `tokens` one: `text = bpe(\"FOLDER\", size: …)`, or a `tokenizer` of the program",
+        );
+    }
+    let images = folder.model.tokens.range(TokenKind::Image);
+    if picture && images.is_none_or(|range| range.len == 0) {
+        return refused(
+            format!("`{name}` cannot draw: its vocabulary has no image tokens"),
+            "leave `--picture` out, or name a model that draws",
+        );
+    }
+    if picture && codec.image().is_none() {
+        return refused(
+            format!("`{name}` cannot draw: no image tokenizer belongs to it"),
+            "give its `tokens` one: `image = vq(\"FOLDER\", codes: …, grid: …)`, or a `tokenizer` \
+             of the program",
+        );
+    }
+    Ok(())
 }
 
 /// How a model folder is sampled.

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::program;
 
 pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
-    let work = program::load(file, common, console)?.workload(common);
+    let work = program::load_to_use(file, common, console)?.workload(common);
     let steps = work.program.steps.clone();
     carry_out(&work, &steps, None, common, console)?;
     let page = |name: &str| work.result(ResultKind::Page, name).join("index.html");

@@ -19,7 +19,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, common, console)?.workload(common);
+    let work = program::load_to_use(file, common, console)?.workload(common);
     known(&work.program.trainings, "training", recipe)?;
     let step = Step::Train(recipe.to_owned());
     let anew = restart.then_some(&step);

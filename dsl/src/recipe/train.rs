@@ -129,6 +129,7 @@ impl<'a> Checker<'a> {
 
     /// A data set, or `mix(0.5 * pairs, 0.5 * corpus)`.
     fn mixture(&mut self, value: Spanned) -> Vec<(f64, DataRef)> {
+        let place = value.span;
         let parts = match value.value {
             Value::Call(call) if dotted(&call.name) == "mix" => {
                 let mut given = Given::call(call, &mut self.diagnostics);
@@ -152,6 +153,10 @@ impl<'a> Checker<'a> {
             }
             _ => vec![value],
         };
+        let weighted = parts
+            .iter()
+            .any(|part| matches!(part.value, Value::Weighted(..)));
+        let count = parts.len();
         let mut mixture = Vec::new();
         for part in parts {
             let (weight, data) = match part.value {
@@ -171,6 +176,26 @@ impl<'a> Checker<'a> {
                 self.data_kind("data", &reference, &data, documents, "documents to learn");
                 mixture.push((weight, reference));
             }
+        }
+        let sum: f64 = mixture.iter().map(|(weight, _)| weight).sum();
+        if weighted && mixture.len() == count && (sum - 1.0).abs() > 1e-6 {
+            let percent: Vec<String> = mixture
+                .iter()
+                .map(|(weight, data)| format!("{:.1}% of `{data}`", 100.0 * weight / sum))
+                .collect();
+            let message = format!(
+                "the shares of the mixture add up to {}, not to 1",
+                rounded(sum)
+            );
+            self.diagnostics.push(
+                Diagnostic::warning(place, message)
+                    .code("mixture")
+                    .label(place, "together")
+                    .note(format!(
+                        "each counts by its part of the sum: {}",
+                        percent.join(", ")
+                    )),
+            );
         }
         mixture
     }
@@ -306,4 +331,10 @@ impl<'a> Checker<'a> {
                 .help("remove it for now"),
         );
     }
+}
+
+/// A number with at most six digits behind the point.
+fn rounded(number: f64) -> String {
+    let text = format!("{number:.6}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }

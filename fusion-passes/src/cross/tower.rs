@@ -252,8 +252,17 @@ impl<'a> Fusion<'a> {
             self.note(message, [&words[0], &words[1]]);
         }
         if self.settings.every.is_some() && !steps.contains(&Step::Exchange) {
-            let message = "the parents have too few layers for an exchange; `every: never` says so";
-            self.note(message.to_owned(), ["", ""]);
+            let shallow = depths[0].min(depths[1]);
+            let every = self.settings.every.unwrap_or(0);
+            let words = depths.map(|depth| format!("{depth} layers"));
+            let message = format!(
+                "`every: {every}` gives no exchange between the parents: {shallow} layers are too few"
+            );
+            self.warn(
+                message,
+                [&words[0], &words[1]],
+                "give a smaller `every`, or say `every: never`",
+            );
         }
         let mut last = [0; 2];
         let mut exchanges = 0;

@@ -33,20 +33,32 @@ fn a_width_that_differs_is_one_error_at_both_parents() {
     let errors = family.try_fuse("uniform", &[]).unwrap_err();
     assert_eq!(
         messages(&errors),
-        [
-            "the width is 8 in `llm` and 16 in `img`",
-            "the size of a head is 4 in `llm` and 8 in `img`",
-            "the hidden size is 24 in `llm` and 48 in `img`",
-        ]
+        ["the width is 8 in `llm` and 16 in `img`"]
     );
-    for error in &errors {
-        let primary = error.labels.iter().filter(|label| label.primary);
-        assert_eq!(
-            primary.map(|label| label.span).collect::<Vec<_>>(),
-            [place(1)]
-        );
-        assert!(error.labels.iter().any(|label| label.span == place(0)));
-    }
+    let further = [
+        "also, the hidden size is 24 in `llm` and 48 in `img`",
+        "also, the size of a head is 4 in `llm` and 8 in `img`",
+    ];
+    assert_eq!(errors[0].notes, further);
+    let primary = errors[0].labels.iter().filter(|label| label.primary);
+    assert_eq!(
+        primary.map(|label| label.span).collect::<Vec<_>>(),
+        [place(1)]
+    );
+    assert!(errors[0].labels.iter().any(|label| label.span == place(0)));
+    let help = errors[0].help.as_deref().unwrap();
+    assert_eq!(
+        help,
+        "`cross` fuses models of unlike layers and sizes; or make `img` like `llm` here"
+    );
+    // Heads of one size: what widening takes.
+    let models = [cm3leon(8, 2, 2), cm3leon(16, 2, 4)].map(|config| decoder_only(&config));
+    let errors = Family::of(models).try_fuse("uniform", &[]).unwrap_err();
+    let help = errors[0].help.as_deref().unwrap();
+    assert!(
+        help.contains("`width` with `off_diagonal: zero` and `cross`"),
+        "{help}"
+    );
 }
 
 #[test]
@@ -92,7 +104,8 @@ fn everything_that_differs_is_reported_at_once() {
     let family = Family::new(&opt(8, 2, 2), &other);
     for strategy in ["uniform", "width"] {
         let errors = family.try_fuse(strategy, &[]).unwrap_err();
-        let all = messages(&errors).join("\n");
+        assert_eq!(errors.len(), 1, "one report of all of it");
+        let all = [errors[0].message.clone(), errors[0].notes.join("\n")].join("\n");
         for words in [
             "the number of layers is 2 in `llm` and 3 in `img`",
             "a step of the model is unembed in `llm` and linear in `img`",
@@ -121,14 +134,16 @@ fn constants_that_differ_are_named() {
     let errors = Family::new(&llama(8, 2, 2), &other)
         .try_fuse("uniform", &[])
         .unwrap_err();
-    let mut found = messages(&errors);
+    assert_eq!(errors.len(), 1);
+    let mut found = errors[0].notes.clone();
+    found.push(format!("also, {}", errors[0].message));
     found.sort_unstable();
     assert_eq!(
         found,
         [
-            "the base of rotary positions is 100 in `llm` and 500 in `img`",
-            "the constant of a norm is 0.00001 in `llm` and 0.000001 in `img`",
-            "the layout of rotary positions is Halves in `llm` and Pairs in `img`",
+            "also, the base of rotary positions is 100 in `llm` and 500 in `img`",
+            "also, the constant of a norm is 0.00001 in `llm` and 0.000001 in `img`",
+            "also, the layout of rotary positions is Halves in `llm` and Pairs in `img`",
         ]
     );
 }
@@ -164,14 +179,14 @@ fn vocabularies_must_mean_the_same() {
 fn unequal_parents_of_width_are_sent_to_zero_off_diagonals() {
     let family = Family::new(&cm3leon(8, 2, 2), &cm3leon(12, 2, 3));
     let errors = family.try_fuse("width", &[]).unwrap_err();
-    let expected = [
-        "`off_diagonal: copy` needs parents of one size: the width is 8 in `llm` and 12 in `img`",
-        "`off_diagonal: copy` needs parents of one size: the number of heads is 2 in `llm` and 3 \
-         in `img`",
-        "`off_diagonal: copy` needs parents of one size: the hidden size is 24 in `llm` and 36 in \
-         `img`",
+    let expected =
+        "`off_diagonal: copy` needs parents of one size: the width is 8 in `llm` and 12 in `img`";
+    assert_eq!(messages(&errors), [expected]);
+    let further = [
+        "also, the number of heads is 2 in `llm` and 3 in `img`",
+        "also, the hidden size is 24 in `llm` and 36 in `img`",
     ];
-    assert_eq!(messages(&errors), expected);
+    assert_eq!(errors[0].notes, further);
     assert!(errors[0].help.as_deref().unwrap().contains("zero"));
 }
 

@@ -140,6 +140,11 @@ impl Codec {
         &self.producible
     }
 
+    /// Whether there is a text tokenizer.
+    pub fn reads_text(&self) -> bool {
+        self.text.is_some()
+    }
+
     /// The image tokenizer, where there is one.
     pub fn image(&self) -> Option<&ImageTokenizer> {
         self.image.as_ref()
