@@ -289,22 +289,10 @@ pub(crate) fn report(
             console.show(&text);
         }
     }
-    let errors = diagnostics.error_count();
-    let all = diagnostics.iter();
-    let warnings = all.filter(|one| one.severity == Severity::Warning).count();
-    let counted = |count: usize, word: &str| match count {
-        1 => format!("1 {word}"),
-        _ => format!("{count} {word}s"),
-    };
-    match (errors, warnings) {
-        (0, 0) => {}
-        (0, warnings) => console.show(&counted(warnings, "warning")),
-        (errors, 0) => eprintln_line(&counted(errors, "error")),
-        (errors, warnings) => eprintln_line(&format!(
-            "{}, {}",
-            counted(errors, "error"),
-            counted(warnings, "warning")
-        )),
+    match jam_dsl::report::count_line(diagnostics) {
+        Some(counts) if diagnostics.has_errors() => eprintln_line(&counts),
+        Some(counts) => console.show(&counts),
+        None => {}
     }
 }
 

@@ -1,8 +1,9 @@
 //! The main job, end to end and small: the drawing lessons at size smoke.
 
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use jam_backends::Device;
 use jam_ir::{Model, TokenKind};
@@ -389,6 +390,64 @@ fn exit_codes_tell_what_went_wrong() {
         unbuilt.status.code(),
         Some(1),
         "weights that are absent cannot be built from"
+    );
+}
+
+/// Flags that mean nothing are refused by every command, and no input is written over.
+#[test]
+fn flags_and_outputs_are_checked_before_the_work() {
+    let drawing = "examples/drawing/drawing.jam";
+    for (flags, words) in [
+        (["--device", "gpu"], "there is no device `gpu`"),
+        (["--max-memory", "1"], "a unit is missing: 1GiB"),
+        (["--max-memory", "0MB"], "that is nothing"),
+        (["--max-memory", "1XB"], "`XB` is no unit of bytes"),
+    ] {
+        let refused = jamc(&[&["check", drawing][..], &flags].concat());
+        let said = stderr(&refused);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tokens = folder
+        .path()
+        .join("tokens.safetensors")
+        .display()
+        .to_string();
+    fs::write(&tokens, "kept").unwrap();
+    let refused = jamc(&["forward", "absent", "--tokens", &tokens, "-o", &tokens]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(stderr(&refused).contains("is read from"));
+    assert_eq!(fs::read_to_string(&tokens).unwrap(), "kept");
+}
+
+#[test]
+fn standard_input_is_laid_out_on_standard_output() {
+    let laid_out = |text: &str, arguments: &[&str]| {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_jamc"))
+            .args([&["fmt", "-"], arguments].concat())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut input = process.stdin.take().unwrap();
+        input.write_all(text.as_bytes()).unwrap();
+        drop(input);
+        process.wait_with_output().unwrap()
+    };
+    let text = "setting   data=\"data\"\n";
+    let once = stdout(&laid_out(text, &[]));
+    assert_eq!(once, "setting data = \"data\"\n");
+    assert_eq!(laid_out(text, &["--check"]).status.code(), Some(1));
+    assert_eq!(laid_out(&once, &["--check"]).status.code(), Some(0));
+    let wrong = laid_out("setting data = (", &[]);
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(wrong.stdout.is_empty());
+    assert!(
+        stderr(&wrong).contains("standard input:1"),
+        "{}",
+        stderr(&wrong)
     );
 }
 

@@ -82,12 +82,28 @@ pub fn render_all(diagnostics: &Diagnostics, sources: &SourceMap, colour: bool) 
         text.push_str(&render(diagnostic, sources, colour));
         text.push_str("\n\n");
     }
-    match diagnostics.error_count() {
-        0 => {}
-        1 => text.push_str("1 error\n"),
-        count => text.push_str(&format!("{count} errors\n")),
+    if let Some(counts) = count_line(diagnostics) {
+        text.push_str(&counts);
+        text.push('\n');
     }
     text
+}
+
+/// The line that ends reports: how many errors and warnings there are; `None` without any.
+pub fn count_line(diagnostics: &Diagnostics) -> Option<String> {
+    let all = diagnostics.iter();
+    let warnings = all.filter(|one| one.severity == Severity::Warning).count();
+    let counted = |count: usize, word: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        _ => Some(format!("{count} {word}s")),
+    };
+    let counts = [
+        counted(diagnostics.error_count(), "error"),
+        counted(warnings, "warning"),
+    ];
+    let counts: Vec<String> = counts.into_iter().flatten().collect();
+    (!counts.is_empty()).then(|| counts.join(", "))
 }
 
 /// The lines of one file that a report shows.

@@ -7,7 +7,7 @@
 use std::sync::LazyLock;
 
 use jam_dsl::{CompileOptions, World, compile, format, parse, report};
-use jam_fusion_passes::Parent;
+use jam_fusion_passes::{NoPieces, Parent};
 use jam_ir::span::FileId;
 use jam_ir::{Program, StrategySignature, verify};
 
@@ -87,8 +87,9 @@ fn fuse(program: &Program) {
         let Some(parents) = models.collect::<Option<Vec<_>>>() else {
             continue;
         };
+        let (strategy, settings) = (&fusion.strategy, &fusion.settings);
         let fused =
-            jam_fusion_passes::fuse_verified(&fusion.strategy, name, &parents, &fusion.settings);
+            jam_fusion_passes::fuse_verified(strategy, name, &parents, settings, &NoPieces);
         match fused {
             Ok(fused) => assert_eq!(verify(&fused.model), Ok(()), "{name}"),
             Err(errors) => assert!(!errors.is_empty(), "{name} fails without a reason"),

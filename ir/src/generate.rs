@@ -163,9 +163,11 @@ fn tokens(choices: &mut Choices<'_>) -> TokenLayout {
     if choices.chance(50) {
         layout.name = choices.name("mixed");
     }
-    layout.text = match choices.below(4) {
+    layout.text = match choices.below(3) {
         0 => TextTokens::Ids,
-        3 => TextTokens::Joint(vec!["a \"b\".json".to_owned(), "c".to_owned()]),
+        1 if layout.size.is_multiple_of(2) => {
+            TextTokens::Joint(vec!["a \"b\".json".to_owned(), "c".to_owned()])
+        }
         1 => TextTokens::Files("tokenizers/a \"b\".json".to_owned()),
         _ => TextTokens::Tokenizer(choices.name("words")),
     };

@@ -58,10 +58,11 @@ impl From {
         }
     }
 
-    /// A sum, made simple: equal terms are one, and a term times zero is none.
+    /// A sum, made simple: equal terms are one, a term times zero is none, and neither is one of no model.
     fn sum(terms: Vec<(f64, From)>) -> From {
         let mut simple: Vec<(f64, From)> = Vec::new();
-        for (factor, from) in terms.into_iter().filter(|(factor, _)| *factor != 0.0) {
+        let counts = |(factor, from): &(f64, From)| *factor != 0.0 && *from != From::Fresh;
+        for (factor, from) in terms.into_iter().filter(counts) {
             match simple.iter_mut().find(|(_, known)| *known == from) {
                 Some((known, _)) => *known += factor,
                 None => simple.push((factor, from)),
@@ -70,7 +71,6 @@ impl From {
         match simple.as_slice() {
             [] => From::Fresh,
             [(factor, from)] if (factor - 1.0).abs() < 1e-12 => from.clone(),
-            [(_, From::Fresh)] => From::Fresh,
             _ => From::Sum(simple),
         }
     }
@@ -114,11 +114,21 @@ pub fn origins(plan: &ShapedPlan<'_>, axis: usize) -> Option<Vec<Origin>> {
 /// As [`origins`]; where the plan does not know its length it is `length`.
 fn read(plan: &ShapedPlan<'_>, axis: usize, length: Option<u64>) -> Option<Vec<Origin>> {
     let known = plan.shape.as_ref().and_then(|shape| *shape.get(axis)?);
+    let known = known.or(length);
+    // As long as what it is made of.
+    if let (Plan::Scale { by, .. }, None) = (plan.plan, known) {
+        let of = read(plan.parts.first()?, axis, None)?;
+        let scaled = of.into_iter().map(|origin| Origin {
+            from: From::sum(vec![(*by, origin.from)]),
+            ..origin
+        });
+        return Some(joined(scaled.collect()));
+    }
     let len = match plan.plan {
         Plan::Slice {
             axis: along, len, ..
         } if *along == axis => *len,
-        _ => known.or(length)?,
+        _ => known?,
     };
     let one = |from| vec![Origin { len, from }];
     let found = match plan.plan {
@@ -294,12 +304,16 @@ mod tests {
     #[test]
     fn lengths_of_sources_need_not_be_known() {
         let load = Plan::load("a", "e");
-        let parts = vec![slice(load.clone(), 2, 2), slice(load, 0, 3)];
+        let zeros = Plan::Scale {
+            by: 0.0,
+            of: Box::new(slice(load.clone(), 0, 2)),
+        };
+        let parts = vec![slice(load.clone(), 2, 2), slice(load, 0, 3), zeros];
         let plan = Plan::Concat { axis: 0, parts };
-        let shaped = plan_shape(&plan, &[5, 2], &|_, _| None).unwrap();
+        let shaped = plan_shape(&plan, &[7, 2], &|_, _| None).unwrap();
         let origins = origins(&shaped, 0).unwrap();
         let told: Vec<String> = origins.iter().map(ToString::to_string).collect();
-        assert_eq!(told, ["a e 2..4", "a e 0..3"]);
+        assert_eq!(told, ["a e 2..4", "a e 0..3", "fresh"]);
     }
 
     fn slice(of: Plan, start: u64, len: u64) -> Plan {

@@ -57,8 +57,7 @@ pub(crate) fn run(
         }
     }
     if rows {
-        models.values().for_each(|model| show_rows(model, common));
-        return Ok(());
+        return show_rows(&models, common);
     }
     let draw: fn(&Model) -> String = match view {
         View::Ir => jam_ir::text::print,
@@ -111,17 +110,50 @@ fn open(
 
 /// Rows of a token table that come from one place.
 #[derive(Serialize)]
-struct RowsOf<'m> {
-    model: &'m str,
-    weight: &'m str,
+struct RowsOf {
+    weight: String,
     /// First id, and the one after the last.
     ids: [u64; 2],
     kind: &'static str,
-    from: String,
+    /// Where they come from; none where that is several places at once.
+    from: Option<String>,
 }
 
-/// Where every row of a model's tables of tokens comes from: a line, or an object, for each run.
-fn show_rows(model: &Model, common: &Common) {
+/// The tables of a model.
+#[derive(Serialize)]
+struct Tables {
+    rows: Vec<RowsOf>,
+}
+
+/// Where every row of the models' tables of tokens comes from, by runs.
+fn show_rows(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result<(), Failure> {
+    if common.json {
+        let models = models.iter().map(|(name, model)| Inspected {
+            name: name.clone(),
+            told: Tables {
+                rows: rows_of(model),
+            },
+        });
+        let models = models.collect();
+        return print_json(&Inspection { models });
+    }
+    for (name, model) in models {
+        let mut weight = String::new();
+        for rows in rows_of(model) {
+            if rows.weight != weight {
+                print(&format!("{name} {}\n", rows.weight));
+                weight.clone_from(&rows.weight);
+            }
+            let ids = format!("{}..{}", rows.ids[0], rows.ids[1]);
+            let from = rows.from.as_deref().unwrap_or("several places at once");
+            print(&format!("  {ids:>15}  {:8}  {from}\n", rows.kind));
+        }
+    }
+    Ok(())
+}
+
+fn rows_of(model: &Model) -> Vec<RowsOf> {
+    let mut all = Vec::new();
     for (name, param) in model.weight_uses() {
         let mut axes = param.ty.axes();
         let vocab = axes.position(|axis| model.axis(axis).role == Role::Vocab);
@@ -133,38 +165,29 @@ fn show_rows(model: &Model, common: &Common) {
         let unknown = |_: &str, _: &str| None;
         let shaped = plan_shape(&weight.plan, &shape, &unknown).ok();
         let found = shaped.and_then(|shaped| origins(&shaped, axis));
-        if !common.json {
-            print(&format!("{} {name}\n", model.name));
-        }
         for range in &model.tokens.ranges {
-            let rows = match &found {
-                Some(found) => cut(found, range.start, range.len),
-                None => continue,
+            let mut add = |ids, from| {
+                let (weight, kind) = (name.clone(), kind_word(range.kind));
+                all.push(RowsOf {
+                    weight,
+                    ids,
+                    kind,
+                    from,
+                });
+            };
+            let Some(found) = &found else {
+                add([range.start, range.start + range.len], None);
+                continue;
             };
             let mut start = range.start;
-            for origin in rows {
-                let rows = RowsOf {
-                    model: &model.name,
-                    weight: &name,
-                    ids: [start, start + origin.len],
-                    kind: kind_word(range.kind),
-                    from: origin.to_string(),
-                };
-                let [first, end] = rows.ids;
-                print(&match common.json {
-                    true => serde_json::to_string(&rows).unwrap_or_default() + "\n",
-                    false => {
-                        let ids = format!("{first}..{end}");
-                        format!("  {ids:>15}  {:8}  {}\n", rows.kind, rows.from)
-                    }
-                });
+            for origin in cut(found, range.start, range.len) {
+                let end = start + origin.len;
+                add([start, end], Some(origin.to_string()));
                 start = end;
             }
         }
-        if found.is_none() && !common.json {
-            print("  of several places at once\n");
-        }
     }
+    all
 }
 
 /// What ids of a kind are called.
