@@ -354,10 +354,13 @@ pub(crate) fn as_number(
     match number::float(exact) {
         Some(float) if float >= least && float <= greatest => Some(float),
         _ => {
-            let allowed = if greatest >= f64::MAX {
-                format!("at least {least}")
-            } else {
-                format!("between {least} and {greatest}")
+            // The least number above zero stands for all of them.
+            let above_zero = least == f64::MIN_POSITIVE;
+            let allowed = match (above_zero, greatest >= f64::MAX) {
+                (true, true) => "above 0".to_owned(),
+                (true, false) => format!("above 0 and at most {greatest}"),
+                (false, true) => format!("at least {least}"),
+                (false, false) => format!("between {least} and {greatest}"),
             };
             let shown = number::shown(exact);
             diagnostics.push(

@@ -114,6 +114,13 @@ impl LayerCall<'_, '_> {
                     .label(span, "an id stands in two of them"),
             );
         }
+        if rows.iter().map(|(start, end)| end - start).sum::<u64>() == vocabulary {
+            diagnostics.push(
+                Diagnostic::error(span, "every id of the vocabulary is masked")
+                    .code("range")
+                    .label(span, "no logit is left"),
+            );
+        }
         (diagnostics.errors_seen() == before).then_some(rows)
     }
 

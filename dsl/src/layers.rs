@@ -70,7 +70,7 @@ pub(crate) fn layer<'a>(
         let mut labels = call.arguments.iter().filter_map(|a| a.label.as_ref());
         labels.any(|label| label.text == name)
     };
-    if first.is_none() && layer == "linear" && labelled("factor") {
+    if first.is_none() && layer == "linear" && (labelled("factor") || call.arguments.is_empty()) {
         return Err(call);
     }
     let broken = call

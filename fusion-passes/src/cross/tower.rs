@@ -251,13 +251,17 @@ impl<'a> Fusion<'a> {
             let words = depths.map(|depth| format!("{depth} layers"));
             self.note(message, [&words[0], &words[1]]);
         }
-        if self.settings.every.is_some() && !steps.contains(&Step::Exchange) {
-            let shallow = depths[0].min(depths[1]);
-            let every = self.settings.every.unwrap_or(0);
+        let shallow = depths[0].min(depths[1]);
+        let times = steps.iter().filter(|step| **step == Step::Exchange).count();
+        if let Some(every) = self.settings.every
+            && (times == 0 || every > shallow as u64)
+        {
             let words = depths.map(|depth| format!("{depth} layers"));
-            let message = format!(
-                "`every: {every}` gives no exchange between the parents: {shallow} layers are too few"
-            );
+            let what = match times {
+                0 => "never exchange their states",
+                _ => "exchange their states only once",
+            };
+            let message = format!("`every: {every}` in {shallow} layers: the parents {what}");
             self.warn(
                 message,
                 [&words[0], &words[1]],

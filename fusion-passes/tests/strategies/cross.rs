@@ -368,7 +368,7 @@ fn other_places_of_layers_and_positions_come_with_notes() {
         fused
             .notes
             .iter()
-            .any(|note| note.message.contains("layers are too few")
+            .any(|note| note.message.contains("never exchange their states")
                 && note.severity == jam_ir::diagnostic::Severity::Warning)
     );
 }
