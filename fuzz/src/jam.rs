@@ -88,8 +88,7 @@ fn fuse(program: &Program) {
             continue;
         };
         let (strategy, settings) = (&fusion.strategy, &fusion.settings);
-        let fused =
-            jam_fusion_passes::fuse_verified(strategy, name, &parents, settings, &NoPieces);
+        let fused = jam_fusion_passes::fuse_verified(strategy, name, &parents, settings, &NoPieces);
         match fused {
             Ok(fused) => assert_eq!(verify(&fused.model), Ok(()), "{name}"),
             Err(errors) => assert!(!errors.is_empty(), "{name} fails without a reason"),
