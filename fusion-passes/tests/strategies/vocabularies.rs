@@ -75,7 +75,7 @@ fn family(
 /// Rows of `first` by joint id where it has them, of `second` elsewhere, along an axis.
 fn by_token(first: &Tensor, second: &Tensor, axis: usize) -> Tensor {
     let rows: Vec<Tensor> = (0..OWN.len())
-        .map(|id| match OWN[id] {
+        .map(|id| match own {
             Some(own) => slice(first, axis, own as usize, 1),
             None => slice(second, axis, id, 1),
         })
@@ -135,10 +135,10 @@ fn keeps_its_parents(family: &Family, strategy: &str) {
     let (llm, img) = (of(0, &own), of(1, &joint));
     assert_eq!(logits.shape, [2, 6, 19]);
     for token in 0..12 {
-        for id in 0..19 {
+        for (id, own) in OWN.into_iter().enumerate() {
             let found = logits.data[token * 19 + id];
             // Tokens that the text model lacks are read from the other: image tokens, marks.
-            let expected = match OWN[id] {
+            let expected = match own {
                 Some(own) => llm.data[token * 12 + own as usize],
                 None => img.data[token * 19 + id],
             };
@@ -171,9 +171,9 @@ fn tokens_that_a_narrower_tower_lacks_are_zeros_there() {
     let weights = family.weights(&family.fuse("cross", &[]));
     let table = &weights["llm.embed.table"];
     assert_eq!(table.shape, [19, 8]);
-    for id in 0..19 {
+    for (id, own) in OWN.into_iter().enumerate() {
         let row = slice(table, 0, id, 1);
-        match OWN[id] {
+        match own {
             Some(own) => assert_eq!(
                 row,
                 slice(&family.sources["llm"]["embed.table"], 0, own as usize, 1)
