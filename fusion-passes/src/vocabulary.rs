@@ -245,7 +245,7 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     if layouts.iter().all(alike) || !layouts.iter().all(named) {
         return None;
     }
-    let length = |layout: &TokenLayout, kind| layout.range(kind).map_or(0, |range| range.len);
+    let length = count;
     let with = |kind| -> Vec<&TokenLayout> {
         let found = layouts.iter().filter(|layout| length(layout, kind) > 0);
         found.copied().collect()
@@ -295,25 +295,35 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     Some(keys.collect())
 }
 
+/// Number of ids of a kind.
+fn count(layout: &TokenLayout, kind: TokenKind) -> u64 {
+    let rows = layout.rows(kind).into_iter();
+    rows.map(|(start, end)| end - start).sum()
+}
+
 /// What every id of a layout is; `None` for rows without a meaning.
 fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Keys {
     let mut keys = vec![None; usize::try_from(layout.size).unwrap_or(0)];
     let mut reserved = 0;
+    // Text tokens that stand between others count from the first id of their tokenizer.
+    let [text, image] = [TokenKind::Text, TokenKind::Image].map(|kind| layout.first(kind));
     for range in &layout.ranges {
         for place in 0..range.len {
+            let id = range.start + place;
             let key = match (range.kind, &pieces) {
-                (TokenKind::Text, None) => Some(Key::Text(place)),
+                (TokenKind::Text, None) => Some(Key::Text(id - text)),
                 (TokenKind::Text, Some(pieces)) => {
-                    pieces.get(place as usize).cloned().map(Key::Piece)
+                    let piece = pieces.get((id - text) as usize);
+                    piece.cloned().map(Key::Piece)
                 }
-                (TokenKind::Image, _) => Some(Key::Image(place)),
+                (TokenKind::Image, _) => Some(Key::Image(id - image)),
                 (TokenKind::Reserved, _) => {
                     reserved += 1;
                     Some(Key::Reserved(reserved - 1))
                 }
                 (TokenKind::Mark | TokenKind::Filler, _) => None,
             };
-            if let Some(slot) = keys.get_mut((range.start + place) as usize) {
+            if let Some(slot) = keys.get_mut(id as usize) {
                 *slot = key;
             }
         }

@@ -14,7 +14,7 @@
 use indexmap::IndexMap;
 use jam_ir::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
 
-use super::{Keys, Pieces, keys_of_one};
+use super::{Keys, Pieces, count, keys_of_one};
 
 /// Marks that stand before text.
 const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
@@ -31,13 +31,27 @@ pub(super) fn layout(
     layouts: &[&TokenLayout],
     pieces: Option<&dyn Pieces>,
 ) -> Result<(TokenLayout, Keys), String> {
-    let length = |layout: &TokenLayout, kind| layout.range(kind).map_or(0, |range| range.len);
+    let length = count;
     let with = |kind| {
         layouts
             .iter()
             .filter(move |layout| length(layout, kind) > 0)
     };
 
+    // Marks and pictures that are text tokens as well would need new ids in the tokenizer too.
+    let apart = |layout: &&&TokenLayout| {
+        let text = layout.rows(TokenKind::Text);
+        text.len() < 2
+            && text
+                .iter()
+                .all(|(start, _)| *start == layout.first(TokenKind::Text))
+    };
+    if let Some(mixed) = layouts.iter().find(|layout| !apart(layout)) {
+        let name = &mixed.name;
+        return Err(format!(
+            "`{name}` has images or marks among the ids of its text tokens"
+        ));
+    }
     let mut texts: Vec<&TextTokens> = Vec::new();
     for layout in with(TokenKind::Text) {
         if !texts.contains(&&layout.text) {
@@ -87,10 +101,7 @@ pub(super) fn layout(
     let place = |mark: &&String| FIRST_MARKS.iter().position(|first| first == mark);
     let (mut first, rest): (Vec<&String>, Vec<&String>) = marks.into_iter().partition(is_first);
     first.sort_by_key(place);
-    let reserved = |layout: &&TokenLayout| -> u64 {
-        let rows = layout.rows(TokenKind::Reserved).into_iter();
-        rows.map(|(start, end)| end - start).sum()
-    };
+    let reserved = |layout: &&TokenLayout| count(layout, TokenKind::Reserved);
 
     let mut names: Vec<&str> = Vec::new();
     for name in layouts.iter().map(|layout| layout.name.as_str()) {

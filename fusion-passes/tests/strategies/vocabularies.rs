@@ -75,7 +75,7 @@ fn family(
 /// Rows of `first` by joint id where it has them, of `second` elsewhere, along an axis.
 fn by_token(first: &Tensor, second: &Tensor, axis: usize) -> Tensor {
     let rows: Vec<Tensor> = (0..OWN.len())
-        .map(|id| match own {
+        .map(|id| match OWN[id] {
             Some(own) => slice(first, axis, own as usize, 1),
             None => slice(second, axis, id, 1),
         })
@@ -477,4 +477,54 @@ fn marks_of_both_parents_are_joined() {
     assert_eq!(slice(table, 0, 1, 1), row("img", 0));
     let mean = row("llm", 1).zip(&row("img", 1), |a, b| 0.5 * (a + b));
     assert!(slice(table, 0, 2, 1).distance(&mean) < 1e-12);
+}
+
+/// Marks and images may be tokens of the text tokenizer, and stand among its ids.
+#[test]
+fn text_between_other_tokens_counts_from_its_tokenizers_first_id() {
+    use TokenKind::{Image, Mark, Text};
+    let mut inside = layout(
+        &[(Image, 4), (Text, 3), (Mark, 1), (Text, 2)],
+        &[("eos", 7)],
+    );
+    inside.text = TextTokens::Files("inside".to_owned());
+    inside.grid = 2;
+    let mut plain = layout(&[(Mark, 1), (Text, 3)], &[("eos", 0)]);
+    plain.text = TextTokens::Files("plain".to_owned());
+    let all = vec!["<0>", "<1>", "<2>", "<3>", "a", "b", "c", "</s>", "d", "e"];
+    let pieces =
+        |second: Vec<&'static str>| Spelled(vec![("inside", all.clone()), ("plain", second)]);
+    let family = family(cm3leon, [8, 8], [inside, plain]);
+    let model = fused(&family, "uniform", &pieces(vec!["d", "a", "c"]))
+        .unwrap()
+        .model;
+    let table = &plan::weights(&model, &family.sources)["embed.table"];
+    let row = |source: &str, id: usize| slice(&family.sources[source]["embed.table"], 0, id, 1);
+    let own = [
+        None,
+        None,
+        None,
+        None,
+        Some(2),
+        None,
+        Some(3),
+        Some(0),
+        Some(1),
+        None,
+    ];
+    for (id, own) in own.into_iter().enumerate() {
+        let first = row("llm", id);
+        let expected = match own {
+            Some(own) => first.zip(&row("img", own), |a, b| 0.5 * (a + b)),
+            None => first,
+        };
+        assert!(slice(table, 0, id, 1).distance(&expected) < 1e-12, "{id}");
+    }
+    let errors = fused(&family, "uniform", &pieces(vec!["d", "a", "q"])).unwrap_err();
+    assert!(
+        errors[0]
+            .message
+            .contains("among the ids of its text tokens"),
+        "{errors:?}"
+    );
 }
