@@ -53,6 +53,10 @@ impl World for Files {
 struct Spelling(PathBuf);
 
 impl Spelling {
+    fn all(&self, texts: &[&TextTokens]) -> Result<Vec<TextTokenizer>, String> {
+        texts.iter().map(|text| self.open(text)).collect()
+    }
+
     fn open(&self, text: &TextTokens) -> Result<TextTokenizer, String> {
         let open = |path: &String| {
             TextTokenizer::open(self.0.join(path)).map_err(|error| error.to_string())
@@ -73,9 +77,8 @@ impl Spelling {
 /// The tokens of a tokenizer in the order of ids.
 fn spelled(tokenizer: &TextTokenizer) -> Vec<String> {
     let ids = 0..u32::try_from(tokenizer.size()).unwrap_or(u32::MAX);
-    // An id without a token is told from all others by its number.
-    let token = |id| tokenizer.token(id).unwrap_or_else(|| format!("\0{id}"));
-    ids.map(token).collect()
+    ids.map(|id| tokenizer.token(id).unwrap_or_default())
+        .collect()
 }
 
 impl Pieces for Spelling {
@@ -83,9 +86,14 @@ impl Pieces for Spelling {
         self.open(text).ok().as_ref().map(spelled)
     }
 
+    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+        let all = self.all(texts)?;
+        let all: Vec<&TextTokenizer> = all.iter().collect();
+        TextTokenizer::alike(&all).map_err(|error| error.message)
+    }
+
     fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String> {
-        let all = texts.iter().map(|text| self.open(text));
-        let all = all.collect::<Result<Vec<_>, _>>()?;
+        let all = self.all(texts)?;
         let all: Vec<&TextTokenizer> = all.iter().collect();
         let joint = TextTokenizer::union(&all).map_err(|error| error.message)?;
         Ok(spelled(&joint))

@@ -71,7 +71,7 @@ fn same_text(a: &TextTokens, b: &TextTokens) -> bool {
 }
 
 /// Whether two sources of image tokens may be one.
-fn same_image(a: &ImageTokens, b: &ImageTokens) -> bool {
+pub(crate) fn same_image(a: &ImageTokens, b: &ImageTokens) -> bool {
     use ImageTokens::{Files, Ids};
     a == b || matches!((a, b), (Ids, _) | (_, Ids) | (Files(_), Files(_)))
 }

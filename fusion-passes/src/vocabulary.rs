@@ -27,14 +27,22 @@ use std::collections::HashMap;
 
 use jam_ir::{Block, Diagnostic, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout};
 
+use crate::parents::same_image;
 use crate::reports::{Place, error, note};
 use crate::{Fused, Parent};
 use tables::{Row, Tables};
 
 /// What knows how tokenizers spell their tokens.
 pub trait Pieces {
-    /// The tokens of a text tokenizer in the order of their ids; `None` where that is not known.
+    /// The tokens of a text tokenizer in the order of their ids, empty for an id without one; `None`
+    /// where that is not known.
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>>;
+
+    /// Whether tokenizers treat texts alike, but for the tokens that they have.
+    ///
+    /// # Errors
+    /// How they differ.
+    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String>;
 
     /// The tokens of the union of several: those of the first at their ids, then those that only a later
     /// one has.
@@ -51,6 +59,10 @@ pub struct NoPieces;
 impl Pieces for NoPieces {
     fn pieces(&self, _: &TextTokens) -> Option<Vec<String>> {
         None
+    }
+
+    fn alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+        Err("their tokens are not known".to_owned())
     }
 
     fn union(&self, _: &[&TextTokens]) -> Result<Vec<String>, String> {
@@ -136,12 +148,19 @@ pub(crate) fn join(
         missing.cloned().collect()
     };
     let has_all = |base: &usize| keys.iter().all(|other| lacks(*base, other).is_empty());
+    let mut known = keys.iter().flatten().flatten();
+    let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
+    if by_spelling {
+        let texts = layouts.iter().map(|layout| &layout.text);
+        let texts: Vec<_> = texts.filter(|text| **text != TextTokens::Ids).collect();
+        pieces
+            .alike(&texts)
+            .map_err(|why| vec![no_union(parents, &keys, &lacks, &why)])?;
+    }
     let base = (0..parents.len()).find(has_all);
     let (layout, joint_keys) = match base {
-        Some(base) => (layouts[base].clone(), keys[base].clone()),
+        Some(base) => (with_tokenizers(layouts[base], &layouts), keys[base].clone()),
         None => {
-            let mut known = keys.iter().flatten().flatten();
-            let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
             let pieces = by_spelling.then_some(pieces);
             union::layout(&layouts, pieces)
                 .map_err(|why| vec![no_union(parents, &keys, &lacks, &why)])?
@@ -226,6 +245,22 @@ impl Joint {
     }
 }
 
+/// A layout with the tokenizers of the first that tells them, where it has none itself.
+fn with_tokenizers(layout: &TokenLayout, layouts: &[&TokenLayout]) -> TokenLayout {
+    let mut layout = layout.clone();
+    if layout.text == TextTokens::Ids {
+        let mut texts = layouts.iter().map(|other| &other.text);
+        let told = texts.find(|text| **text != TextTokens::Ids);
+        layout.text = told.cloned().unwrap_or(TextTokens::Ids);
+    }
+    if layout.image == ImageTokens::Ids {
+        let mut images = layouts.iter().map(|other| &other.image);
+        let told = images.find(|image| **image != ImageTokens::Ids);
+        layout.image = told.cloned().unwrap_or(ImageTokens::Ids);
+    }
+    layout
+}
+
 /// What every id of every layout is; `None` where tokens of different parents cannot be compared.
 fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     let first = layouts.first()?;
@@ -256,12 +291,9 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
         let first = lengths.next();
         lengths.all(|other| Some(other) == first)
     };
-    // Files cannot be compared by their names, and bare codes claim nothing.
-    let loose = |image: &ImageTokens| !matches!(image, ImageTokens::Tokenizer(_));
-    let one_image = images.windows(2).all(|pair| {
-        let [a, b] = [&pair[0].image, &pair[1].image];
-        pair[0].grid == pair[1].grid && (a == b || loose(a) || loose(b))
-    });
+    let one_image = images
+        .windows(2)
+        .all(|pair| pair[0].grid == pair[1].grid && same_image(&pair[0].image, &pair[1].image));
     if !one_image || !same(&images, TokenKind::Image) {
         return None;
     }
@@ -314,6 +346,7 @@ fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Keys {
                 (TokenKind::Text, None) => Some(Key::Text(id - text)),
                 (TokenKind::Text, Some(pieces)) => {
                     let piece = pieces.get((id - text) as usize);
+                    let piece = piece.filter(|piece| !piece.is_empty());
                     piece.cloned().map(Key::Piece)
                 }
                 (TokenKind::Image, _) => Some(Key::Image(id - image)),
@@ -467,7 +500,10 @@ fn relabel(model: &mut Model, size: u64, own: &[Option<u64>]) {
         }
     }
     let renumber = |ranges: &mut Vec<(u64, u64)>| {
-        let inside = |own: &u64| ranges.iter().any(|(start, end)| own >= start && own < end);
+        let inside = |own: &u64| {
+            let at = ranges.partition_point(|(_, end)| end <= own);
+            ranges.get(at).is_some_and(|(start, _)| start <= own)
+        };
         let moved = self::ranges(own.iter().map(|own| own.as_ref().is_some_and(inside)));
         *ranges = moved;
     };

@@ -128,6 +128,11 @@ fn read(plan: &ShapedPlan<'_>, axis: usize, length: Option<u64>) -> Option<Vec<O
         Plan::Slice {
             axis: along, len, ..
         } if *along == axis => *len,
+        Plan::Take {
+            axis: along, runs, ..
+        } if *along == axis => runs
+            .iter()
+            .try_fold(0u64, |sum, (_, len)| sum.checked_add(*len))?,
         _ => known?,
     };
     let one = |from| vec![Origin { len, from }];
@@ -186,6 +191,20 @@ fn read(plan: &ShapedPlan<'_>, axis: usize, length: Option<u64>) -> Option<Vec<O
             match *along == axis {
                 true => cut(&read(of, axis, start.checked_add(len))?, *start, len),
                 false => read(of, axis, Some(len))?,
+            }
+        }
+        Plan::Take {
+            axis: along, runs, ..
+        } => {
+            let of = plan.parts.first()?;
+            if *along == axis {
+                let end = runs.iter().map(|(start, len)| start.checked_add(*len));
+                let of = read(of, axis, end.max().flatten())?;
+                let runs = runs.iter();
+                runs.flat_map(|(start, len)| cut(&of, *start, *len))
+                    .collect()
+            } else {
+                read(of, axis, Some(len))?
             }
         }
         Plan::Rows { runs, .. } if axis == 0 => {

@@ -49,6 +49,16 @@ pub enum Plan {
         /// What is cut.
         of: Box<Plan>,
     },
+    /// Runs of entries along an axis, one after the other: as slices of one tensor put together. A
+    /// table by the tokens of another vocabulary has thousands of runs.
+    Take {
+        /// The axis.
+        axis: usize,
+        /// First entry and number of entries of each run.
+        runs: Vec<(u64, u64)>,
+        /// What they are taken from.
+        of: Box<Plan>,
+    },
     /// Rows along the first axis chosen from several tensors of one shape: runs in order, each
     /// `(number of rows, index of the source)`; a run takes the rows at its own place.
     Rows {
@@ -178,6 +188,7 @@ impl Plan {
             Plan::Stock { base, of } => [&**base].into_iter().chain(of).collect(),
             Plan::Keep { mask, of, .. } => vec![mask, of],
             Plan::Slice { of, .. }
+            | Plan::Take { of, .. }
             | Plan::Permute { of, .. }
             | Plan::Scale { of, .. }
             | Plan::Cast { of, .. }
@@ -206,6 +217,7 @@ impl Plan {
             Plan::Stock { base, of } => [&mut **base].into_iter().chain(of).collect(),
             Plan::Keep { mask, of, .. } => vec![mask, of],
             Plan::Slice { of, .. }
+            | Plan::Take { of, .. }
             | Plan::Permute { of, .. }
             | Plan::Scale { of, .. }
             | Plan::Cast { of, .. }

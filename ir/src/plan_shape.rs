@@ -294,6 +294,23 @@ fn own(
             }
             Ok(with_size(only(), *axis, Some(*len)))
         }
+        Plan::Take { axis, runs, .. } => {
+            let size = size_of(&only(), *axis, "take")?;
+            for (start, len) in runs {
+                let end = start.checked_add(*len);
+                if *len == 0 || end.is_none() || size.is_some_and(|size| end > Some(size)) {
+                    return fail(format!(
+                        "take: {len} entries from {start} on are not in axis {axis} of size {}",
+                        size.map_or("?".to_owned(), |size| size.to_string())
+                    ));
+                }
+            }
+            if runs.is_empty() {
+                return fail("take: there is no run");
+            }
+            let lengths: Vec<Option<u64>> = runs.iter().map(|(_, len)| Some(*len)).collect();
+            Ok(with_size(only(), *axis, sum(&lengths, "take")?))
+        }
         Plan::Rows { runs, .. } => {
             if let Some((_, index)) = runs.iter().find(|(_, index)| *index >= parts.len()) {
                 return fail(format!("rows: there is no source {index}"));
@@ -432,7 +449,7 @@ fn descend(shaped: &mut ShapedPlan<'_>, wanted: Partial) -> Result<()> {
                 descend(part, with_size(shape.clone(), *axis, len))?;
             }
         }
-        Plan::Slice { axis, .. } => {
+        Plan::Slice { axis, .. } | Plan::Take { axis, .. } => {
             size_of(&shape, *axis, what)?;
             for part in &mut shaped.parts {
                 let len = size_of(&part.shape, *axis, what)?;
@@ -482,6 +499,7 @@ pub(crate) fn plan_word(plan: &Plan) -> &'static str {
         Plan::Grid { .. } => "grid",
         Plan::Concat { .. } => "concat",
         Plan::Slice { .. } => "slice",
+        Plan::Take { .. } => "take",
         Plan::Rows { .. } => "rows",
         Plan::Permute { .. } => "permute",
         Plan::Scale { .. } => "scale",

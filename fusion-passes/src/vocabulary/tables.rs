@@ -44,9 +44,18 @@ struct Table {
     rows: u64,
     /// First row and number of rows that follow one another, by joint id.
     runs: Vec<(Row, u64)>,
-    /// Source and name of the weight that stands for it in each parent, where that is of the same shape
-    /// beside the vocabulary.
-    donors: Vec<Option<(String, String)>>,
+    /// The weight that stands for it in each parent, where that is of the same shape beside the
+    /// vocabulary.
+    donors: Vec<Option<Donor>>,
+}
+
+/// A weight of another parent that gives rows.
+#[derive(Clone, Debug)]
+struct Donor {
+    source: String,
+    name: String,
+    /// Its rows.
+    rows: u64,
 }
 
 /// Tables of parents whose ids have moved, by source and name.
@@ -134,7 +143,11 @@ impl Tables {
                 let there = ty.axes().nth(axis)?;
                 let fits = other.model.axis(there).role == Role::Vocab
                     && beside(other.model, ty, axis) == beside(parent.model, &param.ty, axis);
-                fits.then(|| (other.source.clone(), donor.clone()))
+                fits.then(|| Donor {
+                    source: other.source.clone(),
+                    name: donor.clone(),
+                    rows: other.model.tokens.size,
+                })
             };
             let table = Table {
                 axis,
@@ -169,41 +182,65 @@ impl Table {
     /// donor's, or zeros where there is none.
     fn plan(&self, load: Plan) -> Plan {
         let axis = self.axis;
-        let cut = |of: &Plan, start: u64, len: u64| Plan::Slice {
+        let own_rows = self.rows.max(1);
+        // All of a table; said as a run, so that its length is known without its header.
+        let whole = |of: Plan, len: u64| Plan::Slice {
             axis,
-            start,
+            start: 0,
             len,
-            of: Box::new(of.clone()),
+            of: Box::new(of),
         };
-        let mut parts = Vec::new();
+        // Everything that gives rows, one after the other, and where each begins.
+        let mut parts = vec![whole(load.clone(), own_rows)];
+        let mut end = own_rows;
+        let mut begins: BTreeMap<Option<usize>, u64> = BTreeMap::new();
+        let mut runs: Vec<(u64, u64)> = Vec::new();
         for (row, len) in &self.runs {
-            let donor = match row {
-                Row::Of(parent, row) => self.donors[*parent].as_ref().map(|donor| (donor, *row)),
-                _ => None,
-            };
-            match (row, donor) {
-                (Row::Own(own), _) => parts.push(cut(&load, *own, *len)),
-                (_, Some(((source, name), row))) => {
-                    parts.push(cut(&Plan::load(source.clone(), name.clone()), row, *len));
+            let given = match row {
+                Row::Own(own) => {
+                    runs.push((*own, *len));
+                    continue;
                 }
-                _ => {
-                    // Zeros have no length of their own: rows that are there, times zero, have.
+                Row::Of(parent, row) => self.donors[*parent].as_ref().map(|of| (*parent, of, *row)),
+                Row::None => None,
+            };
+            let begin = *begins
+                .entry(given.map(|(parent, ..)| parent))
+                .or_insert_with(|| {
+                    let begin = end;
+                    let (part, rows) = match given {
+                        Some((_, donor, _)) => {
+                            let load = Plan::load(donor.source.clone(), donor.name.clone());
+                            (whole(load, donor.rows), donor.rows)
+                        }
+                        // Zeros have no length of their own: rows that are there, times zero, have.
+                        None => {
+                            let of = Box::new(whole(load.clone(), own_rows));
+                            (Plan::Scale { by: 0.0, of }, own_rows)
+                        }
+                    };
+                    parts.push(part);
+                    end += rows;
+                    begin
+                });
+            match given {
+                Some((_, _, row)) => runs.push((begin + row, *len)),
+                None => {
                     let mut left = *len;
                     while left > 0 {
-                        let len = left.min(self.rows.max(1));
-                        parts.push(Plan::Scale {
-                            by: 0.0,
-                            of: Box::new(cut(&load, 0, len)),
-                        });
+                        let len = left.min(own_rows);
+                        runs.push((begin, len));
                         left -= len;
                     }
                 }
             }
         }
-        match parts.len() {
-            1 => parts.swap_remove(0),
+        let of = match parts.len() {
+            1 => load,
             _ => Plan::Concat { axis, parts },
-        }
+        };
+        let of = Box::new(of);
+        Plan::Take { axis, runs, of }
     }
 }
 
@@ -217,25 +254,50 @@ mod tests {
             axis: 0,
             rows: 4,
             runs: vec![(Row::Own(0), 1), (Row::Own(3), 1), (Row::Of(1, 2), 6)],
-            donors: vec![None, Some(("img".to_owned(), "e".to_owned()))],
+            donors: vec![
+                None,
+                Some(Donor {
+                    source: "img".to_owned(),
+                    name: "e".to_owned(),
+                    rows: 9,
+                }),
+            ],
         };
         let load = Plan::load("llm", "e");
-        let slice = |of: &Plan, start, len| Plan::Slice {
+        let whole = |of: Plan, len| Plan::Slice {
             axis: 0,
-            start,
+            start: 0,
             len,
-            of: Box::new(of.clone()),
+            of: Box::new(of),
         };
-        let zeros = |len| Plan::Scale {
-            by: 0.0,
-            of: Box::new(slice(&load, 0, len)),
+        let take = |runs: &[(u64, u64)], other: Plan| Plan::Take {
+            axis: 0,
+            runs: runs.to_vec(),
+            of: Box::new(Plan::Concat {
+                axis: 0,
+                parts: vec![whole(load.clone(), 4), other],
+            }),
         };
-        let own = [slice(&load, 0, 1), slice(&load, 3, 1)];
-        let donated = slice(&Plan::load("img", "e"), 2, 6);
-        let parts = [own.as_slice(), &[donated]].concat();
-        assert_eq!(table.plan(load.clone()), Plan::Concat { axis: 0, parts });
+        let donated = whole(Plan::load("img", "e"), 9);
+        assert_eq!(
+            table.plan(load.clone()),
+            take(&[(0, 1), (3, 1), (6, 6)], donated)
+        );
         table.donors[1] = None;
-        let parts = [own.as_slice(), &[zeros(4), zeros(2)]].concat();
-        assert_eq!(table.plan(load.clone()), Plan::Concat { axis: 0, parts });
+        let zeros = Plan::Scale {
+            by: 0.0,
+            of: Box::new(whole(load.clone(), 4)),
+        };
+        assert_eq!(
+            table.plan(load.clone()),
+            take(&[(0, 1), (3, 1), (4, 4), (4, 2)], zeros)
+        );
+        table.runs.pop();
+        let own = Plan::Take {
+            axis: 0,
+            runs: vec![(0, 1), (3, 1)],
+            of: Box::new(load.clone()),
+        };
+        assert_eq!(table.plan(load), own);
     }
 }

@@ -195,6 +195,10 @@ impl Pieces for Spelled {
         Some(pieces.iter().map(|piece| (*piece).to_owned()).collect())
     }
 
+    fn alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+        Ok(())
+    }
+
     fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String> {
         let mut joint: Vec<String> = Vec::new();
         for text in texts {
@@ -214,6 +218,10 @@ struct Apart(Spelled);
 impl Pieces for Apart {
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
         self.0.pieces(text)
+    }
+
+    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+        self.0.alike(texts)
     }
 
     fn union(&self, _: &[&TextTokens]) -> Result<Vec<String>, String> {

@@ -67,7 +67,7 @@ impl Maker<'_, '_> {
         }
         let depth = depth + 1;
         let axis = self.choices.below(shape.len());
-        match self.choices.below(9) {
+        match self.choices.below(10) {
             0 => {
                 let count = 1 + self.choices.below(3);
                 let terms = (0..count).map(|index| {
@@ -130,6 +130,19 @@ impl Maker<'_, '_> {
                 Plan::Rows { runs, sources }
             }
             7 => self.merge(shape, depth, sized),
+            8 => {
+                let mut whole = shape.to_vec();
+                whole[axis] += self.choices.below(3) as u64;
+                let size = whole[axis];
+                let runs = self.split(shape[axis]).into_iter();
+                let runs =
+                    runs.map(|len| (self.choices.below((size - len + 1) as usize) as u64, len));
+                Plan::Take {
+                    axis,
+                    runs: runs.collect(),
+                    of: Box::new(self.plan(&whole, depth, true)),
+                }
+            }
             _ => self.grid(shape, depth),
         }
     }

@@ -185,6 +185,13 @@ fn write_plan(out: &mut String, plan: &Plan, own: Option<&str>) {
             write_plan(out, of, own);
             Ok(())
         }
+        Plan::Take { axis, runs, of } => {
+            let run = |(start, len): &(u64, u64)| format!("{start} + {len}");
+            let runs: Vec<String> = runs.iter().map(run).collect();
+            let _ = write!(out, "({axis}: [{}], ", runs.join(", "));
+            write_plan(out, of, own);
+            Ok(())
+        }
         Plan::Rows { runs, sources } => {
             let run = |(len, source): &(u64, usize)| format!("{len}: {source}");
             let runs: Vec<String> = runs.iter().map(run).collect();

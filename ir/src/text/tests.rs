@@ -87,7 +87,7 @@ fn generated_models_have_everything_and_known_shapes() {
         }
     }
     assert_eq!(ops.len(), 21, "{ops:?}");
-    assert_eq!(plans.len(), 20, "{plans:?}");
+    assert_eq!(plans.len(), 21, "{plans:?}");
 }
 
 #[test]

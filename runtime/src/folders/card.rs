@@ -77,6 +77,14 @@ fn describe(plan: &Plan) -> String {
         Plan::Slice { start, len, of, .. } => {
             format!("entries {start} to {} of {}", start + len, describe(of))
         }
+        Plan::Take { runs, of, .. } => {
+            let entries: u64 = runs.iter().map(|(_, len)| len).sum();
+            format!(
+                "{entries} entries by token, in {} runs, of {}",
+                runs.len(),
+                describe(of)
+            )
+        }
         Plan::Rows { sources, .. } => {
             let sources: Vec<_> = sources.iter().map(describe).collect();
             format!("rows chosen from {}", sources.join(" and "))

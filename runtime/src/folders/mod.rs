@@ -154,11 +154,20 @@ pub fn write_model(
     weights: &mut WriteWeights<'_>,
     progress: &dyn Progress,
 ) -> Result<bool> {
-    let folder = AtomicFolder::create(target)?;
     let model = draft.model;
-    let pretty = ron::ser::PrettyConfig::new();
+    // A table by token has thousands of runs: a line each would be most of the file.
+    let pretty = ron::ser::PrettyConfig::new().compact_arrays(true);
     let graph = ron::ser::to_string_pretty(model, pretty)
         .map_err(|error| Error::new(format!("the model cannot be written: {error}")))?;
+    if graph.len() as u64 > MAX_GRAPH_BYTES {
+        let message = format!(
+            "the graph of `{}` takes {} bytes as text; at most {MAX_GRAPH_BYTES} are read",
+            model.name,
+            graph.len()
+        );
+        return Err(Error::new(message).with_path(target));
+    }
+    let folder = AtomicFolder::create(target)?;
     let write = |name: &str, bytes: &[u8]| write_file(&folder.path().join(name), bytes);
     write("model.ron", graph.as_bytes())?;
     write("model.ir", jam_ir::text::print(model).as_bytes())?;

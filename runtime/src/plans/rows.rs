@@ -192,6 +192,7 @@ impl<'a> PlanRows<'a> {
                         .collect()
                 }
             }
+            Plan::Take { axis, runs, of } => self.take(*axis, runs, of, (shape, rows), place)?,
             Plan::Rows { runs, sources } => {
                 let mut numbers = Vec::with_capacity(width * count_rows);
                 let mut begin = 0;
@@ -306,6 +307,52 @@ impl<'a> PlanRows<'a> {
         for i in 0..outer {
             for (len, part) in &evaluated {
                 numbers.extend_from_slice(&part[i * len..][..*len]);
+            }
+        }
+        Ok(numbers)
+    }
+
+    /// Runs of entries along an axis. The operand's row is evaluated once, however many runs are
+    /// taken from it.
+    fn take(
+        &self,
+        axis: usize,
+        runs: &[(u64, u64)],
+        of: &Plan,
+        (shape, rows): (&[u64], Range<u64>),
+        place: &mut String,
+    ) -> Result<Vec<f32>> {
+        let misfit = || self.misfit("taking of runs", shape);
+        let whole = plan_shape(of, self.sources)?.ok_or_else(misfit)?;
+        let size = whole.get(axis).copied().ok_or_else(misfit)?;
+        let inside =
+            |(start, len): &(u64, u64)| start.checked_add(*len).is_some_and(|end| end <= size);
+        if whole.len() != shape.len() || !runs.iter().all(inside) {
+            return Err(misfit());
+        }
+        let room = (rows.end - rows.start) as usize * count(&shape[1..])?;
+        let mut numbers = Vec::with_capacity(room);
+        if axis == 0 {
+            let mut begin = 0;
+            for (start, len) in runs {
+                let end = begin + len;
+                let (from, to) = (rows.start.max(begin), rows.end.min(end));
+                if from < to {
+                    let taken = start + (from - begin)..start + (to - begin);
+                    numbers.extend(self.nested(of, &whole, taken, place, 0)?);
+                }
+                begin = end;
+            }
+            return Ok(numbers);
+        }
+        let outer = (rows.end - rows.start) as usize * count(&whole[1..axis])?;
+        let inner = count(&whole[axis + 1..])?;
+        let step = size as usize * inner;
+        let all = self.nested(of, &whole, rows, place, 0)?;
+        for line in all.chunks_exact(step.max(1)).take(outer) {
+            for (start, len) in runs {
+                numbers
+                    .extend_from_slice(&line[*start as usize * inner..][..*len as usize * inner]);
             }
         }
         Ok(numbers)

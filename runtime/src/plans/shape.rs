@@ -26,6 +26,11 @@ pub fn plan_shape(plan: &Plan, sources: &dyn PlanSources) -> Result<Option<Vec<u
             *shape.get_mut(*axis)? = *len;
             Some(shape)
         }),
+        Plan::Take { axis, runs, of } => plan_shape(of, sources)?.and_then(|mut shape| {
+            let lengths = runs.iter().map(|(_, len)| *len);
+            *shape.get_mut(*axis)? = lengths.sum();
+            Some(shape)
+        }),
         Plan::Permute { order, of } => plan_shape(of, sources)?
             .and_then(|shape| order.iter().map(|axis| shape.get(*axis).copied()).collect()),
         Plan::Concat { axis, parts } => {

@@ -108,6 +108,27 @@ fn slices_concatenations_and_rows() {
         run(&concat, &[2, 4]),
         [2.0, 100.0, 101.0, 102.0, 5.0, 103.0, 104.0, 105.0]
     );
+    let take = |axis, runs: &[(u64, u64)], of| Plan::Take {
+        axis,
+        runs: runs.to_vec(),
+        of: Box::new(of),
+    };
+    assert_eq!(
+        run(&take(1, &[(2, 1), (0, 2), (2, 1)], load("a")), &[2, 4]),
+        [2.0, 0.0, 1.0, 2.0, 5.0, 3.0, 4.0, 5.0]
+    );
+    let both = Plan::Concat {
+        axis: 0,
+        parts: vec![load("a"), load("b")],
+    };
+    let taken = take(0, &[(3, 1), (0, 2), (2, 1)], both);
+    let expected = [
+        [103.0, 104.0, 105.0],
+        [0.0, 1.0, 2.0],
+        [3.0, 4.0, 5.0],
+        [100.0, 101.0, 102.0],
+    ];
+    assert_eq!(run(&taken, &[4, 3]), expected.concat());
     let rows = Plan::Rows {
         runs: vec![(1, 1), (1, 0)],
         sources: vec![load("a"), load("b")],

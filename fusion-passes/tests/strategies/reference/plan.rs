@@ -68,6 +68,11 @@ fn compute(shaped: &ShapedPlan<'_>, sources: &BTreeMap<String, Weights>, name: &
         Plan::Slice {
             axis, start, len, ..
         } => slice(&parts[0], *axis, *start as usize, *len as usize),
+        Plan::Take { axis, runs, .. } => {
+            let run =
+                |(start, len): &(u64, u64)| slice(&parts[0], *axis, *start as usize, *len as usize);
+            concat(&runs.iter().map(run).collect::<Vec<_>>(), *axis)
+        }
         Plan::Rows { runs, .. } => {
             let mut start = 0;
             let mut pieces = Vec::new();

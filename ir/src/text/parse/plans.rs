@@ -138,6 +138,19 @@ impl Parser<'_> {
                     of,
                 }
             }
+            "take" => {
+                let axis = self.small("an axis")?;
+                self.sign(":")?;
+                self.sign("[")?;
+                let runs = self.list("]", |parser| {
+                    let start = parser.whole()?;
+                    parser.sign("+")?;
+                    Ok((start, parser.whole()?))
+                })?;
+                self.sign(",")?;
+                let of = Box::new(self.plan(own, depth)?);
+                Plan::Take { axis, runs, of }
+            }
             "rows" => {
                 self.sign("[")?;
                 let runs = self.list("]", |parser| {
@@ -195,7 +208,7 @@ impl Parser<'_> {
 }
 
 /// Plans with operands or settings.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "load",
     "slerp",
     "stock",
@@ -209,6 +222,7 @@ const WORDS: [&str; 17] = [
     "grid",
     "concat",
     "slice",
+    "take",
     "rows",
     "permute",
     "scale",

@@ -93,6 +93,19 @@ impl TextTokenizer {
         Ok(joint)
     }
 
+    /// Whether tokenizers treat texts alike: all but their tokens and merges is the same.
+    ///
+    /// # Errors
+    /// How one differs from the first.
+    pub fn alike(all: &[&TextTokenizer]) -> Result<()> {
+        let Some((first, others)) = all.split_first() else {
+            return Ok(());
+        };
+        let first = first.parsed()?;
+        let mut others = others.iter();
+        others.try_for_each(|other| check_same(&first, &other.parsed()?))
+    }
+
     /// Every id with its token, ascending; ids without one are left out.
     pub fn spelled(&self) -> impl Iterator<Item = (u32, String)> {
         let ids = 0..u32::try_from(self.size()).unwrap_or(u32::MAX);
