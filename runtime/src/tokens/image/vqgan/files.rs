@@ -19,6 +19,7 @@ use super::network::Weights;
 use super::settings::VqganSettings;
 use super::{VqganTokenizer, host};
 use crate::checkpoints::atomic::write_file;
+use crate::checkpoints::bounded::{JsonLimits, open, read_json};
 use crate::checkpoints::import::CONFIG_FILE;
 use crate::checkpoints::{CheckpointReader, SINGLE_FILE};
 use crate::error::{Error, Result};
@@ -28,8 +29,16 @@ use crate::tokens::image::{SETTINGS_FILE, WEIGHTS_FILE};
 const FORMAT: u32 = 1;
 /// What [`SETTINGS_FILE`] calls this architecture.
 const ARCHITECTURE: &str = "vqgan";
-/// The longest configuration that is read, in bytes (vocabularies inside it count).
-const MAX_CONFIGURATION: u64 = 16_000_000;
+/// What is read of a configuration; vocabularies inside it count.
+const CONFIGURATION: JsonLimits = JsonLimits {
+    bytes: 16_000_000,
+    commas: 500_000,
+};
+/// What is read of [`SETTINGS_FILE`].
+const SETTINGS: JsonLimits = JsonLimits {
+    bytes: 1_000_000,
+    commas: 10_000,
+};
 /// The convolution before the decoder, which files without one have all the same.
 const BEFORE_DECODER: &str = "decoder.latent.";
 
@@ -151,19 +160,12 @@ impl Opened {
     /// configuration describes none, or no tensor is one of its weights.
     fn find(path: &Path) -> Result<Option<Opened>> {
         let file = configuration(path);
-        let size = std::fs::metadata(&file).map_err(|error| {
-            Error::io("read", &file, error).with_help(format!(
+        let text = read_json(&file, CONFIGURATION).map_err(|error| match file.exists() {
+            true => error,
+            false => error.with_help(format!(
                 "an image tokenizer needs its settings beside its weights: a {CONFIG_FILE}"
-            ))
+            )),
         })?;
-        if size.len() > MAX_CONFIGURATION {
-            let message = format!(
-                "the file has {} bytes; at most {MAX_CONFIGURATION} are read",
-                size.len()
-            );
-            return Err(Error::new(message).with_path(file));
-        }
-        let text = read(&file)?;
         let naming = serde_json::from_slice(&text)
             .map_err(|error| Error::new(format!("not JSON: {error}")))
             .and_then(|json| Naming::of(&json));
@@ -195,12 +197,13 @@ impl Opened {
     /// Opens a folder of JAM.
     fn own(folder: &Path) -> Result<Opened> {
         let path = folder.join(SETTINGS_FILE);
-        let description: Description = serde_json::from_slice(&read(&path)?).map_err(|error| {
-            Error::new(format!(
-                "not the description of an image tokenizer: {error}"
-            ))
-            .with_path(&path)
-        })?;
+        let description: Description = serde_json::from_slice(&read_json(&path, SETTINGS)?)
+            .map_err(|error| {
+                Error::new(format!(
+                    "not the description of an image tokenizer: {error}"
+                ))
+                .with_path(&path)
+            })?;
         if (description.format, description.architecture.as_str()) != (FORMAT, ARCHITECTURE) {
             return Err(Error::new(format!(
                 "format {} of a `{}` is not known; this program reads {FORMAT} of a `{ARCHITECTURE}`",
@@ -213,7 +216,11 @@ impl Opened {
             .check()
             .map_err(|error| error.with_path(&path))?;
         let path = folder.join(WEIGHTS_FILE);
-        if blake3::hash(&read(&path)?).to_hex().as_str() != description.blake3 {
+        let mut hasher = blake3::Hasher::new();
+        hasher
+            .update_reader(open(&path)?)
+            .map_err(|error| Error::io("read", &path, error))?;
+        if hasher.finalize().to_hex().as_str() != description.blake3 {
             return Err(Error::new(format!(
                 "the file is damaged, or not the one that {SETTINGS_FILE} was written with"
             ))
@@ -372,7 +379,7 @@ pub(in crate::tokens::image) fn is_own(folder: &Path) -> bool {
     struct Told {
         architecture: Option<String>,
     }
-    let told = std::fs::read(folder.join(SETTINGS_FILE)).ok();
+    let told = read_json(&folder.join(SETTINGS_FILE), SETTINGS).ok();
     let told: Option<Told> = told.and_then(|text| serde_json::from_slice(&text).ok());
     told.is_some_and(|told| told.architecture.as_deref() == Some(ARCHITECTURE))
 }
@@ -387,10 +394,6 @@ fn configuration(path: &Path) -> PathBuf {
         true => beside,
         false => path.with_file_name(CONFIG_FILE),
     }
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|error| Error::io("read", path, error))
 }
 
 /// The numbers of a tensor as bytes.
