@@ -210,7 +210,7 @@ mod tests {
         check(&sound).unwrap();
         let (mut deep, mut wide) = (sound.clone(), sound);
         deep.decoder.layers = 1 << 40;
-        wide.decoder.width = 1 << 30;
+        (wide.decoder.width, wide.decoder.hidden) = (1 << 30, 1 << 30);
         for config in [deep, wide] {
             let error = check(&config).unwrap_err();
             assert!(error.message.contains("numbers"), "{error}");
