@@ -1,6 +1,8 @@
 //! From a `.jam` file to a checked program with every model it names: what all commands begin with.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -50,16 +52,50 @@ impl World for Files {
 }
 
 /// The tokenizers of files, as strategies see them; paths start in a folder.
-struct Spelling(PathBuf);
+struct Spelling {
+    /// Where paths start.
+    folder: PathBuf,
+    /// What was opened: every fusion of the same parents asks for the same tokenizers.
+    opened: RefCell<Vec<(TextTokens, Opened)>>,
+    /// What was compared.
+    compared: RefCell<Vec<Compared>>,
+}
+
+/// A tokenizer, or why there is none.
+type Opened = Result<Rc<TextTokenizer>, String>;
+
+/// Tokenizers, and how they differ.
+type Compared = (Vec<TextTokens>, Result<(), String>);
 
 impl Spelling {
-    fn all(&self, texts: &[&TextTokens]) -> Result<Vec<TextTokenizer>, String> {
+    fn new(folder: PathBuf) -> Spelling {
+        Spelling {
+            folder,
+            opened: RefCell::default(),
+            compared: RefCell::default(),
+        }
+    }
+
+    fn all(&self, texts: &[&TextTokens]) -> Result<Vec<Rc<TextTokenizer>>, String> {
         texts.iter().map(|text| self.open(text)).collect()
     }
 
-    fn open(&self, text: &TextTokens) -> Result<TextTokenizer, String> {
+    fn open(&self, text: &TextTokens) -> Opened {
+        let known = self.opened.borrow().iter().find_map(|(of, opened)| {
+            let found = of == text;
+            found.then(|| opened.clone())
+        });
+        known.unwrap_or_else(|| {
+            let opened = self.read(text).map(Rc::new);
+            let entry = (text.clone(), opened.clone());
+            self.opened.borrow_mut().push(entry);
+            opened
+        })
+    }
+
+    fn read(&self, text: &TextTokens) -> Result<TextTokenizer, String> {
         let open = |path: &String| {
-            TextTokenizer::open(self.0.join(path)).map_err(|error| error.to_string())
+            TextTokenizer::open(self.folder.join(path)).map_err(|error| error.to_string())
         };
         match text {
             TextTokens::Files(path) => open(path),
@@ -83,18 +119,28 @@ fn spelled(tokenizer: &TextTokenizer) -> Vec<String> {
 
 impl Pieces for Spelling {
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
-        self.open(text).ok().as_ref().map(spelled)
+        self.open(text).ok().map(|tokenizer| spelled(&tokenizer))
     }
 
     fn alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
-        let all = self.all(texts)?;
-        let all: Vec<&TextTokenizer> = all.iter().collect();
-        TextTokenizer::alike(&all).map_err(|error| error.message)
+        let texts: Vec<TextTokens> = texts.iter().map(|text| (*text).clone()).collect();
+        let known = self.compared.borrow().iter().find_map(|(of, result)| {
+            let found = *of == texts;
+            found.then(|| result.clone())
+        });
+        known.unwrap_or_else(|| {
+            let all = self.all(&texts.iter().collect::<Vec<_>>())?;
+            let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
+            let result = TextTokenizer::alike(&all).map_err(|error| error.message);
+            let entry = (texts, result.clone());
+            self.compared.borrow_mut().push(entry);
+            result
+        })
     }
 
     fn union(&self, texts: &[&TextTokens]) -> Result<Vec<String>, String> {
         let all = self.all(texts)?;
-        let all: Vec<&TextTokenizer> = all.iter().collect();
+        let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
         let joint = TextTokenizer::union(&all).map_err(|error| error.message)?;
         Ok(spelled(&joint))
     }
@@ -151,7 +197,7 @@ fn read(path: &Path, common: &Common, console: &Console, notes: bool) -> Result<
     let mut diagnostics = compiled.diagnostics;
     let mut models = IndexMap::new();
     if let Some(program) = &compiled.program {
-        let spelling = Spelling(folder_of(path));
+        let spelling = Spelling::new(folder_of(path));
         models = resolve_models(program, &spelling, &mut diagnostics);
         headers::check(program, &folder_of(path), &mut diagnostics);
     }
