@@ -428,6 +428,10 @@ impl Config {
             }
         }
         decoder.masked = runs(masked);
+        if decoder.masked == [(0, vocab)] {
+            let what = "names a picture for every id: no logit is left";
+            return Err(Self::wrong("vocabulary_map", what));
+        }
         Ok(config)
     }
 

@@ -205,6 +205,13 @@ fn what_the_language_refuses_is_refused_before() {
             "5000 layers are too many",
         ),
         (original.to_owned(), "at least one entry"),
+        (
+            r#"{"model_type":"chameleon","vocab_size":1,"hidden_size":8,"num_attention_heads":2,
+                "intermediate_size":6,"max_position_embeddings":7,"num_hidden_layers":1,
+                "vocabulary_map":{"IMGIMGAa":0}}"#
+                .to_owned(),
+            "no logit is left",
+        ),
     ];
     for (text, expected) in broken {
         let error = ImportedConfig::from_json(&text).unwrap_err();
