@@ -185,3 +185,20 @@ fn bounded_build(root: &Path, model: &str) {
     assert!(bytes("plenty") == bytes("scarce"), "{model}");
     assert_eq!(build("bad", "12 apples").status.code(), Some(2));
 }
+
+#[test]
+fn a_built_folder_that_has_lost_its_weights_is_made_again() {
+    let root = tempfile::tempdir().unwrap();
+    lay_out(root.path());
+    let build = || told(&jamc(root.path(), &["build", "fuse.jam", "mean"])).1;
+    build();
+    let weights = root.path().join("runs/fuse/models/mean/model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    assert!(build().contains("done before"));
+    fs::remove_file(&weights).unwrap();
+    assert!(build().contains("made again"));
+    assert!(fs::read(&weights).unwrap() == whole);
+    fs::write(&weights, &whole[..whole.len() / 2]).unwrap();
+    assert!(build().contains("made again"));
+    assert!(fs::read(&weights).unwrap() == whole);
+}

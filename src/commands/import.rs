@@ -46,10 +46,18 @@ pub(crate) fn run(
         Some(name) => name.to_owned(),
         None => name_of(output),
     };
+    let letters = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if !name.chars().all(letters) || name.chars().next().is_none_or(|c| c.is_ascii_digit()) {
+        return Err(Failure::usage(format!(
+            "`{name}` is no name of a model: a name has letters, digits and `_`, and begins with no digit"
+        )));
+    }
     let folder = match output.parent() {
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(format!("cannot make {}: {error}", folder.display())))?;
     let weights = from_folder(checkpoint, folder)?;
     // Files beside the weights give the ids their meaning, where there are some.
     let files = tokenizer_of(checkpoint);

@@ -96,7 +96,7 @@ impl Checksums {
             return Err(Error::new("it is not the list that was written")
                 .with_path(path)
                 .with_help(
-                    "its own checksum differs: the folder is damaged; make or fetch it again",
+                    "its own checksum differs: the folder is damaged; delete it, and make or fetch it again",
                 ));
         }
         Ok(Some(checksums))

@@ -383,8 +383,8 @@ impl CheckpointReader {
                 Error::new(format!("`{name}` is not the tensor that was written"))
                     .with_path(info.file.as_ref())
                     .with_help(format!(
-                        "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; make \
-                         or fetch it again"
+                        "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; delete \
+                         it, and make or fetch it again"
                     )),
             );
         }

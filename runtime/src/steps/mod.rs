@@ -33,7 +33,7 @@ use workload::{is_done, mark, mark_done};
 use crate::checkpoints::WeightSource;
 use crate::checkpoints::import::open_weights;
 use crate::checkpoints::{CheckpointWriter, WriteOptions};
-use crate::folders::{ModelDraft, TEXT_TOKENIZER, model_card, write_model};
+use crate::folders::{ModelDraft, ModelFolder, TEXT_TOKENIZER, model_card, write_model};
 use crate::lessons::{self, LessonsSettings};
 use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
 use crate::progress::{Bar, Ended, Progress, Stop};
@@ -96,9 +96,13 @@ impl<'w> Runner<'w> {
             let (kind, name) = place(step);
             let folder = self.work.result(kind, name);
             if is_done(&folder, &key) {
+                let Err(damage) = sound(step, &folder) else {
+                    self.progress
+                        .note(&format!("{:<28} done before", title(step)));
+                    continue;
+                };
                 self.progress
-                    .note(&format!("{:<28} done before", title(step)));
-                continue;
+                    .note(&format!("{}: made again, since {damage}", title(step)));
             }
             let begun = Instant::now();
             let ended = match self.step(step, &folder, &key) {
@@ -347,6 +351,15 @@ impl WeightSource for FreshWeights {
         let place = format!("{}/{name}", self.model.name);
         let sources: &dyn PlanSources = &NoSources;
         PlanRows::new(&weight.plan, &place, &shape, self.seed, sources).rows(rows)
+    }
+}
+
+/// Whether what a step once made is still there: a fused model has its files, and they are whole as
+/// far as that is seen without reading its tensors.
+fn sound(step: &Step, folder: &Path) -> Result<()> {
+    match step {
+        Step::Fuse(_) => ModelFolder::open(folder).map(drop),
+        _ => Ok(()),
     }
 }
 
