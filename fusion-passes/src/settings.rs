@@ -39,7 +39,7 @@ pub(crate) fn complete(
             }
             None => {
                 let message = format!(
-                    "setting `{}` of `{}` is {}, not {value:?}",
+                    "setting `{}` of `{}` is {}, not `{value}`",
                     setting.name,
                     signature.name,
                     kind_text(&setting.kind)

@@ -143,7 +143,7 @@ fn constants_that_differ_are_named() {
         [
             "also, the base of rotary positions is 100 in `llm` and 500 in `img`",
             "also, the constant of a norm is 0.00001 in `llm` and 0.000001 in `img`",
-            "also, the layout of rotary positions is Halves in `llm` and Pairs in `img`",
+            "also, the layout of rotary positions is halves in `llm` and pairs in `img`",
         ]
     );
 }
