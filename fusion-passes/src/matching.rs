@@ -9,10 +9,7 @@
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use jam_ir::{
-    AxisId, Block, Diagnostic, Model, Norm, Op, ParamId, Role, RotaryLayout, RotaryScaling, Span,
-    ValueId, join_path,
-};
+use jam_ir::{AxisId, Block, Diagnostic, Model, Norm, Op, ParamId, Role, Span, ValueId, join_path};
 
 use crate::Parent;
 use crate::anatomy::Anatomy;
@@ -555,14 +552,14 @@ impl<'a> Matcher<'a> {
             ] => vec![
                 row(
                     "the scaling of rotary positions",
-                    scaling_words(s),
-                    scaling_words(t),
+                    s.to_string(),
+                    t.to_string(),
                 ),
                 row("the base of rotary positions", a.to_string(), b.to_string()),
                 row(
                     "the layout of rotary positions",
-                    layout_word(*m).to_owned(),
-                    layout_word(*n).to_owned(),
+                    m.word().to_owned(),
+                    n.word().to_owned(),
                 ),
             ],
             [
@@ -689,24 +686,5 @@ pub(crate) fn axis_phrase(role: Role, name: &str) -> String {
         Role::Vocab => "the size of the vocabulary".to_owned(),
         Role::Positions => "the number of positions".to_owned(),
         Role::Batch | Role::Time | Role::Inner => format!("the size of axis `{name}`"),
-    }
-}
-fn layout_word(layout: RotaryLayout) -> &'static str {
-    match layout {
-        RotaryLayout::Halves => "halves",
-        RotaryLayout::Pairs => "pairs",
-    }
-}
-
-/// A scaling as the language writes it: `linear(factor: 3)`.
-fn scaling_words(scaling: &RotaryScaling) -> String {
-    let settings = scaling.settings();
-    let settings: Vec<String> = settings
-        .iter()
-        .map(|(name, value)| format!("{name}: {value}"))
-        .collect();
-    match settings.is_empty() {
-        true => "no scaling".to_owned(),
-        false => format!("{}({})", scaling.word(), settings.join(", ")),
     }
 }

@@ -60,6 +60,16 @@ pub enum RotaryLayout {
     Pairs,
 }
 
+impl RotaryLayout {
+    /// The word of the text form and of the language.
+    pub fn word(self) -> &'static str {
+        match self {
+            RotaryLayout::Halves => "halves",
+            RotaryLayout::Pairs => "pairs",
+        }
+    }
+}
+
 /// A normalisation: its constant, and how the last axis is divided.
 ///
 /// `parts` lists the lengths of consecutive runs of the last axis that are normalised on their

@@ -3,6 +3,8 @@
 //! A pair of features i of a head of `key` turns by `base^(-2i/key)` per position. Models that were given a
 //! longer context afterwards turn slower, each pair by a rule of its own.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// A rule that changes the angle per position of every pair.
@@ -48,6 +50,18 @@ pub enum RotaryScaling {
 
 /// The words of the text form and of the language, in declaration order.
 const WORDS: [&str; 4] = ["none", "linear", "llama3", "yarn"];
+
+/// As the language writes it: `linear(factor: 3)`.
+impl fmt::Display for RotaryScaling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let settings = self.settings().into_iter();
+        let settings: Vec<String> = settings.map(|(name, x)| format!("{name}: {x}")).collect();
+        match settings.is_empty() {
+            true => f.write_str(self.word()),
+            false => write!(f, "{}({})", self.word(), settings.join(", ")),
+        }
+    }
+}
 
 impl RotaryScaling {
     /// The word of the text form and of the language.

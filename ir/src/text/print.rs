@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::{KINDS, is_bare};
 use crate::plan_shape::plan_word;
 use crate::{
-    AxisId, Block, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan, RotaryLayout,
-    RotaryScaling, Span, TextTokens, TokenLayout, ValueId, ValueType, WeightType,
+    AxisId, Block, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan, RotaryScaling, Span,
+    TextTokens, TokenLayout, ValueId, ValueType, WeightType,
 };
 
 /// What is printed.
@@ -480,13 +480,9 @@ impl Printer<'_> {
                 scaling,
                 ..
             } => {
-                let layout = match layout {
-                    RotaryLayout::Halves => "halves",
-                    RotaryLayout::Pairs => "pairs",
-                };
                 let mut list = vec![
                     format!("base = {}", float_text(*base)),
-                    format!("layout = {layout}"),
+                    format!("layout = {}", layout.word()),
                 ];
                 if *scaling != RotaryScaling::None {
                     let settings = scaling.settings();
