@@ -8,11 +8,17 @@ use jam_ir::headers::{FoundTensor, compare, compare_shapes};
 use jam_ir::{ImageTokens, Model, Program, Span, TextTokens, TokenKind, TokenLayout};
 use jam_runtime::checkpoints::import::read_headers;
 use jam_runtime::tokens::image::ImageTokenizer;
-use jam_runtime::tokens::text::TextTokenizer;
+
+use crate::program::Spelling;
 
 /// Compares every model whose weights are there, and every vocabulary whose tokenizer is; absent ones
 /// have a note of their own already.
-pub(crate) fn check(program: &Program, folder: &Path, diagnostics: &mut Diagnostics) {
+pub(crate) fn check(
+    program: &Program,
+    folder: &Path,
+    spelling: &Spelling,
+    diagnostics: &mut Diagnostics,
+) {
     let mut seen = BTreeSet::new();
     for recipe in program.models.values() {
         let tokens = &recipe.model.tokens;
@@ -20,7 +26,7 @@ pub(crate) fn check(program: &Program, folder: &Path, diagnostics: &mut Diagnost
             && folder.join(name).exists()
             && seen.insert((tokens.name.clone(), name.clone()))
         {
-            check_tokenizer(tokens, name, &folder.join(name), recipe.span, diagnostics);
+            check_tokenizer(tokens, name, spelling, recipe.span, diagnostics);
         }
         if let ImageTokens::Files(name) = &tokens.image
             && folder.join(name).exists()
@@ -74,13 +80,13 @@ fn check_pictures(
 fn check_tokenizer(
     tokens: &TokenLayout,
     name: &str,
-    path: &Path,
+    spelling: &Spelling,
     span: Option<Span>,
     diagnostics: &mut Diagnostics,
 ) {
     let span = span.unwrap_or_default();
     let room = tokens.room(TokenKind::Text);
-    match TextTokenizer::open(path) {
+    match spelling.open(&tokens.text) {
         Ok(tokenizer) if tokenizer.size() > room => {
             let size = tokenizer.size();
             let message = format!(

@@ -52,7 +52,7 @@ impl World for Files {
 }
 
 /// The tokenizers of files, as strategies see them; paths start in a folder.
-struct Spelling {
+pub(crate) struct Spelling {
     /// Where paths start.
     folder: PathBuf,
     /// What was opened: every fusion of the same parents asks for the same tokenizers.
@@ -62,13 +62,13 @@ struct Spelling {
 }
 
 /// A tokenizer, or why there is none.
-type Opened = Result<Rc<TextTokenizer>, String>;
+pub(crate) type Opened = Result<Rc<TextTokenizer>, String>;
 
 /// Tokenizers, and how they differ.
 type Compared = (Vec<TextTokens>, Result<(), String>);
 
 impl Spelling {
-    fn new(folder: PathBuf) -> Spelling {
+    pub(crate) fn new(folder: PathBuf) -> Spelling {
         Spelling {
             folder,
             opened: RefCell::default(),
@@ -80,7 +80,8 @@ impl Spelling {
         texts.iter().map(|text| self.open(text)).collect()
     }
 
-    fn open(&self, text: &TextTokens) -> Opened {
+    /// The tokenizer, opened once.
+    pub(crate) fn open(&self, text: &TextTokens) -> Opened {
         let known = self.opened.borrow().iter().find_map(|(of, opened)| {
             let found = of == text;
             found.then(|| opened.clone())
@@ -199,7 +200,7 @@ fn read(path: &Path, common: &Common, console: &Console, notes: bool) -> Result<
     if let Some(program) = &compiled.program {
         let spelling = Spelling::new(folder_of(path));
         models = resolve_models(program, &spelling, &mut diagnostics);
-        headers::check(program, &folder_of(path), &mut diagnostics);
+        headers::check(program, &folder_of(path), &spelling, &mut diagnostics);
     }
     keep_notes(&mut diagnostics, notes);
     report(&diagnostics, &compiled.sources, common, console);

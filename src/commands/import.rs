@@ -16,7 +16,7 @@ use crate::cli::Common;
 use crate::console::{Console, print};
 use crate::failure::Failure;
 use crate::headers;
-use crate::program::{self, Files};
+use crate::program::{self, Files, Spelling};
 
 /// The most names that a message lists.
 const MOST_NAMES: usize = 8;
@@ -83,7 +83,8 @@ pub(crate) fn run(
     };
     let mut compiled = jam_dsl::compile(&label, &source, &Files, &options);
     if let Some(program) = &compiled.program {
-        headers::check(program, folder, &mut compiled.diagnostics);
+        let spelling = Spelling::new(folder.to_owned());
+        headers::check(program, folder, &spelling, &mut compiled.diagnostics);
     }
     program::report(&compiled.diagnostics, &compiled.sources, common, console);
     let wrong = |found: &jam_ir::Diagnostic| found.severity == Severity::Error;
