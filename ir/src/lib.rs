@@ -46,7 +46,7 @@ pub use model::{Block, Model, Param, ParamId, Statement, Value, ValueId, Weight,
 pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;
 pub use recipe::{ModelRef, Program};
-pub use rotary::RotaryScaling;
+pub use rotary::{RotaryScaling, number_text};
 pub use span::Span;
 pub use strategy::{
     Contradiction, Part, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,

@@ -51,11 +51,23 @@ pub enum RotaryScaling {
 /// The words of the text form and of the language, in declaration order.
 const WORDS: [&str; 4] = ["none", "linear", "llama3", "yarn"];
 
+/// A number as the language writes it: without an exponent where that has few digits.
+pub fn number_text(value: f64) -> String {
+    match value.abs() {
+        0.0 | 1e-5..1e15 => format!("{value}"),
+        _ => format!("{value:e}"),
+    }
+}
+
 /// As the language writes it: `linear(factor: 3)`.
 impl fmt::Display for RotaryScaling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let settings = self.settings().into_iter();
-        let settings: Vec<String> = settings.map(|(name, x)| format!("{name}: {x}")).collect();
+        let setting = |(name, value): (&str, f64)| match name {
+            "whole" if value == 0.0 => "whole: no".to_owned(),
+            "whole" => "whole: yes".to_owned(),
+            _ => format!("{name}: {}", number_text(value)),
+        };
+        let settings: Vec<String> = self.settings().into_iter().map(setting).collect();
         match settings.is_empty() {
             true => f.write_str(self.word()),
             false => write!(f, "{}({})", self.word(), settings.join(", ")),
@@ -217,6 +229,23 @@ impl RotaryScaling {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_told_as_the_language_writes_it() {
+        let linear = RotaryScaling::Linear { factor: 1e-300 };
+        assert_eq!(linear.to_string(), "linear(factor: 1e-300)");
+        let yarn = RotaryScaling::Yarn {
+            factor: 4.0,
+            fast: 32.0,
+            slow: 1.0,
+            original: 64,
+            attention: 1.25,
+            whole: true,
+        };
+        let told = "yarn(factor: 4, fast: 32, slow: 1, original: 64, attention: 1.25, whole: yes)";
+        assert_eq!(yarn.to_string(), told);
+        assert_eq!(RotaryScaling::None.to_string(), "none");
+    }
 
     #[test]
     fn settings_lead_back() {

@@ -10,7 +10,7 @@ use std::path::Path;
 use indexmap::IndexMap;
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
 use jam_ir::headers::FoundTensor;
-use jam_ir::{DType, RotaryLayout, RotaryScaling};
+use jam_ir::{DType, RotaryLayout, RotaryScaling, number_text};
 
 use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
@@ -255,22 +255,12 @@ impl ImportedConfig {
             scaling,
         } = d.positions
         {
-            let _ = write!(text, ", rotary: rotary(base: {}", number(base));
+            let _ = write!(text, ", rotary: rotary(base: {}", number_text(base));
             if layout == RotaryLayout::Pairs {
                 text.push_str(", layout: pairs");
             }
             if scaling != RotaryScaling::None {
-                let setting = |(name, value): (&str, f64)| match name {
-                    "whole" => format!("whole: {}", yes(value != 0.0)),
-                    _ => format!("{name}: {}", number(value)),
-                };
-                let settings: Vec<String> = scaling.settings().into_iter().map(setting).collect();
-                let _ = write!(
-                    text,
-                    ", scaling: {}({})",
-                    scaling.word(),
-                    settings.join(", ")
-                );
+                let _ = write!(text, ", scaling: {scaling}");
             }
             text.push(')');
         }
@@ -379,14 +369,6 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
         tensors: found_tensors(&table, &reader, wanted),
         shapes: shapes.map(|(name, weight)| (name, weight.shape)).collect(),
     })
-}
-
-/// A whole number without a fraction, a very small or large one with a power of ten.
-fn number(value: f64) -> String {
-    match value.abs() {
-        0.0 | 1e-5..1e15 => format!("{value}"),
-        _ => format!("{value:e}"),
-    }
 }
 
 /// A string of the language.
