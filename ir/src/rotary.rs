@@ -59,6 +59,9 @@ pub fn number_text(value: f64) -> String {
     }
 }
 
+/// The largest number of a scaling: counts up to it are exact as floats.
+const MAX_COUNT: f64 = 1e15;
+
 /// As the language writes it: `linear(factor: 3)`.
 impl fmt::Display for RotaryScaling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -123,7 +126,8 @@ impl RotaryScaling {
     /// The rule of a word, with what [`RotaryScaling::settings`] of it gives; `None` for any other word,
     /// number of settings, or number that is not whole where it must be.
     pub fn of(word: &str, settings: &[f64]) -> Option<RotaryScaling> {
-        let count = |x: f64| (x.fract() == 0.0 && (0.0..=1e15).contains(&x)).then_some(x as u64);
+        let count =
+            |x: f64| (x.fract() == 0.0 && (0.0..=MAX_COUNT).contains(&x)).then_some(x as u64);
         match (word, settings) {
             ("none", []) => Some(RotaryScaling::None),
             ("linear", &[factor]) => Some(RotaryScaling::Linear { factor }),
@@ -164,6 +168,12 @@ impl RotaryScaling {
             .find(|(name, x)| *name != "whole" && !(x.is_finite() && *x > 0.0))
         {
             return Some(format!("`{name}` must be above 0, not {value}"));
+        }
+        let settings = self.settings();
+        if let Some((name, value)) = settings.iter().find(|(_, x)| *x > MAX_COUNT) {
+            return Some(format!(
+                "`{name}` must be at most {MAX_COUNT:e}, not {value:e}"
+            ));
         }
         match *self {
             RotaryScaling::Llama3 { low, high, .. } if low >= high => {
