@@ -13,7 +13,7 @@ use jam_ir::decoder::{
 };
 use jam_ir::{
     Activation, Diagnostic, Model, Plan, RotaryLayout, SettingValue, Settings, TokenKind,
-    TokenLayout, TokenRange, recipe,
+    TokenLayout, recipe,
 };
 use jam_runtime::checkpoints::WeightSource;
 use jam_runtime::plans::PlanRows;
@@ -28,13 +28,11 @@ const VOCAB: usize = 32;
 fn tokens() -> TokenLayout {
     use TokenKind::{Image, Mark, Reserved, Text};
     let kinds = [(Mark, 4), (Text, 14), (Image, 10), (Reserved, 2), (Mark, 2)];
-    let mut layout = TokenLayout::bare(VOCAB as u64);
-    layout.ranges.clear();
-    let mut start = 0;
-    for (kind, len) in kinds {
-        layout.ranges.push(TokenRange { kind, start, len });
-        start += len;
-    }
+    let mut layout = TokenLayout::empty("");
+    kinds
+        .into_iter()
+        .for_each(|(kind, len)| layout.add(kind, len));
+    assert_eq!(layout.size, VOCAB as u64);
     layout
 }
 

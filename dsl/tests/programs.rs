@@ -595,3 +595,28 @@ fn pictures_and_marks_stand_among_the_ids_of_a_text_tokenizer() {
     let layout = program("from: 3");
     assert_eq!(kinds(&layout)[2..4], [(Mark, 3, 1), (Image, 4, 64)]);
 }
+
+/// As in OPT's files: one token begins and ends documents, and another is the first of all.
+#[test]
+fn a_token_may_be_several_marks_and_the_first_of_its_tokenizer() {
+    let tokens = |rest: &str| {
+        let text = format!("tokens t {{\n    text  = 10\n    {rest}\n}}\n");
+        sound(compile_text("t.jam", &text, &[])).tokens["t"].clone()
+    };
+    use jam_ir::TokenKind::{Mark, Text};
+    let layout = tokens("marks = [unk(0), bos(2), eos(2)]");
+    let marks: Vec<_> = layout.marks.iter().collect();
+    let marks: Vec<_> = marks
+        .iter()
+        .map(|(name, id)| (name.as_str(), **id))
+        .collect();
+    assert_eq!(marks, [("unk", 0), ("bos", 2), ("eos", 2)]);
+    assert_eq!(layout.rows(Text), [(1, 2), (3, 10)]);
+    assert_eq!((layout.first(Text), layout.room(Text)), (0, 10));
+    assert_eq!(layout.begin, "eos");
+    // A mark of its own before them does not belong to the tokenizer.
+    let layout = tokens("marks = [pad, bos(0), eos(1)], begin = bos");
+    assert_eq!(layout.rows(Mark), [(0, 1), (1, 2), (2, 3)]);
+    assert_eq!((layout.first(Text), layout.room(Text)), (1, 10));
+    assert_eq!(layout.begin, "bos");
+}

@@ -2,9 +2,10 @@
 //!
 //! Tokens are told by what they are, not by their ids: a mark by its name, an image token by its
 //! code, a text token by its place in one tokenizer or, where tokenizers differ, by its spelling
-//! ([`Pieces`]). Where one parent has every token of the others, the fused model reads that parent's
-//! vocabulary, with its tokenizers. Otherwise it reads the union ([`union`]). Its ids are the *joint*
-//! ids.
+//! ([`Pieces`]). A mark or an image that is a token of the text tokenizer is told by that first, and by
+//! its name or code where the other has no such token. Where one parent has every token of the others,
+//! the fused model reads that parent's vocabulary, with its tokenizers, and the marks that another makes of
+//! its tokens. Otherwise it reads the union ([`union`]). Its ids are the *joint* ids.
 //!
 //! ```text
 //! llm     bos  a   b   c                joint ids: those of img
@@ -23,9 +24,11 @@
 mod tables;
 mod union;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use jam_ir::{Block, Diagnostic, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout};
+use jam_ir::{
+    Block, Diagnostic, END_MARK, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout,
+};
 
 use crate::parents::same_image;
 use crate::reports::{Place, error, note};
@@ -100,8 +103,38 @@ impl std::fmt::Display for Key {
     }
 }
 
-/// What the ids of a vocabulary are; `None` for rows without a meaning.
-type Keys = Vec<Option<Key>>;
+/// What the ids of a vocabulary are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Keys {
+    /// What tells a token first, by id; `None` for rows without a meaning.
+    main: Vec<Option<Key>>,
+    /// What else tells a token: the mark or the image that one of the text tokenizer is.
+    more: HashMap<u64, Vec<Key>>,
+}
+
+impl Keys {
+    /// All that tells the token of an id, what tells it best first.
+    fn of(&self, id: u64) -> impl Iterator<Item = &Key> {
+        let main = self.main.get(id as usize).and_then(Option::as_ref);
+        let more = self.more.get(&id).into_iter().flatten();
+        main.into_iter().chain(more)
+    }
+
+    /// The id of everything that tells one.
+    fn ids(&self) -> HashMap<&Key, u64> {
+        let known = self.main.iter().zip(0..);
+        let mut ids: HashMap<&Key, u64> = known
+            .filter_map(|(key, id)| Some((key.as_ref()?, id)))
+            .collect();
+        // In the order of ids: two tokens may have one name of an image or a mark.
+        for id in 0..self.main.len() as u64 {
+            for key in self.more.get(&id).into_iter().flatten() {
+                ids.entry(key).or_insert(id);
+            }
+        }
+        ids
+    }
+}
 
 /// Parents of one vocabulary.
 pub(crate) struct Joint {
@@ -131,24 +164,31 @@ pub(crate) fn join(
     if keys.iter().all(|of| *of == keys[0]) && layouts.iter().all(|other| alike(other)) {
         return Ok(None);
     }
-    let ids: Vec<HashMap<&Key, u64>> = keys
-        .iter()
-        .map(|keys| {
-            let known = keys.iter().zip(0..);
-            known
-                .filter_map(|(key, id)| Some((key.as_ref()?, id)))
-                .collect()
-        })
-        .collect();
-    let lacks = |of: usize, other: &Keys| -> Vec<Key> {
-        let others = other.iter().flatten();
-        let missing = others.filter(|key| !ids[of].contains_key(key));
-        // Nobody misses a row that is kept free.
-        let missing = missing.filter(|key| !matches!(key, Key::Reserved(_)));
-        missing.cloned().collect()
+    let ids: Vec<HashMap<&Key, u64>> = keys.iter().map(Keys::ids).collect();
+    // The id that a parent has for a token of other ids.
+    let own = |of: usize, other: &Keys, id: u64| {
+        let mut told = other.of(id);
+        told.find_map(|key| ids[of].get(key).copied())
     };
-    let has_all = |base: &usize| keys.iter().all(|other| lacks(*base, other).is_empty());
-    let mut known = keys.iter().flatten().flatten();
+    let lacks = |of: usize, other: &Keys| -> Vec<Key> {
+        let others = other.main.iter().zip(0..);
+        let others = others.filter_map(|(key, id)| Some((key.as_ref()?, id)));
+        // Nobody misses a row that is kept free.
+        let others = others.filter(|(key, _)| !matches!(key, Key::Reserved(_)));
+        let missing = others.filter(|(_, id)| own(of, other, *id).is_none());
+        missing.map(|(key, _)| key.clone()).collect()
+    };
+    // Tokens that one tells apart are not made one.
+    let apart = |of: usize, other: &Keys| {
+        let mut seen = HashSet::new();
+        let mut found = (0..other.main.len() as u64).filter_map(|id| own(of, other, id));
+        found.all(|id| seen.insert(id))
+    };
+    let has_all = |base: &usize| {
+        let mut others = keys.iter();
+        others.all(|other| lacks(*base, other).is_empty() && apart(*base, other))
+    };
+    let mut known = keys.iter().flat_map(|keys| &keys.main).flatten();
     let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
     if by_spelling {
         let texts = layouts.iter().map(|layout| &layout.text);
@@ -159,7 +199,20 @@ pub(crate) fn join(
     }
     let base = (0..parents.len()).find(has_all);
     let (layout, joint_keys) = match base {
-        Some(base) => (with_tokenizers(layouts[base], &layouts), keys[base].clone()),
+        Some(base) => {
+            let mut layout = with_tokenizers(layouts[base], &layouts);
+            layout.begin = begin_of([layouts[base]].iter().chain(&layouts));
+            for (other, keys) in layouts.iter().zip(&keys) {
+                for (mark, id) in &other.marks {
+                    if !layout.marks.contains_key(mark)
+                        && let Some(id) = own(base, keys, *id)
+                    {
+                        layout.take_mark(mark, id);
+                    }
+                }
+            }
+            (layout, keys[base].clone())
+        }
         None => {
             let pieces = by_spelling.then_some(pieces);
             union::layout(&layouts, pieces)
@@ -178,23 +231,23 @@ pub(crate) fn join(
     }
     for (index, parent) in parents.iter().enumerate() {
         let mut model = parent.model.clone();
-        let has = |parent: usize, key: &Key| ids[parent].get(key).copied();
+        let has = |parent: usize, id: u64| own(parent, &joint_keys, id);
         let row = |(id, key): (u64, &Option<Key>)| match key {
             None if base == Some(index) => Row::Own(id),
             None => base.map_or(Row::None, |base| Row::Of(base, id)),
-            Some(key) => match has(index, key) {
+            Some(_) => match has(index, id) {
                 Some(own) => Row::Own(own),
                 None => (0..parents.len())
-                    .find_map(|other| Some(Row::Of(other, has(other, key)?)))
+                    .find_map(|other| Some(Row::Of(other, has(other, id)?)))
                     .unwrap_or(Row::None),
             },
         };
-        let rows: Vec<Row> = (0..).zip(&joint_keys).map(row).collect();
-        let own: Vec<Option<u64>> = rows.iter().map(Row::own).collect();
-        let moved = own.iter().zip(0..).any(|(own, id)| *own != Some(id));
+        let rows: Vec<Row> = (0..).zip(&joint_keys.main).map(row).collect();
+        let owned: Vec<Option<u64>> = rows.iter().map(Row::own).collect();
+        let moved = owned.iter().zip(0..).any(|(own, id)| *own != Some(id));
         if moved || layouts[index].size != layout.size {
             joint.tables.add(parents, index, &rows)?;
-            relabel(&mut model, layout.size, &own);
+            relabel(&mut model, layout.size, &owned);
             if let Some(base) = base {
                 let missing = lacks(index, &joint_keys);
                 joint.notes.push(lacking(parent, &parents[base], &missing));
@@ -203,14 +256,13 @@ pub(crate) fn join(
         model.tokens = layout.clone();
         joint.models.push(model);
     }
-    if let [first, second] = &ids[..] {
+    if parents.len() == 2 {
         let images = layout.rows(TokenKind::Image);
-        let ours = |key: &Key| match (first.contains_key(key), second.contains_key(key)) {
-            (true, true) => matches!(key, Key::Image(_)),
-            (_, second) => second,
+        let ours = |id: u64| match [0, 1].map(|parent| own(parent, &joint_keys, id).is_some()) {
+            [true, true] => layout.kind(id) == Some(TokenKind::Image),
+            [_, second] => second,
         };
-        let of_second = joint_keys.iter().map(|key| key.as_ref().is_some_and(ours));
-        let rows = ranges(of_second);
+        let rows = ranges((0..joint_keys.main.len() as u64).map(ours));
         let chooses = |parent: &Parent<'_>| {
             let blocks = [&parent.model.main]
                 .into_iter()
@@ -261,6 +313,13 @@ fn with_tokenizers(layout: &TokenLayout, layouts: &[&TokenLayout]) -> TokenLayou
     layout
 }
 
+/// The mark that documents begin with: that of the first which has it.
+fn begin_of<'a>(layouts: impl IntoIterator<Item = &'a &'a TokenLayout>) -> String {
+    let mut layouts = layouts.into_iter();
+    let told = layouts.find(|layout| layout.marks.contains_key(&layout.begin));
+    told.map_or(END_MARK, |layout| &layout.begin).to_owned()
+}
+
 /// What every id of every layout is; `None` where tokens of different parents cannot be compared.
 fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     let first = layouts.first()?;
@@ -274,22 +333,21 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     };
     // Marks without a name are told by nothing.
     let named = |layout: &&TokenLayout| {
-        let rows = layout.rows(TokenKind::Mark).into_iter();
-        rows.map(|(start, end)| end - start).sum::<u64>() == layout.marks.len() as u64
+        let ids: HashSet<&u64> = layout.marks.values().collect();
+        layout.count(TokenKind::Mark) == ids.len() as u64
     };
     if layouts.iter().all(alike) || !layouts.iter().all(named) {
         return None;
     }
-    let length = count;
     let with = |kind| -> Vec<&TokenLayout> {
-        let found = layouts.iter().filter(|layout| length(layout, kind) > 0);
+        let found = layouts.iter().filter(|layout| layout.room(kind) > 0);
         found.copied().collect()
     };
     let (texts, images) = (with(TokenKind::Text), with(TokenKind::Image));
     let same = |layouts: &[&TokenLayout], kind| {
-        let mut lengths = layouts.iter().map(|layout| length(layout, kind));
-        let first = lengths.next();
-        lengths.all(|other| Some(other) == first)
+        let mut rooms = layouts.iter().map(|layout| layout.room(kind));
+        let first = rooms.next();
+        rooms.all(|other| Some(other) == first)
     };
     let one_image = images
         .windows(2)
@@ -317,7 +375,7 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     }
     let mut spelled = spelled.map(|all| all.into_iter());
     let keys = layouts.iter().map(|layout| {
-        let has_text = length(layout, TokenKind::Text) > 0;
+        let has_text = layout.room(TokenKind::Text) > 0;
         let own = match (&mut spelled, has_text) {
             (Some(spelled), true) => spelled.next(),
             _ => None,
@@ -327,44 +385,40 @@ fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
     Some(keys.collect())
 }
 
-/// Number of ids of a kind.
-fn count(layout: &TokenLayout, kind: TokenKind) -> u64 {
-    let rows = layout.rows(kind).into_iter();
-    rows.map(|(start, end)| end - start).sum()
-}
-
-/// What every id of a layout is; `None` for rows without a meaning.
+/// What every id of a layout is.
 fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Keys {
-    let mut keys = vec![None; usize::try_from(layout.size).unwrap_or(0)];
-    let mut reserved = 0;
-    // Text tokens that stand between others count from the first id of their tokenizer.
-    let [text, image] = [TokenKind::Text, TokenKind::Image].map(|kind| layout.first(kind));
+    let size = usize::try_from(layout.size).unwrap_or(0);
+    let mut keys = Keys {
+        main: vec![None; size],
+        more: HashMap::new(),
+    };
+    let mut tell = |id: u64, key: Key| match keys.main.get_mut(id as usize) {
+        Some(slot @ None) => *slot = Some(key),
+        Some(Some(_)) => keys.more.entry(id).or_default().push(key),
+        None => {}
+    };
+    let (start, end) = layout.text_ids;
+    match pieces {
+        None => (start..end).for_each(|id| tell(id, Key::Text(id - start))),
+        Some(pieces) => {
+            let spelled = (start..end).zip(pieces);
+            let spelled = spelled.filter(|(_, piece)| !piece.is_empty());
+            spelled.for_each(|(id, piece)| tell(id, Key::Piece(piece)));
+        }
+    }
+    let mut reserved = 0..;
+    let image = layout.first(TokenKind::Image);
     for range in &layout.ranges {
-        for place in 0..range.len {
-            let id = range.start + place;
-            let key = match (range.kind, &pieces) {
-                (TokenKind::Text, None) => Some(Key::Text(id - text)),
-                (TokenKind::Text, Some(pieces)) => {
-                    let piece = pieces.get((id - text) as usize);
-                    let piece = piece.filter(|piece| !piece.is_empty());
-                    piece.cloned().map(Key::Piece)
-                }
-                (TokenKind::Image, _) => Some(Key::Image(id - image)),
-                (TokenKind::Reserved, _) => {
-                    reserved += 1;
-                    Some(Key::Reserved(reserved - 1))
-                }
-                (TokenKind::Mark | TokenKind::Filler, _) => None,
-            };
-            if let Some(slot) = keys.get_mut(id as usize) {
-                *slot = key;
+        for id in range.start..range.start + range.len {
+            match range.kind {
+                TokenKind::Image => tell(id, Key::Image(id - image)),
+                TokenKind::Reserved => tell(id, Key::Reserved(reserved.next().unwrap_or(id))),
+                TokenKind::Text | TokenKind::Mark | TokenKind::Filler => {}
             }
         }
     }
     for (name, id) in &layout.marks {
-        if let Some(slot) = keys.get_mut(*id as usize) {
-            *slot = Some(Key::Mark(name.clone()));
-        }
+        tell(*id, Key::Mark(name.clone()));
     }
     keys
 }

@@ -23,10 +23,12 @@ pub fn run(data: &[u8]) {
     };
     assert!(NameTable::of(&config.model_type).is_ok());
     let all = config.decoder.tokens.size;
-    for source in [
-        config.jam_source("m", "w"),
-        config.jam_source_with_tokenizer("m", "w", "t", all / 2 + 1),
-    ] {
+    let mut with_tokenizer = config.clone();
+    let marks = config.decoder.tokens.marks.clone();
+    with_tokenizer.set_tokenizer("t", all / 2 + 1, &marks);
+    let mut with_pictures = with_tokenizer.clone();
+    with_pictures.set_pictures("w", 1 + all / 8, 1, all / 8);
+    for source in [config, with_tokenizer, with_pictures].map(|it| it.jam_source("m", "w")) {
         let program = jam::check(&source);
         let program = program.unwrap_or_else(|reports| panic!("{reports}\n{source}"));
         assert_eq!(program.models.len(), 1);

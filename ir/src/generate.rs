@@ -14,7 +14,7 @@ use indexmap::IndexMap;
 use crate::span::FileId;
 use crate::{
     AxisId, Block, DType, ImageTokens, Model, Role, Span, TextTokens, TokenKind, TokenLayout,
-    TokenRange, ValueId, Weight,
+    ValueId, Weight,
 };
 
 mod blocks;
@@ -135,10 +135,10 @@ impl Choices<'_> {
     }
 }
 
-/// A token layout whose ranges come in the order of the language.
+/// A token layout whose ranges come in the order of the language; sometimes tokens of its text are marks, or
+/// images.
 fn tokens(choices: &mut Choices<'_>) -> TokenLayout {
-    let mut layout = TokenLayout::bare(0);
-    layout.ranges.clear();
+    let mut layout = TokenLayout::empty("");
     let kinds = [
         (TokenKind::Mark, choices.size(0, 3)),
         (TokenKind::Text, choices.size(1, 12)),
@@ -148,17 +148,24 @@ fn tokens(choices: &mut Choices<'_>) -> TokenLayout {
         (TokenKind::Filler, choices.size(0, 2)),
     ];
     for (kind, len) in kinds {
-        if len == 0 {
+        if kind != TokenKind::Mark {
+            layout.add(kind, len);
             continue;
         }
-        let start = layout.size;
-        layout.ranges.push(TokenRange { kind, start, len });
-        layout.size += len;
-        if kind == TokenKind::Mark {
-            for id in start..layout.size {
-                layout.marks.insert(format!("mask:{id}"), id);
-            }
+        for id in layout.size..layout.size + len {
+            layout.add_mark(&format!("mask:{id}"));
         }
+    }
+    let (start, end) = layout.text_ids;
+    if choices.chance(30) {
+        let id = choices.size(start, end - 1);
+        layout.take_mark("eos", id);
+        layout.take_mark("bos", id);
+        layout.begin = choices.pick(&["eos", "bos"]).to_owned();
+    }
+    if choices.chance(20) {
+        let first = choices.size(start, end - 1);
+        layout.take_images(first, choices.size(1, end - first));
     }
     if choices.chance(50) {
         layout.name = choices.name("mixed");

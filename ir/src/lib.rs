@@ -51,6 +51,8 @@ pub use span::Span;
 pub use strategy::{
     Contradiction, Part, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
 };
-pub use tokens::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
+pub use tokens::{
+    END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout, TokenRange,
+};
 pub use types::{DType, ValueType, WeightType};
 pub use verify::verify;

@@ -58,7 +58,7 @@ pub enum ImageTokens {
 ///
 /// The order is the paper's: the marks `bos`, `pad`, `eos`, `unk` that are asked for, text, image,
 /// reserved, all other marks, and filler up to a multiple of `pad_to`. In models of others, image tokens
-/// and marks are tokens of the text tokenizer, and stand among its ids.
+/// and marks are tokens of the text tokenizer, and stand among its ids; one token may be several marks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenLayout {
     /// Name of its definition in the program; empty for a bare vocabulary.
@@ -67,8 +67,13 @@ pub struct TokenLayout {
     pub size: u64,
     /// Ranges in ascending order, without gaps.
     pub ranges: Vec<TokenRange>,
+    /// Half-open range of the ids of the text tokenizer, those of its tokens counted that are marks or
+    /// image tokens. Its token 0 has the first of them.
+    pub text_ids: (u64, u64),
     /// Ids of single marks by name: `bos`, `pad`, `eos`, `unk`, `break`, `eoss`, `mask:0`, ….
     pub marks: IndexMap<String, u64>,
+    /// The mark that documents begin with: `eos`, as in the paper, or `bos`.
+    pub begin: String,
     /// Source of text tokens.
     pub text: TextTokens,
     /// Source of image tokens.
@@ -77,25 +82,99 @@ pub struct TokenLayout {
     pub grid: u64,
 }
 
-/// Marks that have their ids before text, unless they are tokens of the text tokenizer.
-const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
+/// The mark that ends documents.
+pub const END_MARK: &str = "eos";
+/// Marks that stand before all other tokens, in this order.
+pub const FIRST_MARKS: [&str; 4] = ["bos", "pad", END_MARK, "unk"];
+/// Marks that stand after all other tokens, in this order.
+pub const LAST_MARKS: [&str; 3] = ["break", "eoss", "mask"];
 
 impl TokenLayout {
     /// A vocabulary of `size` text ids and nothing else.
     pub fn bare(size: u64) -> TokenLayout {
+        let mut layout = TokenLayout::empty("");
+        layout.add(TokenKind::Text, size);
+        layout
+    }
+
+    /// A vocabulary without ids, to which they are added.
+    pub fn empty(name: &str) -> TokenLayout {
         TokenLayout {
-            name: String::new(),
-            size,
-            ranges: vec![TokenRange {
-                kind: TokenKind::Text,
-                start: 0,
-                len: size,
-            }],
+            name: name.to_owned(),
+            size: 0,
+            ranges: Vec::new(),
+            text_ids: (0, 0),
             marks: IndexMap::new(),
+            begin: END_MARK.to_owned(),
             text: TextTokens::Ids,
             image: ImageTokens::Ids,
             grid: 0,
         }
+    }
+
+    /// Adds ids of a kind behind all others. All text is added at once. What would be too large for 64 bits
+    /// ends there; the verifier refuses it.
+    pub fn add(&mut self, kind: TokenKind, len: u64) {
+        let start = self.size;
+        self.size = start.saturating_add(len);
+        let len = self.size - start;
+        if kind == TokenKind::Text {
+            self.text_ids = (start, self.size);
+        }
+        match self.ranges.last_mut() {
+            Some(last) if last.kind == kind => last.len += len,
+            _ if len > 0 => self.ranges.push(TokenRange { kind, start, len }),
+            _ => {}
+        }
+    }
+
+    /// Adds a mark with an id of its own behind all others.
+    pub fn add_mark(&mut self, name: &str) {
+        self.marks.insert(name.to_owned(), self.size);
+        self.add(TokenKind::Mark, 1);
+    }
+
+    /// Gives ids of the text tokenizer to image tokens; false, and nothing changes, where these ids are not
+    /// all of text.
+    pub fn take_images(&mut self, start: u64, len: u64) -> bool {
+        self.take(TokenKind::Image, start, len)
+    }
+
+    /// Makes a token of the text tokenizer a mark; false, and nothing changes, where the id is neither of
+    /// text nor of a token that is a mark already.
+    pub fn take_mark(&mut self, name: &str, id: u64) -> bool {
+        let is_mark = self.tokenizer_has(id) && self.kind(id) == Some(TokenKind::Mark);
+        let taken = is_mark || self.take(TokenKind::Mark, id, 1);
+        if taken {
+            self.marks.insert(name.to_owned(), id);
+        }
+        taken
+    }
+
+    fn take(&mut self, kind: TokenKind, start: u64, len: u64) -> bool {
+        let Some(end) = start.checked_add(len) else {
+            return false;
+        };
+        let place = self.ranges.iter().position(|range| {
+            range.kind == TokenKind::Text && range.start <= start && end <= range.start + range.len
+        });
+        let Some(place) = place else {
+            return false;
+        };
+        let past = self.ranges[place].start + self.ranges[place].len;
+        let parts = [
+            (TokenKind::Text, self.ranges[place].start, start),
+            (kind, start, end),
+            (TokenKind::Text, end, past),
+        ];
+        let parts = parts.into_iter().filter(|(_, start, end)| start < end);
+        let parts = parts.map(|(kind, start, end)| TokenRange {
+            kind,
+            start,
+            len: end - start,
+        });
+        self.ranges.splice(place..=place, parts);
+        true
     }
 
     /// The range of a kind that occurs once, or the first: text may go on behind image tokens and marks
@@ -113,31 +192,29 @@ impl TokenLayout {
         found.map(|range| range.kind)
     }
 
+    /// Whether an id is that of a token of the text tokenizer, whatever the token is used for.
+    pub fn tokenizer_has(&self, id: u64) -> bool {
+        (self.text_ids.0..self.text_ids.1).contains(&id)
+    }
+
     /// The id of the first token of the text or the image tokenizer; 0 where there is none.
-    ///
-    /// Images stand behind text, or among the ids of a text tokenizer that has names for them: a text
-    /// tokenizer's first id is theirs where they come first.
     pub fn first(&self, kind: TokenKind) -> u64 {
-        let start = |kind| self.range(kind).map(|range| range.start);
-        match (kind, start(TokenKind::Text), start(TokenKind::Image)) {
-            (TokenKind::Text, Some(text), Some(image)) => text.min(image),
-            (kind, _, _) => start(kind).unwrap_or(0),
+        match kind {
+            TokenKind::Text => self.text_ids.0,
+            _ => self.range(kind).map_or(0, |range| range.start),
         }
     }
 
-    /// Tokens that the text or the image tokenizer may have: ids from its first one on, those of pictures
+    /// Tokens that the text or the image tokenizer may have: ids from its first one on, those of images
     /// and marks that stand among its own counted.
     pub fn room(&self, kind: TokenKind) -> u64 {
-        let mut end = self.rows(kind).last().map_or(0, |(_, end)| *end);
-        // These marks follow text only where they are tokens of it.
-        let is_first = |id: u64| {
-            let mut marks = FIRST_MARKS.iter().filter_map(|name| self.marks.get(*name));
-            marks.any(|mark| *mark == id)
-        };
-        while kind == TokenKind::Text && end > 0 && is_first(end) {
-            end += 1;
+        match kind {
+            TokenKind::Text => self.text_ids.1.saturating_sub(self.text_ids.0),
+            _ => {
+                let end = self.rows(kind).last().map_or(0, |(_, end)| *end);
+                end.saturating_sub(self.first(kind))
+            }
         }
-        end.saturating_sub(self.first(kind))
     }
 
     /// Half-open ranges of the ids of a kind, ascending.
@@ -149,6 +226,21 @@ impl TokenLayout {
         of_kind
             .map(|range| (range.start, range.start + range.len))
             .collect()
+    }
+
+    /// Ids of a kind.
+    pub fn count(&self, kind: TokenKind) -> u64 {
+        let of_kind = self.ranges.iter().filter(|range| range.kind == kind);
+        of_kind.map(|range| range.len).sum()
+    }
+
+    /// The ids of the text tokenizer as far as its text tells them: from the first to the last.
+    pub(crate) fn text_span(&self) -> (u64, u64) {
+        let rows = self.rows(TokenKind::Text);
+        match (rows.first(), rows.last()) {
+            (Some((start, _)), Some((_, end))) => (*start, *end),
+            _ => (0, 0),
+        }
     }
 
     /// Tokens of one picture.

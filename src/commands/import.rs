@@ -1,5 +1,6 @@
 //! `jamc import`: the model of a checkpoint as `.jam` source that one can read and edit.
 
+mod marks;
 mod pictures;
 
 use std::path::{Component, Path, PathBuf};
@@ -40,7 +41,7 @@ pub(crate) fn run(
             output.display()
         )));
     }
-    let config = ImportedConfig::read(checkpoint)?;
+    let mut config = ImportedConfig::read(checkpoint)?;
     nothing_is_left_over(checkpoint, &config)?;
     let name = match name {
         Some(name) => name.to_owned(),
@@ -61,20 +62,15 @@ pub(crate) fn run(
     let weights = from_folder(checkpoint, folder)?;
     // Files beside the weights give the ids their meaning, where there are some.
     let files = tokenizer_of(checkpoint);
-    let all = config.decoder.tokens.size;
-    let (source, size) = match TextTokenizer::open(files) {
+    match TextTokenizer::open(files) {
         Ok(tokenizer) => {
-            let (files, size) = (from_folder(files, folder)?, tokenizer.size());
-            let source = config.jam_source_with_tokenizer(&name, &weights, &files, size);
-            (source, size.min(all))
+            let marks = marks::of(&config, files, &tokenizer)?;
+            config.set_tokenizer(&from_folder(files, folder)?, tokenizer.size(), &marks);
         }
-        Err(error) => {
-            console.detail(&format!("no text tokenizer: {error}"));
-            (config.jam_source(&name, &weights), all)
-        }
-    };
-    let vocabulary = (name.as_str(), size);
-    let source = pictures::with_pictures(source, vocabulary, checkpoint, &weights, console)?;
+        Err(error) => console.detail(&format!("no text tokenizer: {error}")),
+    }
+    pictures::set(&mut config, checkpoint, &weights, console)?;
+    let source = config.jam_source(&name, &weights);
     let label = output.display().to_string();
     let options = CompileOptions {
         strategies: &[],

@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use jam_backends::{Device, Executable};
 use jam_dsl::{CompileOptions, World, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
-use jam_ir::{DType, Model, TokenKind, TokenLayout, TokenRange, verify};
+use jam_ir::{DType, Model, TokenKind, TokenLayout, verify};
 use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig, open_weights};
 use jam_runtime::checkpoints::names::NameTable;
 use jam_runtime::checkpoints::{CheckpointReader, WeightSource};
@@ -280,20 +280,12 @@ fn planned(
 
 /// A vocabulary of `size` ids, those from `image[0]` to `image[1]` of pictures.
 fn layout(size: u64, image: &Value) -> TokenLayout {
-    let mut layout = TokenLayout::bare(size);
-    if let (Some(start), Some(end)) = (image[0].as_u64(), image[1].as_u64()) {
-        let runs = [
-            (TokenKind::Text, 0, start),
-            (TokenKind::Image, start, end),
-            (TokenKind::Reserved, end, size),
-        ];
-        let runs = runs.into_iter().filter(|(_, start, end)| start < end);
-        let range = |(kind, start, end): (TokenKind, u64, u64)| TokenRange {
-            kind,
-            start,
-            len: end - start,
-        };
-        layout.ranges = runs.map(range).collect();
-    }
+    let (Some(start), Some(end)) = (image[0].as_u64(), image[1].as_u64()) else {
+        return TokenLayout::bare(size);
+    };
+    let mut layout = TokenLayout::empty("");
+    layout.add(TokenKind::Text, start);
+    layout.add(TokenKind::Image, end - start);
+    layout.add(TokenKind::Reserved, size - end);
     layout
 }

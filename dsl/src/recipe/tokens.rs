@@ -4,20 +4,16 @@ use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{DataKind, TokenizerRecipe, VqRecipe};
 use jam_ir::span::Span;
-use jam_ir::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
+use jam_ir::{FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use crate::checker::{Checker, Kind};
 use crate::compile::{World, folder_of, join};
-use crate::given::{as_call, as_count, as_list, as_text, twice};
+use crate::given::{as_call, as_count, as_list, as_text, as_word, twice};
 use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
 
-/// Marks that stand before all other tokens.
-const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
-/// Marks that stand after all other tokens.
-const LAST_MARKS: [&str; 3] = ["break", "eoss", "mask"];
 /// Token ids fit 32 bits.
 const MOST_TOKENS: u64 = u32::MAX as u64;
 
@@ -137,6 +133,9 @@ impl<'a> Checker<'a> {
         let reserved = given.count("reserved", Some(0), 0, diagnostics);
         let pad_to = given.count("pad_to", Some(1), 1, diagnostics);
         let marks = given.take("marks").map(as_list).unwrap_or_default();
+        let begin = given.take("begin");
+        let begin_place = begin.as_ref().map_or(name.span, |value| value.span);
+        let begin = begin.and_then(|value| as_word("begin", &value, &["eos", "bos"], diagnostics));
         given.finish(diagnostics);
 
         let marks = self.marks(marks);
@@ -144,66 +143,79 @@ impl<'a> Checker<'a> {
             // A source with a mistake in it has no size, and so has the vocabulary.
             return;
         }
-        let mut layout = LayoutBuilder::new(&name.text);
+        let mut layout = TokenLayout::empty(&name.text);
         for mark in FIRST_MARKS {
             if matches!(marks.get(mark), Some(Mark::Own)) {
-                layout.mark(mark.to_owned());
+                layout.add_mark(mark);
             }
         }
         if let Some((source, size)) = text {
-            layout.range(TokenKind::Text, size);
-            layout.layout.text = source;
+            layout.add(TokenKind::Text, size);
+            layout.text = source;
         }
-        let mut inside = Vec::new();
+        let mut inside = None;
         if let Some((source, size, grid, from)) = image {
             match from {
-                Some(from) => inside.push((TokenKind::Image, from, size, image_place)),
-                None => layout.range(TokenKind::Image, size),
+                Some(from) => inside = Some((from, size)),
+                None => layout.add(TokenKind::Image, size),
             }
-            layout.layout.image = source;
-            layout.layout.grid = grid;
+            layout.image = source;
+            layout.grid = grid;
         }
-        layout.range(TokenKind::Reserved, reserved);
+        layout.add(TokenKind::Reserved, reserved);
         for mark in LAST_MARKS {
             match marks.get(mark) {
                 Some(Mark::Copies(count)) => {
-                    (0..*count).for_each(|number| layout.mark(format!("{mark}:{number}")));
+                    (0..*count).for_each(|number| layout.add_mark(&format!("{mark}:{number}")));
                 }
-                Some(Mark::Own) => layout.mark(mark.to_owned()),
+                Some(Mark::Own) => layout.add_mark(mark),
                 Some(Mark::Id(..)) | None => {}
             }
         }
-        let text_at = layout.layout.first(TokenKind::Text);
-        for (mark, value) in &marks {
-            if let Mark::Id(id, place) = value {
-                inside.push((TokenKind::Mark, *id, 1, *place));
-                layout
-                    .layout
-                    .marks
-                    .insert((*mark).to_owned(), text_at.saturating_add(*id));
-            }
+        let not_there = |place, what: String| {
+            Diagnostic::error(place, what).code("size").label(
+                place,
+                "ids of the text tokenizer, which pictures and marks share among them",
+            )
+        };
+        let text_at = layout.first(TokenKind::Text);
+        if let Some((from, len)) = inside
+            && !layout.take_images(text_at.saturating_add(from), len)
+        {
+            let what = format!("the text tokenizer has no {len} tokens from {from} on");
+            self.diagnostics.push(not_there(image_place, what));
+            return;
         }
-        for (kind, from, len, place) in inside {
-            if !layout.take(kind, text_at.saturating_add(from), len) {
-                let what = match kind {
-                    TokenKind::Image => {
-                        format!("the text tokenizer has no {len} tokens from {from} on")
-                    }
-                    _ => format!("the text tokenizer has no token {from} that is not taken"),
-                };
-                self.diagnostics
-                    .push(Diagnostic::error(place, what).code("size").label(
-                        place,
-                        "ids of the text tokenizer, which pictures and marks share among them",
-                    ));
+        for (mark, value) in &marks {
+            if let Mark::Id(id, place) = value
+                && !layout.take_mark(mark, text_at.saturating_add(*id))
+            {
+                let what = format!("the text tokenizer has no token {id} that is not taken");
+                self.diagnostics.push(not_there(*place, what));
                 return;
             }
         }
-        match layout.finish(pad_to) {
-            Some(layout) if layout.size > 0 => {
-                self.program.tokens.insert(name.text.clone(), layout);
+        if let Some(mark) = begin {
+            if !layout.marks.contains_key(mark) {
+                self.diagnostics.push(
+                    Diagnostic::error(
+                        begin_place,
+                        format!(
+                            "documents cannot begin with `{mark}`: `{}` has no such mark",
+                            name.text
+                        ),
+                    )
+                    .code("missing")
+                    .label(begin_place, "not among its `marks`")
+                    .help(format!("add `{mark}` to `marks`")),
+                );
+                return;
             }
-            Some(_) => self.diagnostics.push(
+            layout.begin = mark.to_owned();
+        }
+        let size = layout.size.checked_next_multiple_of(pad_to);
+        match size.filter(|size| *size <= MOST_TOKENS) {
+            Some(0) => self.diagnostics.push(
                 Diagnostic::error(
                     name.span,
                     format!("the vocabulary `{}` is empty", name.text),
@@ -212,6 +224,10 @@ impl<'a> Checker<'a> {
                 .label(name.span, "neither text nor pictures nor marks")
                 .help("add `text = bpe(\"tokenizers/…\", size: …)`"),
             ),
+            Some(size) => {
+                layout.add(TokenKind::Filler, size - layout.size);
+                self.program.tokens.insert(name.text.clone(), layout);
+            }
             None => self.diagnostics.push(
                 Diagnostic::error(
                     name.span,
@@ -394,87 +410,4 @@ enum Mark {
     Copies(u64),
     /// This id of the text tokenizer.
     Id(u64, Span),
-}
-
-/// A vocabulary, range by range.
-struct LayoutBuilder {
-    layout: TokenLayout,
-    /// Whether it is too large.
-    overflow: bool,
-}
-
-impl LayoutBuilder {
-    fn new(name: &str) -> Self {
-        let mut layout = TokenLayout::bare(0);
-        layout.name = name.to_owned();
-        layout.ranges.clear();
-        Self {
-            layout,
-            overflow: false,
-        }
-    }
-
-    fn range(&mut self, kind: TokenKind, len: u64) {
-        if len == 0 {
-            return;
-        }
-        let start = self.layout.size;
-        match start.checked_add(len).filter(|size| *size <= MOST_TOKENS) {
-            Some(size) => self.layout.size = size,
-            None => {
-                self.overflow = true;
-                return;
-            }
-        }
-        match self
-            .layout
-            .ranges
-            .last_mut()
-            .filter(|last| last.kind == kind)
-        {
-            Some(last) => last.len += len,
-            None => self.layout.ranges.push(TokenRange { kind, start, len }),
-        }
-    }
-
-    fn mark(&mut self, name: String) {
-        let id = self.layout.size;
-        self.range(TokenKind::Mark, 1);
-        self.layout.marks.insert(name, id);
-    }
-
-    /// Gives ids of text tokens to another kind; false where they are not all of text.
-    fn take(&mut self, kind: TokenKind, start: u64, len: u64) -> bool {
-        let Some(end) = start.checked_add(len) else {
-            return false;
-        };
-        let ranges = &mut self.layout.ranges;
-        let place = ranges.iter().position(|range| {
-            range.kind == TokenKind::Text && range.start <= start && end <= range.start + range.len
-        });
-        let Some(place) = place else {
-            return false;
-        };
-        let past = ranges[place].start + ranges[place].len;
-        let parts = [
-            (TokenKind::Text, ranges[place].start, start),
-            (kind, start, end),
-            (TokenKind::Text, end, past),
-        ];
-        let parts = parts.into_iter().filter(|(_, start, end)| start < end);
-        let parts = parts.map(|(kind, start, end)| TokenRange {
-            kind,
-            start,
-            len: end - start,
-        });
-        ranges.splice(place..=place, parts);
-        true
-    }
-
-    fn finish(mut self, pad_to: u64) -> Option<TokenLayout> {
-        let size = self.layout.size.checked_next_multiple_of(pad_to)?;
-        let filler = size - self.layout.size;
-        self.range(TokenKind::Filler, filler);
-        (!self.overflow).then_some(self.layout)
-    }
 }

@@ -179,21 +179,10 @@ pub(super) fn choose_rows(axis: usize, tokens: &TokenLayout, a: Plan, b: Plan) -
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jam_ir::TokenRange;
 
     fn layout(kinds: &[(TokenKind, u64)]) -> TokenLayout {
-        let size = kinds.iter().map(|(_, len)| len).sum();
-        let mut layout = TokenLayout::bare(size);
-        let mut start = 0;
-        layout.ranges.clear();
-        for (kind, len) in kinds {
-            layout.ranges.push(TokenRange {
-                kind: *kind,
-                start,
-                len: *len,
-            });
-            start += len;
-        }
+        let mut layout = TokenLayout::empty("");
+        kinds.iter().for_each(|(kind, len)| layout.add(*kind, *len));
         layout
     }
 

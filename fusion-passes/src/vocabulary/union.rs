@@ -8,16 +8,17 @@
 //!
 //! The order is that of every layout: the first marks, text, image, reserved rows, all other marks,
 //! and filler. Text tokens stand in the order of the united tokenizer, which keeps the ids of the
-//! first one. The size is as even as the parents' sizes are (tables of a size that a power of two
+//! first one; marks and images that are tokens of a parent's tokenizer are those tokens of the united one.
+//! A mark is as the first parent that has it tells it. The size is as even as the parents' sizes are (tables of a size that a power of two
 //! divides are faster).
 
+use std::collections::HashMap;
+use std::ops::Range;
+
 use indexmap::IndexMap;
-use jam_ir::{ImageTokens, TextTokens, TokenKind, TokenLayout, TokenRange};
+use jam_ir::{FIRST_MARKS, ImageTokens, TextTokens, TokenKind, TokenLayout};
 
-use super::{Keys, Pieces, count, keys_of_one};
-
-/// Marks that stand before text.
-const FIRST_MARKS: [&str; 4] = ["bos", "pad", "eos", "unk"];
+use super::{Keys, Pieces, begin_of, keys_of_one};
 
 /// Most that the size of a joint table is rounded up to.
 const MOST_EVEN: u32 = 7;
@@ -31,27 +32,7 @@ pub(super) fn layout(
     layouts: &[&TokenLayout],
     pieces: Option<&dyn Pieces>,
 ) -> Result<(TokenLayout, Keys), String> {
-    let length = count;
-    let with = |kind| {
-        layouts
-            .iter()
-            .filter(move |layout| length(layout, kind) > 0)
-    };
-
-    // Marks and pictures that are text tokens as well would need new ids in the tokenizer too.
-    let apart = |layout: &&&TokenLayout| {
-        let text = layout.rows(TokenKind::Text);
-        text.len() < 2
-            && text
-                .iter()
-                .all(|(start, _)| *start == layout.first(TokenKind::Text))
-    };
-    if let Some(mixed) = layouts.iter().find(|layout| !apart(layout)) {
-        let name = &mixed.name;
-        return Err(format!(
-            "`{name}` has images or marks among the ids of its text tokens"
-        ));
-    }
+    let with = |kind| layouts.iter().filter(move |layout| layout.room(kind) > 0);
     let mut texts: Vec<&TextTokens> = Vec::new();
     for layout in with(TokenKind::Text) {
         if !texts.contains(&&layout.text) {
@@ -71,7 +52,7 @@ pub(super) fn layout(
             }
         });
     }
-    let longest = with(TokenKind::Text).map(|layout| length(layout, TokenKind::Text));
+    let longest = with(TokenKind::Text).map(|layout| layout.room(TokenKind::Text));
     let longest = longest.max().unwrap_or(0);
     // Bare ids claim nothing: the tokenizer is another's.
     let told = texts.iter().find(|text| ***text != TextTokens::Ids);
@@ -91,52 +72,84 @@ pub(super) fn layout(
         .clone()
         .find(|image| **image != ImageTokens::Ids)
         .or(image.clone().next());
-    let mut marks: Vec<&String> = Vec::new();
-    for mark in layouts.iter().flat_map(|layout| layout.marks.keys()) {
-        if !marks.contains(&mark) {
-            marks.push(mark);
+    // The first layout that has a mark tells it.
+    let mut marks: IndexMap<&String, &TokenLayout> = IndexMap::new();
+    for layout in layouts {
+        for mark in layout.marks.keys() {
+            marks.entry(mark).or_insert(layout);
         }
     }
-    let is_first = |mark: &&String| FIRST_MARKS.contains(&mark.as_str());
-    let place = |mark: &&String| FIRST_MARKS.iter().position(|first| first == mark);
-    let (mut first, rest): (Vec<&String>, Vec<&String>) = marks.into_iter().partition(is_first);
-    first.sort_by_key(place);
-    let reserved = |layout: &&TokenLayout| count(layout, TokenKind::Reserved);
-
     let mut names: Vec<&str> = Vec::new();
     for name in layouts.iter().map(|layout| layout.name.as_str()) {
         if !name.is_empty() && !names.contains(&name) {
             names.push(name);
         }
     }
-    let mut joint = TokenLayout {
-        name: names.join("_"),
-        size: 0,
-        ranges: Vec::new(),
-        marks: IndexMap::new(),
-        text,
-        image: image.cloned().unwrap_or(ImageTokens::Ids),
-        grid: pictures.first().map_or(0, |layout| layout.grid),
+    let mut joint = TokenLayout::empty(&names.join("_"));
+    joint.text = text;
+    joint.image = image.cloned().unwrap_or(ImageTokens::Ids);
+    joint.grid = pictures.first().map_or(0, |layout| layout.grid);
+    // Marks that are tokens of a tokenizer have their ids with it.
+    let is_own = |mark: &String, layout: &TokenLayout| {
+        let id = layout.marks.get(mark);
+        id.is_none_or(|id| !layout.tokenizer_has(*id))
     };
-    let codes = pictures
+    let (own, inside): (Vec<_>, Vec<_>) = marks
+        .into_iter()
+        .partition(|(mark, layout)| is_own(mark, layout));
+    let place = |mark: &str| FIRST_MARKS.iter().position(|first| *first == mark);
+    let (mut first, rest): (Vec<&String>, Vec<&String>) = own
+        .into_iter()
+        .map(|(mark, _)| mark)
+        .partition(|mark| place(mark).is_some());
+    first.sort_by_key(|mark| place(mark));
+    first.iter().for_each(|mark| joint.add_mark(mark));
+    joint.add(TokenKind::Text, texts_len);
+    let images_inside = pictures
         .first()
-        .map_or(0, |layout| length(layout, TokenKind::Image));
-    add_marks(&mut joint, &first);
-    add(&mut joint, TokenKind::Text, texts_len);
-    add(&mut joint, TokenKind::Image, codes);
-    add(
-        &mut joint,
-        TokenKind::Reserved,
-        layouts.iter().map(reserved).max().unwrap_or(0),
-    );
-    add_marks(&mut joint, &rest);
+        .filter(|layout| layout.tokenizer_has(layout.first(TokenKind::Image)));
+    if let (Some(layout), None) = (pictures.first(), images_inside) {
+        joint.add(TokenKind::Image, layout.count(TokenKind::Image));
+    }
+    let reserved = layouts
+        .iter()
+        .map(|layout| layout.count(TokenKind::Reserved));
+    joint.add(TokenKind::Reserved, reserved.max().unwrap_or(0));
+    rest.iter().for_each(|mark| joint.add_mark(mark));
+
+    let moved = Moved::new(joint.text_ids.0, spelled.as_deref(), pieces);
+    if let Some(layout) = images_inside {
+        let (first, len) = (
+            layout.first(TokenKind::Image),
+            layout.count(TokenKind::Image),
+        );
+        let ids = moved.ids(layout, first..first + len);
+        let ids = ids.filter(|ids| ids.iter().zip(ids[0]..).all(|(id, next)| *id == next));
+        if !ids.is_some_and(|ids| joint.take_images(ids[0], len)) {
+            return Err(format!(
+                "the image tokens of `{}` do not follow one another in the joint tokenizer",
+                layout.name
+            ));
+        }
+    }
+    for (mark, layout) in inside {
+        let id = layout.marks[mark];
+        let ids = moved.ids(layout, id..id + 1);
+        if !ids.is_some_and(|ids| joint.take_mark(mark, ids[0])) {
+            return Err(format!(
+                "the mark `{mark}` of `{}` is no token of its own in the joint tokenizer",
+                layout.name
+            ));
+        }
+    }
+    joint.begin = begin_of(layouts);
     let even = layouts
         .iter()
         .map(|layout| layout.size.trailing_zeros())
         .min();
     let even = 1u64 << even.unwrap_or(0).min(MOST_EVEN);
     let filler = joint.size.next_multiple_of(even) - joint.size;
-    add(&mut joint, TokenKind::Filler, filler);
+    joint.add(TokenKind::Filler, filler);
     if joint.size > u64::from(u32::MAX) {
         return Err(format!("together they have {} tokens", joint.size));
     }
@@ -144,19 +157,35 @@ pub(super) fn layout(
     Ok((joint, keys))
 }
 
-fn add(layout: &mut TokenLayout, kind: TokenKind, len: u64) {
-    if len > 0 {
-        let start = layout.size;
-        layout.ranges.push(TokenRange { kind, start, len });
-        layout.size += len;
-    }
+/// Where tokens of the parents' tokenizers are in the united one.
+struct Moved<'a> {
+    /// The joint id of its token 0.
+    first: u64,
+    /// Its tokens, and what knows the parents'; nothing where there is one tokenizer.
+    spelled: Option<(HashMap<&'a str, u64>, &'a dyn Pieces)>,
 }
 
-fn add_marks(layout: &mut TokenLayout, marks: &[&String]) {
-    let start = layout.size;
-    add(layout, TokenKind::Mark, marks.len() as u64);
-    let ids = marks.iter().zip(start..);
-    layout
-        .marks
-        .extend(ids.map(|(mark, id)| ((*mark).clone(), id)));
+impl<'a> Moved<'a> {
+    fn new(first: u64, spelled: Option<&'a [String]>, pieces: Option<&'a dyn Pieces>) -> Moved<'a> {
+        let spelled = spelled.zip(pieces).map(|(spelled, pieces)| {
+            let places = spelled.iter().map(String::as_str).zip(0..);
+            (places.collect(), pieces)
+        });
+        Moved { first, spelled }
+    }
+
+    /// The joint ids of tokens of a parent's tokenizer; `None` where one has none. There is at least one.
+    fn ids(&self, layout: &TokenLayout, ids: Range<u64>) -> Option<Vec<u64>> {
+        let start = layout.text_ids.0;
+        let places = ids.map(|id| id.checked_sub(start));
+        let Some((joint, pieces)) = &self.spelled else {
+            return places.map(|place| Some(self.first + place?)).collect();
+        };
+        let own = pieces.pieces(&layout.text)?;
+        let id = |place: Option<u64>| {
+            let piece = own.get(usize::try_from(place?).ok()?)?;
+            Some(self.first + joint.get(piece.as_str())?)
+        };
+        places.map(id).collect()
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use jam_fusion_passes::{Parent, fuse};
 use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{Model, SettingValue, Settings, TokenKind, TokenLayout, TokenRange};
+use jam_ir::{Model, SettingValue, Settings, TokenLayout};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -226,19 +226,7 @@ fn run(case: &Path, about: &Value) {
         config["image_token_rows"][0].as_u64(),
         config["image_token_rows"][1].as_u64(),
     ) {
-        let size = tokens.size;
-        let range = |kind, start, end| TokenRange {
-            kind,
-            start,
-            len: end - start,
-        };
-        tokens.ranges = vec![
-            range(TokenKind::Text, 0, start),
-            range(TokenKind::Image, start, end),
-        ];
-        if end < size {
-            tokens.ranges.push(range(TokenKind::Text, end, size));
-        }
+        assert!(tokens.take_images(start, end - start));
     }
     let mut models = Vec::new();
     let mut sources = BTreeMap::new();

@@ -7,7 +7,6 @@ use jam_ir::decoder::{DecoderConfig, PositionConfig, decoder_only};
 use jam_ir::span::FileId;
 use jam_ir::{
     Diagnostic, Model, RotaryLayout, SettingValue, Settings, Span, TokenKind, TokenLayout,
-    TokenRange,
 };
 
 use crate::reference::{Weights, plan, random_weights};
@@ -15,10 +14,9 @@ use crate::reference::{Weights, plan, random_weights};
 /// Four marks, ten text tokens, six image tokens, and a mark.
 pub(crate) fn tokens() -> TokenLayout {
     use TokenKind::{Image, Mark, Text};
-    let mut layout = TokenLayout::bare(21);
-    layout.ranges.clear();
-    for (kind, start, len) in [(Mark, 0, 4), (Text, 4, 10), (Image, 14, 6), (Mark, 20, 1)] {
-        layout.ranges.push(TokenRange { kind, start, len });
+    let mut layout = TokenLayout::empty("");
+    for (kind, len) in [(Mark, 4), (Text, 10), (Image, 6), (Mark, 1)] {
+        layout.add(kind, len);
     }
     layout
 }

@@ -2,14 +2,13 @@
 
 use jam_fusion_passes::{Parent, fuse};
 use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{Model, SettingValue, TokenKind, TokenLayout, TokenRange};
+use jam_ir::{Model, SettingValue, TokenKind, TokenLayout};
 
 use crate::parents::{settings, word};
 
 /// The paper's vocabulary: 66,056 rows.
 fn mixed() -> TokenLayout {
-    let mut layout = TokenLayout::bare(66_056);
-    layout.ranges.clear();
+    let mut layout = TokenLayout::empty("");
     let runs = [
         (TokenKind::Mark, 4),
         (TokenKind::Text, 56_320),
@@ -18,12 +17,8 @@ fn mixed() -> TokenLayout {
         (TokenKind::Mark, 514),
         (TokenKind::Filler, 2),
     ];
-    let mut start = 0;
-    for (kind, len) in runs {
-        layout.ranges.push(TokenRange { kind, start, len });
-        start += len;
-    }
-    layout.size = start;
+    runs.into_iter()
+        .for_each(|(kind, len)| layout.add(kind, len));
     layout
 }
 

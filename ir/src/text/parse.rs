@@ -289,9 +289,8 @@ impl Parser<'_> {
         self.sign("{")?;
         self.word("size")?;
         self.sign("=")?;
-        let mut tokens = TokenLayout::bare(self.whole()?);
-        tokens.name = name;
-        tokens.ranges.clear();
+        let mut tokens = TokenLayout::empty(&name);
+        tokens.size = self.whole()?;
         self.word("text")?;
         self.sign("=")?;
         if self.skip_word("tokenizer")? {
@@ -325,15 +324,17 @@ impl Parser<'_> {
                 known.map(|(kind, _)| *kind)
             })?;
             self.sign("=")?;
-            let start = self.whole()?;
-            self.sign("..")?;
-            let at = self.at()?;
-            let end = self.whole()?;
-            let Some(len) = end.checked_sub(start) else {
-                return fault(at, format!("a range from {start} cannot end at {end}"));
-            };
+            let (start, end) = self.id_range()?;
+            let len = end - start;
             tokens.ranges.push(TokenRange { kind, start, len });
         }
+        tokens.text_ids = match self.skip_word("tokenizer")? {
+            true => {
+                self.sign("=")?;
+                self.id_range()?
+            }
+            false => tokens.text_span(),
+        };
         while self.skip_word("mark")? {
             let at = self.at()?;
             let name = self.name("the name of a mark")?;
@@ -343,8 +344,24 @@ impl Parser<'_> {
                 return fault(at, "this mark is there twice");
             }
         }
+        if self.skip_word("begin")? {
+            self.sign("=")?;
+            tokens.begin = self.name("the name of a mark")?;
+        }
         self.sign("}")?;
         Ok(tokens)
+    }
+
+    /// `start..end`, half-open.
+    fn id_range(&mut self) -> Parsed<(u64, u64)> {
+        let start = self.whole()?;
+        self.sign("..")?;
+        let at = self.at()?;
+        let end = self.whole()?;
+        match start <= end {
+            true => Ok((start, end)),
+            false => fault(at, format!("a range from {start} cannot end at {end}")),
+        }
     }
 
     fn axis_line(&mut self, index: usize) -> Parsed<Axis> {

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::{KINDS, is_bare};
 use crate::plan_shape::plan_word;
 use crate::{
-    AxisId, Block, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan, RotaryScaling, Span,
-    TextTokens, TokenLayout, ValueId, ValueType, WeightType,
+    AxisId, Block, END_MARK, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan,
+    RotaryScaling, Span, TextTokens, TokenLayout, ValueId, ValueType, WeightType,
 };
 
 /// What is printed.
@@ -320,9 +320,17 @@ impl Printer<'_> {
             let (start, end) = (whole_text(range.start), whole_text(end));
             self.line(2, &format!("range {kind} = {start}..{end}"));
         }
+        if tokens.text_ids != tokens.text_span() {
+            let (start, end) = tokens.text_ids;
+            let (start, end) = (whole_text(start), whole_text(end));
+            self.line(2, &format!("tokenizer = {start}..{end}"));
+        }
         for (name, id) in &tokens.marks {
             let (name, id) = (name_text(name), whole_text(*id));
             self.line(2, &format!("mark {name} = {id}"));
+        }
+        if tokens.begin != END_MARK {
+            self.line(2, &format!("begin = {}", name_text(&tokens.begin)));
         }
         self.line(1, "}");
     }

@@ -147,6 +147,21 @@ fn damaged_tokens() {
         m.tokens.marks.insert("bos".to_owned(), 20);
     };
     caught(opt(), damage, "tokens", "mark `bos`");
+    let damage = |m: &mut Model| m.tokens.text_ids = (1, 20);
+    caught(opt(), damage, "tokens", "does not fit the ids of the text");
+    let damage = |m: &mut Model| m.tokens.text_ids = (0, 21);
+    caught(opt(), damage, "tokens", "has the ids 0..21");
+    let damage = |m: &mut Model| {
+        m.tokens.ranges[0].len = 19;
+        m.tokens.ranges.push(TokenRange {
+            kind: TokenKind::Filler,
+            start: 19,
+            len: 1,
+        });
+    };
+    caught(opt(), damage, "tokens", "Filler ids from 19 on");
+    let damage = |m: &mut Model| m.tokens.begin = "bos".to_owned();
+    caught(opt(), damage, "tokens", "begin with `bos`");
     let damage = |m: &mut Model| m.tokens.grid = u64::MAX;
     caught(opt(), damage, "tokens", "too large");
 }

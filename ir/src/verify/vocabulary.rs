@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Place, Problems};
-use crate::{Model, Op, Role};
+use crate::{END_MARK, Model, Op, Role, TokenKind};
 
 /// Names, roles and sizes of axes.
 pub(super) fn check_axes(model: &Model, problems: &mut Problems) {
@@ -61,6 +61,35 @@ pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
         report(format!(
             "the ranges of ids end at {end}, not at {}, the size of the vocabulary",
             tokens.size
+        ));
+    }
+    let (start, past) = tokens.text_ids;
+    if start > past || past > tokens.size {
+        report(format!(
+            "the text tokenizer has the ids {start}..{past}, but the vocabulary has {}",
+            tokens.size
+        ));
+    }
+    for range in &tokens.ranges {
+        let end = u128::from(range.start) + u128::from(range.len);
+        let inside = range.start >= start && end <= past.into();
+        let apart = end <= start.into() || range.start >= past;
+        let fits = match range.kind {
+            TokenKind::Text => inside,
+            TokenKind::Mark | TokenKind::Image => inside || apart,
+            TokenKind::Reserved | TokenKind::Filler => apart,
+        };
+        if !fits && range.len > 0 {
+            report(format!(
+                "the range of {:?} ids from {} on does not fit the ids of the text tokenizer, {start}..{past}",
+                range.kind, range.start
+            ));
+        }
+    }
+    if tokens.begin != END_MARK && !tokens.marks.contains_key(&tokens.begin) {
+        report(format!(
+            "documents begin with `{}`, which is no mark of the vocabulary",
+            tokens.begin
         ));
     }
     for (name, id) in &tokens.marks {

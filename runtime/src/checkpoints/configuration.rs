@@ -5,7 +5,7 @@
 use jam_ir::decoder::{
     DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
 };
-use jam_ir::{Activation, DType, RotaryLayout, RotaryScaling, TokenLayout, verify};
+use jam_ir::{Activation, DType, END_MARK, RotaryLayout, RotaryScaling, TokenLayout, verify};
 use serde_json::Value;
 
 use super::import::ImportedConfig;
@@ -41,7 +41,8 @@ impl Config {
     /// When a size is missing or out of bounds, sizes do not fit one another, or they ask for what is not
     /// known.
     pub(super) fn model(&self) -> Result<ImportedConfig> {
-        let config = self.described()?;
+        let mut config = self.described()?;
+        self.mark(&mut config);
         let layers = config.decoder.layers;
         if layers > MAX_LAYERS {
             let message = format!("{layers} layers are too many; at most {MAX_LAYERS} are read");
@@ -58,6 +59,21 @@ impl Config {
                 let first = problems.into_iter().next();
                 let message = first.map_or_else(String::new, |problem| problem.to_string());
                 Err(Error::new(message).with_help("the sizes of the configuration do not fit"))
+            }
+        }
+    }
+
+    /// Marks the ids that the configuration names, where the vocabulary has them: some name what was never added.
+    fn mark(&self, config: &mut ImportedConfig) {
+        for mark in ["bos", "pad", END_MARK] {
+            let ids = match self.field(&format!("{mark}_token_id")) {
+                Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
+                Some(id) => id.as_u64().into_iter().collect(),
+                None => Vec::new(),
+            };
+            let there = ids.iter().find(|id| config.set_mark(mark, **id));
+            if mark == END_MARK && there.is_some() {
+                config.ends = ids;
             }
         }
     }
@@ -248,6 +264,7 @@ impl Config {
             decoder,
             attention_bias: biases,
             mlp_bias: biases,
+            ends: Vec::new(),
         })
     }
 
@@ -283,6 +300,7 @@ impl Config {
             decoder,
             attention_bias,
             mlp_bias,
+            ends: Vec::new(),
         })
     }
 
@@ -472,6 +490,7 @@ impl Config {
             decoder,
             attention_bias: false,
             mlp_bias: false,
+            ends: Vec::new(),
         })
     }
 
@@ -512,6 +531,7 @@ impl Config {
             decoder,
             attention_bias: true,
             mlp_bias: true,
+            ends: Vec::new(),
         })
     }
 }

@@ -16,6 +16,7 @@ use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
 use super::foreign::{self, Found};
 use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
+use super::vocabulary::tokens_source;
 use super::{CheckpointReader, WeightSource};
 use crate::{Error, Result};
 
@@ -38,12 +39,14 @@ const LIMITS: JsonLimits = JsonLimits {
 pub struct ImportedConfig {
     /// `model_type` as the file has it.
     pub model_type: String,
-    /// The model, without a source for its weights.
+    /// The model, without a source for its weights; its vocabulary has the marks that the configuration tells.
     pub decoder: DecoderConfig,
     /// Whether the matrices of attention have biases.
     pub attention_bias: bool,
     /// Whether the matrices of the feed-forward part have biases.
     pub mlp_bias: bool,
+    /// Every id that ends a text, where the configuration names several; the first is the mark `eos`.
+    pub ends: Vec<u64>,
 }
 
 impl ImportedConfig {
@@ -122,9 +125,15 @@ impl ImportedConfig {
         let d = &self.decoder;
         let norm = |x: &str| norm_source(&d.norm, &[x]);
         let mut text = format!(
-            "// Written from the {CONFIG_FILE} of a `{}` model.\n\nblock {name}_layer(x) {{\n",
+            "// Written from the {CONFIG_FILE} of a `{}` model.\n\n",
             self.model_type
         );
+        let mut vocabulary = d.tokens.size.to_string();
+        if let Some((tokens, source)) = tokens_source(name, &d.tokens) {
+            text.push_str(&source);
+            vocabulary = tokens;
+        }
+        let _ = writeln!(text, "block {name}_layer(x) {{");
         let layer = match d.norm_place {
             NormPlace::Before => [
                 ("norm1", norm("x")),
@@ -158,7 +167,7 @@ impl ImportedConfig {
         let mut line = |binding: &str, value: &str| {
             let _ = writeln!(text, "    {binding:<11} = {value}");
         };
-        line("tokens", &d.tokens.size.to_string());
+        line("tokens", &vocabulary);
         line("context", &d.context.to_string());
         line("width", &d.width.to_string());
         if d.dtype != DType::F32 {
@@ -208,35 +217,6 @@ impl ImportedConfig {
         line("weights", &quoted(weights));
         text.push_str("}\n");
         text
-    }
-
-    /// The source with a tokenizer for its ids in place of their number: that of `files`, which has `size`.
-    pub fn jam_source_with_tokenizer(
-        &self,
-        name: &str,
-        weights: &str,
-        files: &str,
-        size: u64,
-    ) -> String {
-        let source = self.jam_source(name, weights);
-        let all = self.decoder.tokens.size;
-        // A table may have more rows than the tokenizer has tokens.
-        let mut vocabulary = format!(
-            "tokens {name}_tokens {{\n    text     = bpe({}, size: {})\n",
-            quoted(files),
-            size.min(all)
-        );
-        if size < all {
-            let _ = writeln!(vocabulary, "    reserved = {}", all - size);
-        }
-        vocabulary.push_str("}\n\n");
-        let bare = format!("    {:<11} = {all}\n", "tokens");
-        let own = format!("    {:<11} = {name}_tokens\n", "tokens");
-        let source = source.replacen(&bare, &own, 1);
-        match source.find(&format!("block {name}_layer")) {
-            Some(at) => format!("{}{vocabulary}{}", &source[..at], &source[at..]),
-            None => source,
-        }
     }
 
     /// The attention of a layer over `x`, as `.jam` source.
@@ -372,7 +352,7 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
 }
 
 /// A string of the language.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 

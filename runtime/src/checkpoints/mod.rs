@@ -24,6 +24,7 @@ mod source;
 pub mod synthetic;
 mod torch;
 mod turn;
+mod vocabulary;
 mod writer;
 
 pub use atomic::{AtomicFolder, write_file};

@@ -47,7 +47,8 @@ impl Rules {
             range.start as usize..(range.start + range.len) as usize
         });
         let brk = mark("break").filter(|_| !image.is_empty() && layout.grid > 0);
-        let without = [Some(eos), mark("mask:0"), brk];
+        let begin = mark(&layout.begin).unwrap_or(eos);
+        let without = [Some(begin), mark("mask:0"), brk];
         let mut text = vec![false; layout.size as usize];
         for (start, end) in layout.rows(TokenKind::Text) {
             text[start as usize..end as usize].fill(true);
@@ -109,27 +110,17 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
-    use jam_ir::{ImageTokens, TextTokens, TokenRange};
-
     use super::*;
 
     /// eos 0, text 1..5, image 5..8 in a 2 × 1 … 2 × 2 grid, break 8.
     fn layout() -> TokenLayout {
-        let range = |kind, start, len| TokenRange { kind, start, len };
-        TokenLayout {
-            name: "small".into(),
-            size: 9,
-            ranges: vec![
-                range(TokenKind::Mark, 0, 1),
-                range(TokenKind::Text, 1, 4),
-                range(TokenKind::Image, 5, 3),
-                range(TokenKind::Mark, 8, 1),
-            ],
-            marks: [("eos".to_owned(), 0), ("break".to_owned(), 8)].into(),
-            text: TextTokens::Ids,
-            image: ImageTokens::Ids,
-            grid: 2,
-        }
+        let mut layout = TokenLayout::empty("small");
+        layout.add_mark("eos");
+        layout.add(TokenKind::Text, 4);
+        layout.add(TokenKind::Image, 3);
+        layout.add_mark("break");
+        layout.grid = 2;
+        layout
     }
 
     fn limits() -> Limits {

@@ -115,7 +115,7 @@ fn encode(codec: &Codec, option: &ChoiceOption, context: usize) -> Result<Option
         .len()
         .min(whole.len().saturating_sub(1));
     let scored = whole.len() - given;
-    let mut ids = vec![codec.eos()];
+    let mut ids = vec![codec.begin()];
     ids.extend(whole);
     if ids.len() > context + 1 {
         ids.drain(..ids.len() - context - 1);

@@ -15,6 +15,7 @@ use crate::checkpoints::{
     AtomicFolder, CheckpointWriter, WeightSource, WriteOptions, seal_folder, write_file,
 };
 use crate::progress::{Progress, Stop};
+use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
 /// Files of a Hugging Face folder that belong to its tokenizer or its sampling, and travel as they are.
@@ -30,12 +31,7 @@ const COMPANIONS: [&str; 9] = [
     "preprocessor_config.json",
 ];
 /// Fields of a configuration that say what ids mean, and are kept where the model came with them.
-const IDS: [&str; 4] = [
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "image_token_id",
-];
+const IDS: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
 
 /// A model about to be handed on.
 pub struct Export<'a> {
@@ -148,14 +144,7 @@ fn hugging_face(
             copied.map_err(|error| Error::io("copy", &file, error))?;
         }
     }
-    let config_of_tokenizer = folder.path().join("tokenizer_config.json");
-    if folder.path().join(super::TEXT_TOKENIZER).is_file() && !config_of_tokenizer.is_file() {
-        let fields = json!({
-            "tokenizer_class": "PreTrainedTokenizerFast",
-            "model_max_length": export.model.context,
-        });
-        write_file(&config_of_tokenizer, pretty(&fields)?.as_bytes())?;
-    }
+    tell_ids(folder.path(), export.model, &config)?;
 
     let uses = export.model.weight_uses();
     let stored = |name: &str| {
@@ -181,6 +170,41 @@ fn hugging_face(
     Ok(true)
 }
 
+/// Makes the tokenizer's ids those of the model, and names its marks where no file of its own does.
+fn tell_ids(folder: &Path, model: &Model, config: &Value) -> Result<()> {
+    let file = folder.join(super::TEXT_TOKENIZER);
+    if !file.is_file() {
+        return Ok(());
+    }
+    let own = TextTokenizer::open(&file)?;
+    let placed = own.placed(&model.tokens)?;
+    if placed.content_hash() != own.content_hash() {
+        placed.save(&file)?;
+    }
+    let told = folder.join("tokenizer_config.json");
+    if !told.is_file() {
+        let mut fields = placed.named_marks(&model.tokens.marks);
+        fields.insert(
+            "tokenizer_class".to_owned(),
+            json!("PreTrainedTokenizerFast"),
+        );
+        fields.insert("model_max_length".to_owned(), json!(model.context));
+        write_file(&told, pretty(&Value::Object(fields))?.as_bytes())?;
+    }
+    let generation = folder.join("generation_config.json");
+    if !generation.is_file() {
+        let ids = IDS.iter().filter_map(|name| {
+            let id = config.get(name).filter(|id| !id.is_null());
+            Some(((*name).to_owned(), id?.clone()))
+        });
+        let fields: Map<String, Value> = ids.collect();
+        if !fields.is_empty() {
+            write_file(&generation, pretty(&Value::Object(fields))?.as_bytes())?;
+        }
+    }
+    Ok(())
+}
+
 /// The ids of marks that the model came with, where the language does not know them.
 fn keep_ids(config: &mut Value, from: &Path, model_type: &str) {
     let text = std::fs::read_to_string(from.join(CONFIG_FILE));
@@ -190,7 +214,7 @@ fn keep_ids(config: &mut Value, from: &Path, model_type: &str) {
     else {
         return;
     };
-    for name in IDS {
+    for name in IDS.into_iter().chain(["image_token_id"]) {
         if let Some(id) = before.get(name)
             && config.get(name).is_none_or(Value::is_null)
         {

@@ -2,7 +2,8 @@
 //!
 //! A document is `<eos> text <break> picture <break> text … <eos>`: a break before and after every
 //! picture (two between neighbours), none after the last one where the document ends with it. A
-//! question stands before its answer and ends with a line break.
+//! question stands before its answer and ends with a line break. Vocabularies with `begin = bos` have
+//! `<bos>` in place of the first `<eos>`.
 
 use std::path::Path;
 
@@ -23,6 +24,7 @@ pub struct Codec {
     producible: TokenLayout,
     text: Option<TextTokenizer>,
     image: Option<ImageTokenizer>,
+    begin: u32,
     eos: u32,
 }
 
@@ -73,6 +75,7 @@ impl Codec {
         let eos = layout.marks.get("eos").map(|id| *id as u32);
         let eos = eos
             .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
+        let begin = layout.marks.get(&layout.begin).map(|id| *id as u32);
         let mut producible = layout.clone();
         if let Some(text) = &text {
             let end = layout.first(TokenKind::Text) + text.size();
@@ -88,6 +91,7 @@ impl Codec {
             producible,
             text,
             image,
+            begin: begin.unwrap_or(eos),
             eos,
         })
     }
@@ -150,7 +154,12 @@ impl Codec {
         self.image.as_ref()
     }
 
-    /// The id that begins and ends documents.
+    /// The id that begins documents: that of `eos`, or of `bos` where the vocabulary says so.
+    pub fn begin(&self) -> u32 {
+        self.begin
+    }
+
+    /// The id that ends documents.
     pub fn eos(&self) -> u32 {
         self.eos
     }
@@ -236,7 +245,7 @@ impl Codec {
     pub fn document(&self, prompt: Option<&str>, parts: &[Part<'_>]) -> Result<(Vec<u32>, usize)> {
         let mut ids = match prompt {
             Some(prompt) => self.prompt(prompt)?,
-            None => vec![self.eos],
+            None => vec![self.begin],
         };
         let question = ids.len();
         let mut before: Option<&Part<'_>> = None;
@@ -264,7 +273,7 @@ impl Codec {
     /// # Errors
     /// When there is no text tokenizer.
     pub fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
-        let mut ids = vec![self.eos];
+        let mut ids = vec![self.begin];
         ids.extend(self.text_ids(&format!("{}\n", prompt.trim_end()))?);
         Ok(ids)
     }
@@ -274,7 +283,7 @@ impl Codec {
     /// # Errors
     /// When there is no text tokenizer, or the vocabulary has no break.
     pub fn caption(&self, caption: &str) -> Result<Vec<u32>> {
-        let mut ids = vec![self.eos];
+        let mut ids = vec![self.begin];
         ids.extend(self.text_ids(caption)?);
         ids.push(self.brk()?);
         Ok(ids)
@@ -324,7 +333,7 @@ fn cut(layout: &mut TokenLayout, kind: TokenKind, end: u64) {
             start: range.start + kept,
             len: range.len - kept,
         };
-        // Of nothing, too: its place tells where the tokenizer's ids begin.
+        // Of nothing, too: its place tells where the image tokenizer's ids begin.
         layout.ranges.push(TokenRange { len: kept, ..range });
         layout.ranges.push(unused);
     }
@@ -340,8 +349,6 @@ pub fn fitted(picture: &Picture, side: usize) -> Result<Picture> {
 
 #[cfg(test)]
 mod tests {
-    use jam_ir::{ImageTokens, TextTokens};
-
     use super::*;
     use crate::tokens::image::{VqRun, VqSettings, train};
 
@@ -351,21 +358,12 @@ mod tests {
     }
 
     fn codec_with(image: Option<ImageTokenizer>) -> Codec {
-        let range = |kind, start, len| TokenRange { kind, start, len };
-        let layout = TokenLayout {
-            name: "small".into(),
-            size: 306,
-            ranges: vec![
-                range(TokenKind::Mark, 0, 1),
-                range(TokenKind::Text, 1, 300),
-                range(TokenKind::Image, 301, 4),
-                range(TokenKind::Mark, 305, 1),
-            ],
-            marks: [("eos".to_owned(), 0), ("break".to_owned(), 305)].into(),
-            text: TextTokens::Ids,
-            image: ImageTokens::Ids,
-            grid: 2,
-        };
+        let mut layout = TokenLayout::empty("small");
+        layout.add_mark("eos");
+        layout.add(TokenKind::Text, 300);
+        layout.add(TokenKind::Image, 4);
+        layout.add_mark("break");
+        layout.grid = 2;
         let texts = ["a red house", "a blue tree"]
             .map(str::to_owned)
             .into_iter();
@@ -409,22 +407,13 @@ mod tests {
     /// A text tokenizer may have names for the codes of pictures, and for the marks.
     #[test]
     fn pictures_and_marks_may_be_tokens_of_the_text_tokenizer() {
-        let range = |kind, start, len| TokenRange { kind, start, len };
-        let layout = TokenLayout {
-            name: "inside".into(),
-            size: 300,
-            ranges: vec![
-                range(TokenKind::Image, 0, 4),
-                range(TokenKind::Text, 4, 292),
-                range(TokenKind::Mark, 296, 1),
-                range(TokenKind::Text, 297, 2),
-                range(TokenKind::Mark, 299, 1),
-            ],
-            marks: [("break".to_owned(), 296), ("eos".to_owned(), 299)].into(),
-            text: TextTokens::Ids,
-            image: ImageTokens::Ids,
-            grid: 2,
-        };
+        let mut layout = TokenLayout::empty("inside");
+        layout.add(TokenKind::Text, 300);
+        layout.grid = 2;
+        assert!(layout.take_images(0, 4));
+        for (mark, id) in [("break", 296), ("eos", 299), ("bos", 299)] {
+            assert!(layout.take_mark(mark, id));
+        }
         assert_eq!(layout.first(TokenKind::Text), 0);
         assert_eq!(layout.room(TokenKind::Text), 300);
         let run = runs(&layout, &[0, 1, 2, 3, 296, 4, 298, 299]);

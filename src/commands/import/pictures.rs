@@ -1,10 +1,10 @@
 //! The image tokenizer of an imported checkpoint, and what its codes are called in the vocabulary.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
+use jam_ir::TokenKind;
 use jam_runtime::Error;
-use jam_runtime::checkpoints::import::CONFIG_FILE;
+use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use jam_runtime::tokens::image::vqgan::{VqganTokenizer, ids_of_codes};
 use serde_json::Value;
 
@@ -14,57 +14,45 @@ use crate::failure::Failure;
 /// The name of the token that stands before a picture in Chameleon's documents.
 const BREAK: &str = "<racm3:break>";
 
-/// The vocabulary of a model called `name`, of `size` ids of text, with the pictures of its checkpoint: its source
-/// with an `image` among its `tokens`. `path` is the checkpoint as the program names it. A checkpoint without an image
-/// tokenizer leaves the source as it is.
-pub(super) fn with_pictures(
-    source: String,
-    (name, size): (&str, u64),
+/// Says in the vocabulary of a model which ids are pictures: those that the image tokenizer of its checkpoint has
+/// codes for. `path` is the checkpoint as the program names it. Without an image tokenizer nothing changes.
+pub(super) fn set(
+    config: &mut ImportedConfig,
     checkpoint: &Path,
     path: &str,
     console: &Console,
-) -> Result<String, Failure> {
+) -> Result<(), Failure> {
     let file = checkpoint.join(CONFIG_FILE);
     if !file.is_file() {
-        return Ok(source);
+        return Ok(());
     }
     let Some(found) = VqganTokenizer::inspect(checkpoint)? else {
-        return Ok(source);
+        return Ok(());
     };
     let told = std::fs::read(&file).map_err(|error| Error::io("read", &file, error))?;
-    let config: Value = serde_json::from_slice(&told)
+    let told: Value = serde_json::from_slice(&told)
         .map_err(|error| Error::new(format!("not JSON: {error}")).with_path(&file))?;
-    let codes = found.settings.codes;
-    let first = match first_of(&config["vocabulary_map"], codes, size) {
-        Ok(first) => first,
-        Err(why) => {
-            // The text model is as good without.
-            console.show(&format!("note: the image tokenizer is left out: {why}"));
-            return Ok(source);
+    let names = &told["vocabulary_map"];
+    let (codes, grid) = (found.settings.codes, found.settings.grid() as u64);
+    let size = config.decoder.tokens.room(TokenKind::Text);
+    let first = first_of(names, codes, size).and_then(|first| {
+        match config.set_pictures(path, codes as u64, grid, first) {
+            true => Ok(()),
+            false => Err("a mark is among the ids of its codes".to_owned()),
         }
-    };
+    });
+    if let Err(why) = first {
+        // The text model is as good without.
+        console.show(&format!("note: the image tokenizer is left out: {why}"));
+        return Ok(());
+    }
     if !found.decodes {
         console.show("note: the image tokenizer has no decoder: pictures can be read, not drawn");
     }
-    let mut lines = format!(
-        "    image    = vq({}, codes: {codes}, grid: {}, from: {first})\n",
-        quoted(path),
-        found.settings.grid()
-    );
-    let pictures = first..first + codes as u64;
-    let of_text = |id: &u64| *id < size && !pictures.contains(id);
-    let end = config["eos_token_id"].as_u64().filter(of_text);
-    let start = config["vocabulary_map"][BREAK].as_u64().filter(of_text);
-    let start = start.filter(|start| Some(*start) != end);
-    let marks = [("eos", end), ("break", start)];
-    let marks = marks
-        .into_iter()
-        .filter_map(|(mark, id)| Some(format!("{mark}({})", id?)));
-    let marks: Vec<String> = marks.collect();
-    if !marks.is_empty() {
-        let _ = writeln!(lines, "    marks    = [{}]", marks.join(", "));
+    if let Some(id) = names[BREAK].as_u64() {
+        config.set_mark("break", id);
     }
-    Ok(placed(source, name, size, &lines))
+    Ok(())
 }
 
 /// The id of image code 0 in a vocabulary of `size` ids, which the others follow in order.
@@ -85,33 +73,4 @@ fn first_of(names: &Value, codes: usize, size: u64) -> Result<u64, String> {
         true => Ok(first),
         false => Err("the ids of its codes do not follow one another in the vocabulary".to_owned()),
     }
-}
-
-/// The lines among the `tokens` of a model; these are made where the model has a bare vocabulary.
-fn placed(source: String, name: &str, size: u64, lines: &str) -> String {
-    let head = format!("tokens {name}_tokens {{\n");
-    if let Some(at) = source.find(&head) {
-        // Behind the text.
-        let at = at + head.len();
-        let line = source[at..]
-            .find('\n')
-            .map_or(source.len(), |end| at + end + 1);
-        return format!("{}{lines}{}", &source[..line], &source[line..]);
-    }
-    let bare = format!("    {:<11} = {size}\n", "tokens");
-    let own = format!("    {:<11} = {name}_tokens\n", "tokens");
-    let source = source.replacen(&bare, &own, 1);
-    match source.find(&format!("block {name}_layer")) {
-        Some(at) => format!(
-            "{}{head}    text     = {size}\n{lines}}}\n\n{}",
-            &source[..at],
-            &source[at..]
-        ),
-        None => source,
-    }
-}
-
-/// A path as the language writes it.
-fn quoted(path: &str) -> String {
-    format!("\"{}\"", path.replace('\\', "\\\\").replace('"', "\\\""))
 }

@@ -5,7 +5,9 @@
 //! *in a text* are plain text: what a user writes never becomes structure, unless a tokenizer is told to
 //! recognise them.
 
+mod placed;
 mod sentencepiece;
+mod special;
 mod training;
 mod union;
 
@@ -285,6 +287,12 @@ impl TextTokenizer {
         self.inner
             .to_string(true)
             .map_err(|error| Error::new(format!("the tokenizer cannot be written: {error}")))
+    }
+
+    /// The same, to be changed.
+    fn parsed(&self) -> Result<Value> {
+        let wrong = |error| Error::new(format!("the tokenizer cannot be read again: {error}"));
+        serde_json::from_str(&self.to_json()?).map_err(wrong)
     }
 
     /// Writes a `tokenizer.json`.

@@ -111,11 +111,6 @@ impl TextTokenizer {
         let ids = 0..u32::try_from(self.size()).unwrap_or(u32::MAX);
         ids.filter_map(|id| Some((id, self.token(id)?)))
     }
-
-    fn parsed(&self) -> Result<Value> {
-        let wrong = |error| Error::new(format!("the tokenizer cannot be read again: {error}"));
-        serde_json::from_str(&self.to_json()?).map_err(wrong)
-    }
 }
 
 fn list(value: &Value) -> &[Value] {
