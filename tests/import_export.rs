@@ -466,6 +466,9 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
     let told = json(&exported.join("tokenizer_config.json"));
     let names = ["unk", "bos", "eos", "pad"].map(|mark| told[format!("{mark}_token")].clone());
     assert_eq!(names, ["<unk>", "<bos>", "<eos>", "<pad>"]);
+    // Else transformers gives its models types of tokens, which they refuse.
+    let inputs = serde_json::json!(["input_ids", "attention_mask"]);
+    assert_eq!(told["model_input_names"], inputs);
     let joint = TextTokenizer::open(&exported).unwrap();
     assert_eq!(joint.id("<pad>").map(u64::from), Some(pad));
     let again = import("exported");

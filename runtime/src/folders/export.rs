@@ -184,11 +184,15 @@ fn tell_ids(folder: &Path, model: &Model, config: &Value) -> Result<()> {
     let told = folder.join("tokenizer_config.json");
     if !told.is_file() {
         let mut fields = placed.named_marks(&model.tokens.marks);
-        fields.insert(
-            "tokenizer_class".to_owned(),
-            json!("PreTrainedTokenizerFast"),
-        );
-        fields.insert("model_max_length".to_owned(), json!(model.context));
+        for (name, value) in [
+            ("tokenizer_class", json!("PreTrainedTokenizerFast")),
+            ("model_max_length", json!(model.context)),
+            // What a decoder takes: else there would be types of tokens too.
+            ("model_input_names", json!(["input_ids", "attention_mask"])),
+            ("clean_up_tokenization_spaces", json!(false)),
+        ] {
+            fields.insert(name.to_owned(), value);
+        }
         write_file(&told, pretty(&Value::Object(fields))?.as_bytes())?;
     }
     let generation = folder.join("generation_config.json");
