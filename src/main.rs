@@ -12,6 +12,7 @@ mod headers;
 mod model_source;
 mod passes;
 mod program;
+mod vocabulary;
 
 use std::process::ExitCode;
 

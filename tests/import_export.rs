@@ -228,7 +228,9 @@ fn image_tokenizers_are_imported_and_travel_with_what_is_built() {
         let kinds = ModelFolder::open(&built).unwrap().model.tokens;
         assert_eq!(kinds.kind(start), Some(jam_ir::TokenKind::Image));
         let device = jam_backends::Device::flex();
-        let [before, after] = [&folder, &built].map(|folder| {
+        let exported = scratch.path().join("exported");
+        done(&["export", text(&folder), "-o", text(&exported)]);
+        let [before, after, handed_on] = [&folder, &built, &exported].map(|folder| {
             let tokenizer = ImageTokenizer::open(folder, &device).unwrap();
             let side = tokenizer.picture();
             let pixels = (0..side * side * 3).map(|i| (i * 7 % 251) as u8).collect();
@@ -236,6 +238,7 @@ fn image_tokenizers_are_imported_and_travel_with_what_is_built() {
             tokenizer.encode(&[picture]).unwrap()
         });
         assert_eq!(before, after);
+        assert_eq!(before, handed_on);
 
         // The sizes of the program are compared with the tokenizer.
         let other = first.replace("grid: ", "grid: 1");
@@ -598,7 +601,12 @@ fn a_trained_model_tells_its_stories() {
     same_weights(&folder, &own_format);
     let halves = scratch.path().join("halves");
     done(&["export", text(&folder), "-o", text(&halves)]);
-    assert_eq!(json(&halves.join("config.json"))["model_type"], "llama");
+    let config = json(&halves.join("config.json"));
+    assert_eq!(config["model_type"], "llama");
+    assert_eq!(
+        (&config["bos_token_id"], &config["eos_token_id"]),
+        (&1.into(), &2.into())
+    );
     for (number, checkpoint) in [&folder, &own_format, &halves].into_iter().enumerate() {
         let program = scratch.path().join(format!("stories{number}.jam"));
         done(&["import", text(checkpoint), "-o", text(&program)]);

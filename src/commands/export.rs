@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::import::ImportedConfig;
+use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
 
 use crate::console::{Console, print, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
+use crate::vocabulary;
 
 pub(crate) fn run(
     from: &Path,
@@ -15,13 +16,23 @@ pub(crate) fn run(
     shard_bytes: u64,
     console: &Console,
 ) -> Result<(), Failure> {
-    let (model, weights) = model_source::open(from)?;
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
     let own = from.join("model.ron").is_file();
-    let source = match read("source.jam") {
-        Some(source) => source,
-        None => ImportedConfig::read(from)?.jam_source("model", &from.display().to_string()),
+    let (model, weights, source) = match own {
+        true => {
+            let (model, weights) = model_source::open(from)?;
+            (model, weights, String::new())
+        }
+        false => {
+            let mut config = ImportedConfig::read(from)?;
+            let named = |path: &Path| Ok(path.display().to_string());
+            vocabulary::complete(&mut config, from, &named, console)?;
+            let model = model_source::of_config(&config, from)?;
+            let source = config.jam_source("model", &from.display().to_string());
+            (model, open_weights(from)?, source)
+        }
     };
+    let source = read("source.jam").unwrap_or(source);
     // A model folder has its card: its parents, strategy, counts and plan.
     let card = match read("README.md").filter(|_| own) {
         Some(card) => card,
@@ -34,11 +45,7 @@ pub(crate) fn run(
         }
     };
     // A checkpoint of one file has its tokenizer beside it.
-    let beside = match (from.is_dir(), from.parent()) {
-        (false, Some(folder)) if !folder.as_os_str().is_empty() => folder,
-        (false, _) => Path::new("."),
-        (true, _) => from,
-    };
+    let beside = vocabulary::tokenizer_of(from);
     let export = Export {
         model: &model,
         weights: &*weights,

@@ -1,8 +1,5 @@
 //! `jamc import`: the model of a checkpoint as `.jam` source that one can read and edit.
 
-mod marks;
-mod pictures;
-
 use std::path::{Component, Path, PathBuf};
 
 use jam_dsl::CompileOptions;
@@ -11,13 +8,13 @@ use jam_ir::span::SourceMap;
 use jam_runtime::checkpoints::import::ImportedConfig;
 use jam_runtime::checkpoints::names::{HuggingFaceWeights, NameTable};
 use jam_runtime::checkpoints::{CheckpointReader, write_file};
-use jam_runtime::tokens::text::TextTokenizer;
 
 use crate::cli::Common;
 use crate::console::{Console, print};
 use crate::failure::Failure;
 use crate::headers;
 use crate::program::{self, Files, Spelling};
+use crate::vocabulary;
 
 /// The most names that a message lists.
 const MOST_NAMES: usize = 8;
@@ -60,16 +57,8 @@ pub(crate) fn run(
     std::fs::create_dir_all(folder)
         .map_err(|error| Failure::new(format!("cannot make {}: {error}", folder.display())))?;
     let weights = from_folder(checkpoint, folder)?;
-    // Files beside the weights give the ids their meaning, where there are some.
-    let files = tokenizer_of(checkpoint);
-    match TextTokenizer::open(files) {
-        Ok(tokenizer) => {
-            let marks = marks::of(&config, files, &tokenizer)?;
-            config.set_tokenizer(&from_folder(files, folder)?, tokenizer.size(), &marks);
-        }
-        Err(error) => console.detail(&format!("no text tokenizer: {error}")),
-    }
-    pictures::set(&mut config, checkpoint, &weights, console)?;
+    let named = |path: &Path| from_folder(path, folder);
+    vocabulary::complete(&mut config, checkpoint, &named, console)?;
     let source = config.jam_source(&name, &weights);
     let label = output.display().to_string();
     let options = CompileOptions {
@@ -121,17 +110,6 @@ fn nothing_is_left_over(checkpoint: &Path, config: &ImportedConfig) -> Result<()
         config.model_type,
         names.join(", ")
     )))
-}
-
-/// Where the tokenizer of a checkpoint is looked for: in its folder.
-fn tokenizer_of(checkpoint: &Path) -> &Path {
-    match checkpoint.is_dir() {
-        true => checkpoint,
-        false => match checkpoint.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        },
-    }
 }
 
 /// A name of the language from the name of a file.

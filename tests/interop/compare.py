@@ -3,7 +3,8 @@
     python compare.py JAMC FOLDER...
 
 JAMC is the built program. Every folder must hold a causal language model. Fails when a parameter is missing or
-left over, or when a logit is off by more than 1e-4 (float32 weights).
+left over, or when a logit is off by more than 1e-4 (float32 weights). Where there is a tokenizer, its marks must have
+the ids that the configuration gives them, and the model must go on with a text of it.
 """
 
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
 def compare(jamc, folder):
@@ -37,6 +38,14 @@ def compare(jamc, folder):
     off = (found - expected).abs().max().item()
     print(f"{folder}: {sum(p.numel() for p in model.parameters())} parameters, logits within {off:.1e}")
     assert off <= 1e-4, folder
+    if Path(folder, "tokenizer.json").is_file():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        for mark in ("bos", "eos", "pad"):
+            told, known = (getattr(it, f"{mark}_token_id") for it in (model.config, tokenizer))
+            assert told == known or known in (told if isinstance(told, list) else []), f"{folder}: {mark} {told} {known}"
+        text = tokenizer("a red house", return_tensors="pt")
+        model.generate(**text, max_new_tokens=1, do_sample=False)
+        print(f"{folder}: {len(tokenizer)} tokens, a text of {text.input_ids.shape[1]} is gone on with")
 
 
 if __name__ == "__main__":
