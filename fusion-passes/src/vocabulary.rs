@@ -21,18 +21,19 @@
 //! tells it nothing. A head that reads some rows from the second parent reads those of its own tokens
 //! from it too, and none that it lacks.
 
+mod keys;
 mod tables;
 mod union;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jam_ir::{
     Block, Diagnostic, END_MARK, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout,
 };
 
-use crate::parents::same_image;
 use crate::reports::{Place, error, note};
 use crate::{Fused, Parent};
+use keys::{Key, Keys, keys_of};
 use tables::{Row, Tables};
 
 /// What knows how tokenizers spell their tokens.
@@ -76,66 +77,6 @@ impl Pieces for NoPieces {
 /// Most tokens that a report names.
 const NAMED: usize = 3;
 
-/// What a token is, whatever its id.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Key {
-    /// A mark by its name.
-    Mark(String),
-    /// A text token by its place in the tokenizer that all parents have.
-    Text(u64),
-    /// A text token by its spelling.
-    Piece(String),
-    /// A code of the image tokenizer.
-    Image(u64),
-    /// A row that is kept free, by its place among those.
-    Reserved(u64),
-}
-
-impl std::fmt::Display for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Key::Mark(name) => write!(f, "<{name}>"),
-            Key::Text(place) => write!(f, "text token {place}"),
-            Key::Piece(piece) => write!(f, "{piece:?}"),
-            Key::Image(code) => write!(f, "image token {code}"),
-            Key::Reserved(place) => write!(f, "reserved row {place}"),
-        }
-    }
-}
-
-/// What the ids of a vocabulary are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Keys {
-    /// What tells a token first, by id; `None` for rows without a meaning.
-    main: Vec<Option<Key>>,
-    /// What else tells a token: the mark or the image that one of the text tokenizer is.
-    more: HashMap<u64, Vec<Key>>,
-}
-
-impl Keys {
-    /// All that tells the token of an id, what tells it best first.
-    fn of(&self, id: u64) -> impl Iterator<Item = &Key> {
-        let main = self.main.get(id as usize).and_then(Option::as_ref);
-        let more = self.more.get(&id).into_iter().flatten();
-        main.into_iter().chain(more)
-    }
-
-    /// The id of everything that tells one.
-    fn ids(&self) -> HashMap<&Key, u64> {
-        let known = self.main.iter().zip(0..);
-        let mut ids: HashMap<&Key, u64> = known
-            .filter_map(|(key, id)| Some((key.as_ref()?, id)))
-            .collect();
-        // In the order of ids: two tokens may have one name of an image or a mark.
-        for id in 0..self.main.len() as u64 {
-            for key in self.more.get(&id).into_iter().flatten() {
-                ids.entry(key).or_insert(id);
-            }
-        }
-        ids
-    }
-}
-
 /// Parents of one vocabulary.
 pub(crate) struct Joint {
     /// Their graphs.
@@ -165,27 +106,27 @@ pub(crate) fn join(
         return Ok(None);
     }
     let ids: Vec<HashMap<&Key, u64>> = keys.iter().map(Keys::ids).collect();
-    // The id that a parent has for a token of other ids.
-    let own = |of: usize, other: &Keys, id: u64| {
-        let mut told = other.of(id);
-        told.find_map(|key| ids[of].get(key).copied())
-    };
-    let lacks = |of: usize, other: &Keys| -> Vec<Key> {
-        let others = other.main.iter().zip(0..);
-        let others = others.filter_map(|(key, id)| Some((key.as_ref()?, id)));
-        // Nobody misses a row that is kept free.
-        let others = others.filter(|(key, _)| !matches!(key, Key::Reserved(_)));
-        let missing = others.filter(|(_, id)| own(of, other, *id).is_none());
-        missing.map(|(key, _)| key.clone()).collect()
-    };
+    // The ids that one parent has for the tokens of another.
+    let own: Vec<Vec<Vec<Option<u64>>>> = (0..parents.len())
+        .map(|of| {
+            let others = keys.iter().enumerate();
+            others
+                .map(|(other, keys)| match of == other {
+                    true => keys.known_to_itself(),
+                    false => keys.known_to(&ids[of]),
+                })
+                .collect()
+        })
+        .collect();
+    let lacks = |of: usize, other: usize| keys[other].missing(&own[of][other]);
     // Tokens that one tells apart are not made one.
-    let apart = |of: usize, other: &Keys| {
-        let mut seen = HashSet::new();
-        let mut found = (0..other.main.len() as u64).filter_map(|id| own(of, other, id));
-        found.all(|id| seen.insert(id))
+    let apart = |of: usize, other: usize| {
+        let mut seen = vec![false; keys[of].main.len()];
+        let mut found = own[of][other].iter().flatten();
+        found.all(|id| !std::mem::replace(&mut seen[*id as usize], true))
     };
     let has_all = |base: &usize| {
-        let mut others = keys.iter();
+        let mut others = (0..parents.len()).filter(|other| other != base);
         others.all(|other| lacks(*base, other).is_empty() && apart(*base, other))
     };
     let mut known = keys.iter().flat_map(|keys| &keys.main).flatten();
@@ -195,17 +136,18 @@ pub(crate) fn join(
         let texts: Vec<_> = texts.filter(|text| **text != TextTokens::Ids).collect();
         pieces
             .alike(&texts)
-            .map_err(|why| vec![no_union(parents, &keys, &lacks, &why)])?;
+            .map_err(|why| vec![no_union(parents, &lacks, &why)])?;
     }
     let base = (0..parents.len()).find(has_all);
     let (layout, joint_keys) = match base {
         Some(base) => {
             let mut layout = with_tokenizers(layouts[base], &layouts);
             layout.begin = begin_of([layouts[base]].iter().chain(&layouts));
-            for (other, keys) in layouts.iter().zip(&keys) {
+            for (other, known) in layouts.iter().zip(&own[base]) {
                 for (mark, id) in &other.marks {
+                    let id = known.get(*id as usize).copied().flatten();
                     if !layout.marks.contains_key(mark)
-                        && let Some(id) = own(base, keys, *id)
+                        && let Some(id) = id
                     {
                         layout.take_mark(mark, id);
                     }
@@ -215,8 +157,7 @@ pub(crate) fn join(
         }
         None => {
             let pieces = by_spelling.then_some(pieces);
-            union::layout(&layouts, pieces)
-                .map_err(|why| vec![no_union(parents, &keys, &lacks, &why)])?
+            union::layout(&layouts, pieces).map_err(|why| vec![no_union(parents, &lacks, &why)])?
         }
     };
 
@@ -227,11 +168,19 @@ pub(crate) fn join(
         notes: Vec::new(),
     };
     if base.is_none() {
-        joint.notes.push(united(parents, &layout, &keys, &lacks));
+        joint.notes.push(united(parents, &layout, &lacks));
     }
+    // Of every joint id, the row that each parent has for it.
+    let rows_of: Vec<Vec<Option<u64>>> = match base {
+        Some(base) => own
+            .into_iter()
+            .map(|mut own| own.swap_remove(base))
+            .collect(),
+        None => ids.iter().map(|ids| joint_keys.known_to(ids)).collect(),
+    };
     for (index, parent) in parents.iter().enumerate() {
         let mut model = parent.model.clone();
-        let has = |parent: usize, id: u64| own(parent, &joint_keys, id);
+        let has = |parent: usize, id: u64| rows_of[parent].get(id as usize).copied().flatten();
         let row = |(id, key): (u64, &Option<Key>)| match key {
             None if base == Some(index) => Row::Own(id),
             None => base.map_or(Row::None, |base| Row::Of(base, id)),
@@ -249,20 +198,20 @@ pub(crate) fn join(
             joint.tables.add(parents, index, &rows)?;
             relabel(&mut model, layout.size, &owned);
             if let Some(base) = base {
-                let missing = lacks(index, &joint_keys);
+                let missing = joint_keys.missing(&rows_of[index]);
                 joint.notes.push(lacking(parent, &parents[base], &missing));
             }
         }
         model.tokens = layout.clone();
         joint.models.push(model);
     }
-    if parents.len() == 2 {
+    if let [first, second] = &rows_of[..] {
         let images = layout.rows(TokenKind::Image);
-        let ours = |id: u64| match [0, 1].map(|parent| own(parent, &joint_keys, id).is_some()) {
-            [true, true] => layout.kind(id) == Some(TokenKind::Image),
-            [_, second] => second,
+        let ours = |(id, (first, second)): (u64, (&Option<u64>, &Option<u64>))| match first {
+            Some(_) => second.is_some() && layout.kind(id) == Some(TokenKind::Image),
+            None => second.is_some(),
         };
-        let rows = ranges((0..joint_keys.main.len() as u64).map(ours));
+        let rows = ranges((0..).zip(first.iter().zip(second)).map(ours));
         let chooses = |parent: &Parent<'_>| {
             let blocks = [&parent.model.main]
                 .into_iter()
@@ -320,109 +269,6 @@ fn begin_of<'a>(layouts: impl IntoIterator<Item = &'a &'a TokenLayout>) -> Strin
     told.map_or(END_MARK, |layout| &layout.begin).to_owned()
 }
 
-/// What every id of every layout is; `None` where tokens of different parents cannot be compared.
-fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<Vec<Keys>> {
-    let first = layouts.first()?;
-    let alike = |other: &&TokenLayout| {
-        other.size == first.size
-            && other.ranges == first.ranges
-            && other.marks == first.marks
-            && other.grid == first.grid
-            && other.text == first.text
-            && other.image == first.image
-    };
-    // Marks without a name are told by nothing.
-    let named = |layout: &&TokenLayout| {
-        let ids: HashSet<&u64> = layout.marks.values().collect();
-        layout.count(TokenKind::Mark) == ids.len() as u64
-    };
-    if layouts.iter().all(alike) || !layouts.iter().all(named) {
-        return None;
-    }
-    let with = |kind| -> Vec<&TokenLayout> {
-        let found = layouts.iter().filter(|layout| layout.room(kind) > 0);
-        found.copied().collect()
-    };
-    let (texts, images) = (with(TokenKind::Text), with(TokenKind::Image));
-    let same = |layouts: &[&TokenLayout], kind| {
-        let mut rooms = layouts.iter().map(|layout| layout.room(kind));
-        let first = rooms.next();
-        rooms.all(|other| Some(other) == first)
-    };
-    let one_image = images
-        .windows(2)
-        .all(|pair| pair[0].grid == pair[1].grid && same_image(&pair[0].image, &pair[1].image));
-    if !one_image || !same(&images, TokenKind::Image) {
-        return None;
-    }
-    let one_text = texts.windows(2).all(|pair| pair[0].text == pair[1].text);
-    let bare = texts.iter().any(|layout| layout.text == TextTokens::Ids);
-    let spelled: Option<Vec<Vec<String>>> = match one_text || bare {
-        true => None,
-        false => texts
-            .iter()
-            .map(|layout| pieces.pieces(&layout.text))
-            .collect(),
-    };
-    let files = |layout: &&TokenLayout| matches!(layout.text, TextTokens::Files(_));
-    let by_place = match (one_text, bare) {
-        (true, false) => true,
-        (_, true) => same(&texts, TokenKind::Text),
-        (false, false) => texts.iter().all(files) && same(&texts, TokenKind::Text),
-    };
-    if spelled.is_none() && !by_place {
-        return None;
-    }
-    let mut spelled = spelled.map(|all| all.into_iter());
-    let keys = layouts.iter().map(|layout| {
-        let has_text = layout.room(TokenKind::Text) > 0;
-        let own = match (&mut spelled, has_text) {
-            (Some(spelled), true) => spelled.next(),
-            _ => None,
-        };
-        keys_of_one(layout, own)
-    });
-    Some(keys.collect())
-}
-
-/// What every id of a layout is.
-fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> Keys {
-    let size = usize::try_from(layout.size).unwrap_or(0);
-    let mut keys = Keys {
-        main: vec![None; size],
-        more: HashMap::new(),
-    };
-    let mut tell = |id: u64, key: Key| match keys.main.get_mut(id as usize) {
-        Some(slot @ None) => *slot = Some(key),
-        Some(Some(_)) => keys.more.entry(id).or_default().push(key),
-        None => {}
-    };
-    let (start, end) = layout.text_ids;
-    match pieces {
-        None => (start..end).for_each(|id| tell(id, Key::Text(id - start))),
-        Some(pieces) => {
-            let spelled = (start..end).zip(pieces);
-            let spelled = spelled.filter(|(_, piece)| !piece.is_empty());
-            spelled.for_each(|(id, piece)| tell(id, Key::Piece(piece)));
-        }
-    }
-    let mut reserved = 0..;
-    let image = layout.first(TokenKind::Image);
-    for range in &layout.ranges {
-        for id in range.start..range.start + range.len {
-            match range.kind {
-                TokenKind::Image => tell(id, Key::Image(id - image)),
-                TokenKind::Reserved => tell(id, Key::Reserved(reserved.next().unwrap_or(id))),
-                TokenKind::Text | TokenKind::Mark | TokenKind::Filler => {}
-            }
-        }
-    }
-    for (name, id) in &layout.marks {
-        tell(*id, Key::Mark(name.clone()));
-    }
-    keys
-}
-
 /// Neighbouring ids for which something holds, as half-open ranges.
 fn ranges(holds: impl Iterator<Item = bool>) -> Vec<(u64, u64)> {
     let mut found: Vec<(u64, u64)> = Vec::new();
@@ -449,13 +295,9 @@ fn tokens(count: usize) -> String {
 }
 
 /// What each parent lacks most, in words.
-fn what_lack(
-    parents: &[Parent<'_>],
-    keys: &[Keys],
-    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
-) -> Vec<String> {
+fn what_lack(parents: &[Parent<'_>], lacks: &dyn Fn(usize, usize) -> Vec<Key>) -> Vec<String> {
     let lack = |index: usize| {
-        let missing = keys.iter().map(|other| lacks(index, other)).enumerate();
+        let missing = (0..parents.len()).map(|other| (other, lacks(index, other)));
         let (other, missing) = missing.max_by_key(|(_, missing)| missing.len())?;
         Some(format!(
             "`{}` lacks {} of `{}` ({})",
@@ -471,11 +313,10 @@ fn what_lack(
 /// The report that parents each have tokens of their own, and there is no union.
 fn no_union(
     parents: &[Parent<'_>],
-    keys: &[Keys],
-    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
+    lacks: &dyn Fn(usize, usize) -> Vec<Key>,
     why: &str,
 ) -> Diagnostic {
-    let words = what_lack(parents, keys, lacks);
+    let words = what_lack(parents, lacks);
     let message = format!(
         "no parent has every token of the others, and their tokenizers cannot be united: {why}"
     );
@@ -495,10 +336,9 @@ fn no_union(
 fn united(
     parents: &[Parent<'_>],
     layout: &TokenLayout,
-    keys: &[Keys],
-    lacks: &dyn Fn(usize, &Keys) -> Vec<Key>,
+    lacks: &dyn Fn(usize, usize) -> Vec<Key>,
 ) -> Diagnostic {
-    let words = what_lack(parents, keys, lacks);
+    let words = what_lack(parents, lacks);
     let message = format!(
         "no parent has every token of the others ({}): the fused model reads the union of their \
          vocabularies, {} ids, and rows are taken by token",

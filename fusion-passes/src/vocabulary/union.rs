@@ -18,7 +18,8 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use jam_ir::{FIRST_MARKS, ImageTokens, TextTokens, TokenKind, TokenLayout};
 
-use super::{Keys, Pieces, begin_of, keys_of_one};
+use super::keys::{Keys, keys_of_one};
+use super::{Pieces, begin_of};
 
 /// Most that the size of a joint table is rounded up to.
 const MOST_EVEN: u32 = 7;
