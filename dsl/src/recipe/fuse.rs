@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{Checkpoint, FusionRecipe};
-use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue, Settings};
+use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, wrong_kind};
@@ -11,6 +11,21 @@ use crate::recipe::graded::{Graded, as_layers};
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
+
+/// A call of a strategy with the fewest parents, and what it cannot do without: `ties(a, base: b)`.
+fn example(strategy: &StrategySignature) -> String {
+    let required = strategy.settings.iter().filter_map(|setting| {
+        let required = matches!(setting.kind, SettingKind::Parent { required: true });
+        required.then_some(Some(setting.name.as_str()))
+    });
+    let labels = std::iter::repeat_n(None, strategy.min_parents).chain(required);
+    let parents = ('a'..='z').zip(labels).map(|(name, label)| match label {
+        Some(label) => format!("{label}: {name}"),
+        None => name.to_string(),
+    });
+    let parents: Vec<String> = parents.collect();
+    format!("{}({})", strategy.name, parents.join(", "))
+}
 
 impl<'a> Checker<'a> {
     pub(crate) fn fuse(&mut self, name: &'a Name, statement: &'a Statement) {
@@ -46,6 +61,8 @@ impl<'a> Checker<'a> {
         let mut given = Given::call(call, &mut self.diagnostics);
         self.set(name, &mut given);
         let count = given.positional.len();
+        // A fusion whose parents are not as they should be is told here, and not made.
+        let mut whole = true;
         if count < strategy.min_parents || count > strategy.max_parents {
             let wanted = strategy.parents_text();
             let plural = if wanted.ends_with(" 1") || wanted == "1" {
@@ -54,12 +71,19 @@ impl<'a> Checker<'a> {
                 "s"
             };
             let message = format!("`{written}` takes {wanted} parent{plural}, not {count}");
-            self.diagnostics.push(
-                Diagnostic::error(place, message)
-                    .code("parents")
-                    .label(place, format!("{count} given"))
-                    .help("parents are given without a label, the text model first"),
-            );
+            let report = Diagnostic::error(place, message)
+                .code("parents")
+                .label(place, format!("{count} given"))
+                .help(format!("write `{}`", example(strategy)));
+            let labelled = strategy.settings.iter().find(|setting| {
+                matches!(setting.kind, SettingKind::Parent { .. })
+                    && given.keyed.contains_key(&setting.name)
+            });
+            self.diagnostics.push(match labelled {
+                Some(setting) => report.note(format!("`{}` does not count", setting.name)),
+                None => report,
+            });
+            whole = false;
         }
         let mut parents = Vec::new();
         let mut parent_spans = Vec::new();
@@ -71,11 +95,15 @@ impl<'a> Checker<'a> {
                     wrong_kind("a parent", &parent, "a model")
                         .help("weights stand beside the parents: `weight: [0.6, 0.4]`"),
                 );
+                whole = false;
                 continue;
             }
-            if let Some(reference) = self.model_ref("a parent", &parent) {
-                parents.push(reference);
-                parent_spans.push(Some(parent.span));
+            match self.model_ref("a parent", &parent) {
+                Some(reference) => {
+                    parents.push(reference);
+                    parent_spans.push(Some(parent.span));
+                }
+                None => whole = false,
             }
         }
         let mut settings = Settings::new();
@@ -85,6 +113,7 @@ impl<'a> Checker<'a> {
             if let SettingKind::Parent { required } = signature.kind {
                 let Some((_, value)) = value else {
                     if required {
+                        whole = false;
                         self.diagnostics.push(
                             Diagnostic::error(
                                 place,
@@ -98,11 +127,14 @@ impl<'a> Checker<'a> {
                     }
                     continue;
                 };
-                if let Some(reference) = self.model_ref(&signature.name, &value) {
-                    let index = SettingValue::Parent(parents.len());
-                    settings.insert(signature.name.clone(), index);
-                    parents.push(reference);
-                    parent_spans.push(Some(value.span));
+                match self.model_ref(&signature.name, &value) {
+                    Some(reference) => {
+                        let index = SettingValue::Parent(parents.len());
+                        settings.insert(signature.name.clone(), index);
+                        parents.push(reference);
+                        parent_spans.push(Some(value.span));
+                    }
+                    None => whole = false,
                 }
                 continue;
             }
@@ -145,8 +177,7 @@ impl<'a> Checker<'a> {
                 .maybe_help(suggest::help(&key.text, "its settings are", keys)),
             );
         }
-        if parents.len() < count {
-            // A parent with a mistake in it is told where it is made.
+        if !whole {
             return;
         }
         let strategy = written;

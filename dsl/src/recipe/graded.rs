@@ -142,7 +142,11 @@ pub(crate) fn as_layers(
     let mut run = |value: &Spanned| match &value.value {
         Value::List(ends) if ends.len() == 2 => {
             let first = as_count(name, &ends[0], 0, diagnostics)?;
-            let end = as_count(name, &ends[1], first.saturating_add(1), diagnostics)?;
+            let end = as_count(name, &ends[1], 0, diagnostics)?;
+            if end <= first {
+                diagnostics.push(ends_early(name, (first, end), value.span));
+                return None;
+            }
             let ends = [first, end].map(SettingValue::Count);
             Some(SettingValue::List(ends.to_vec()))
         }
@@ -154,6 +158,27 @@ pub(crate) fn as_layers(
     };
     let runs: Vec<_> = list.iter().map(&mut run).collect();
     Some(SettingValue::List(runs.into_iter().collect::<Option<_>>()?))
+}
+
+/// The report of a run that has no layer in it.
+fn ends_early(name: &str, (first, end): (u64, u64), span: Span) -> Diagnostic {
+    let (message, meant) = match first == end {
+        true => (
+            format!("a run of `{name}` has no layer in it"),
+            format!("layer {first} alone is"),
+        ),
+        false => (
+            format!("a run of `{name}` ends before it begins"),
+            format!("layers {end} to {first} are"),
+        ),
+    };
+    let after = first.saturating_add(1);
+    Diagnostic::error(span, message)
+        .code("range")
+        .label(span, format!("from {first} up to {end}, which is left out"))
+        .help(format!(
+            "a run is the first layer and the one after the last: {meant} `[{end}, {after}]`"
+        ))
 }
 
 /// The report of a list that is not as long as there are parents.
