@@ -35,7 +35,7 @@ use jam_ir::{
 };
 
 use crate::anatomy::dissect;
-use crate::parents::{check_layouts, one_element_type, shorter_context, two};
+use crate::parents::{check_layouts, shorter_context, two};
 use crate::reports::{Errors, Place, error, note, warning};
 use crate::settings::{Read, flag, start, word};
 use crate::{Fused, Parent, Strategy};
@@ -129,15 +129,11 @@ impl Strategy for Cross {
         let mut errors = Errors::default();
         check_layouts(first, second, &mut errors);
         let (left, right) = (errors.take(dissect(first)), errors.take(dissect(second)));
-        let (Some(mut left), Some(mut right)) = (left, right) else {
+        let (Some(left), Some(right)) = (left, right) else {
             return errors.check().and(Err(Vec::new()));
         };
         errors.check()?;
         let mut notes = Vec::new();
-        notes.extend(one_element_type(
-            [first, second],
-            [&mut left.model, &mut right.model],
-        ));
         let context = shorter_context(first, second, &mut notes);
 
         let towers = Tower::pair([first, second], [&left, &right]);

@@ -117,6 +117,8 @@ struct Matcher<'a> {
 enum Cause {
     /// What is computed.
     Structure,
+    /// Whose weights the head reads.
+    Head,
     Layers,
     /// Sizes that fusions of models of unlike sizes take.
     Width,
@@ -165,12 +167,19 @@ impl<'a> Matcher<'a> {
         found.sort_by_key(|(cause, _)| *cause);
         let stacks = self.first.anatomy.is_some() && self.second.anatomy.is_some();
         let sizes = self.sizes_free.is_empty() && found.iter().all(|(cause, _)| cause.can_widen());
+        let heads = found.iter().all(|(cause, _)| *cause == Cause::Head);
         let alike = format!("make {} like {} here", self.b(), self.a());
         let help = match (stacks, sizes) {
+            (true, _) if heads => {
+                "`cross` fuses both as they are; or write the same `tied:` in both heads, as far as \
+                 their weights allow it"
+                    .to_owned()
+            }
             (true, true) => format!(
                 "`width` with `off_diagonal: zero` and `cross` fuse models of unlike sizes; or {alike}"
             ),
             (true, false) => format!("`cross` fuses models of unlike layers and sizes; or {alike}"),
+            (false, _) if heads => "write the same `tied:` in both heads".to_owned(),
             (false, _) => alike,
         };
         let reports = found.into_iter().map(|(_, report)| report).collect();
@@ -219,6 +228,28 @@ impl<'a> Matcher<'a> {
         );
         let words = [format!("{thing}: {left}"), format!("{thing}: {right}")];
         self.differ(cause, message, words, spans);
+    }
+
+    /// Whether one head is the token table and the other has weights of its own; that is told.
+    fn are_unlike_heads(&mut self, ops: [&Op; 2], spans: [Option<Span>; 2]) -> bool {
+        let tied = match ops {
+            [Op::Unembed { .. }, Op::Linear { .. }] => [true, false],
+            [Op::Linear { .. }, Op::Unembed { .. }] => [false, true],
+            _ => return false,
+        };
+        let of = |parent: String, tied: bool| match tied {
+            true => format!("the head of {parent} is its token table"),
+            false => format!("that of {parent} has weights of its own"),
+        };
+        let (mut told, words) = (
+            [of(self.a(), tied[0]), of(self.b(), tied[1])],
+            tied.map(|tied| format!("the head: {}", if tied { "tied" } else { "untied" })),
+        );
+        if !tied[0] {
+            told.swap(0, 1);
+        }
+        self.differ(Cause::Head, told.join(", and "), words, spans);
+        true
     }
 
     /// Pairs two called blocks, once.
@@ -302,6 +333,10 @@ impl<'a> Matcher<'a> {
                 (Some(i), Some(j)) => {
                     let spans = [left.body[*i].span, right.body[*j].span];
                     let (one, two) = (&left.body[*i].op, &right.body[*j].op);
+                    if self.are_unlike_heads([one, two], spans) {
+                        waiting.extend(one.operands().into_iter().zip(two.operands()));
+                        continue;
+                    }
                     if one.word() != two.word() {
                         let place = match names.0.as_str() {
                             "main" => "a step of the model".to_owned(),

@@ -11,7 +11,7 @@ use jam_ir::{
 use crate::anatomy::{Anatomy, dissect};
 use crate::graded::Spot;
 use crate::matching::{Side, match_parents};
-use crate::parents::{check_layouts, common_element_type, shortest_context};
+use crate::parents::{check_layouts, shortest_context};
 use crate::passes::dead_code;
 use crate::reports::{Errors, Place, error};
 use crate::settings::Read;
@@ -61,7 +61,6 @@ pub(crate) fn merge(
     }
     let (mut models, anatomies) = take_apart(parents, read.is_by_layer())?;
     let mut notes = Vec::new();
-    notes.extend(common_element_type(parents, &mut models));
     let side = |index: usize| Side {
         parent: &parents[index],
         model: &models[index],

@@ -4,11 +4,12 @@
 use jam_ir::{Diagnostic, Settings, StrategySignature};
 
 use crate::merge::{merge, weighted};
+use crate::reports::{Place, warning};
 use crate::settings::{Read, base, weight};
 use crate::slerp::arc;
 use crate::{Fused, Parent, Strategy};
 
-/// Weights that add up to less than this are taken for equal.
+/// Weights that add up to less than this are taken for equal, as in mergekit, with a warning.
 const LEAST_SUM: f64 = 1e-6;
 
 /// The strategy.
@@ -34,12 +35,16 @@ impl Strategy for NuSlerp {
         settings: &Settings,
     ) -> Result<Fused, Vec<Diagnostic>> {
         let weights = Read(settings).each("weight", 2)?;
-        merge(name, parents, settings, |found| {
+        let mut cancelled = false;
+        let mut fused = merge(name, parents, settings, |found| {
             let weights = weights.iter().map(|weight| weight.at(found.spot));
             let weights: Vec<f64> = weights.collect();
             let sum: f64 = weights.iter().sum();
             let t = match sum.abs() < LEAST_SUM {
-                true => 0.5,
+                true => {
+                    cancelled = true;
+                    0.5
+                }
                 false => weights[1] / sum,
             };
             let arc = arc(t, 1.0, found.differences())?;
@@ -47,6 +52,16 @@ impl Strategy for NuSlerp {
                 Some(base) => weighted([(1.0, base.clone()), (1.0, arc)]),
                 None => arc,
             })
-        })
+        })?;
+        if cancelled {
+            let message = "the weights of `nuslerp` add up to zero: both parents count alike there";
+            let places = parents.iter().map(|parent| Place::new(parent, ""));
+            let report = warning(message, &places.collect::<Vec<_>>())
+                .note("with a sum, the second's share of the arc is its weight divided by it");
+            fused
+                .notes
+                .push(report.help("give weights whose sum is not zero"));
+        }
+        Ok(fused)
     }
 }

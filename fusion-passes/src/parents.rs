@@ -1,9 +1,11 @@
-//! What strategies settle between two parents before they fuse them: vocabulary, element type,
-//! context.
+//! What is settled between parents before they are fused: vocabulary, element type, context.
+
+use std::collections::BTreeSet;
 
 use jam_ir::{Block, DType, Diagnostic, ImageTokens, Model, Op, TextTokens};
 
 use crate::Parent;
+use crate::passes::fold_identities;
 use crate::reports::{Errors, Place, error, note};
 
 /// Exactly two parents; [`fuse`](crate::fuse) checks their number before.
@@ -76,21 +78,7 @@ pub(crate) fn same_image(a: &ImageTokens, b: &ImageTokens) -> bool {
     a == b || matches!((a, b), (Ids, _) | (_, Ids) | (Files(_), Files(_)))
 }
 
-/// Makes both graphs f32, with a note, where they store different element types.
-pub(crate) fn one_element_type(
-    parents: [&Parent<'_>; 2],
-    models: [&mut Model; 2],
-) -> Option<Diagnostic> {
-    let [left, right] = models;
-    if float_types(left) == float_types(right) {
-        return None;
-    }
-    to_f32(left);
-    to_f32(right);
-    Some(stored_as_f32(&parents))
-}
-
-/// As [`one_element_type`], for any number of parents and their models.
+/// Makes the graphs of all parents f32, with a note, where they store different element types.
 pub(crate) fn common_element_type(
     parents: &[Parent<'_>],
     models: &mut [Model],
@@ -99,24 +87,31 @@ pub(crate) fn common_element_type(
     if models.iter().all(|model| Some(float_types(model)) == types) {
         return None;
     }
-    models.iter_mut().for_each(to_f32);
-    Some(stored_as_f32(&parents.iter().collect::<Vec<_>>()))
+    for model in models {
+        to_f32(model);
+        // A cast to f32 has nothing left to do, and the other parent may have none.
+        fold_identities::run(model);
+    }
+    Some(stored_as_f32(parents))
 }
 
-fn stored_as_f32(parents: &[&Parent<'_>]) -> Diagnostic {
+fn stored_as_f32(parents: &[Parent<'_>]) -> Diagnostic {
+    let types = parents.iter().map(|parent| {
+        let uses = parent.model.weight_uses().into_values();
+        let types: BTreeSet<DType> = uses.map(|param| param.ty.dtype).collect();
+        let words: Vec<&str> = types.into_iter().map(DType::word).collect();
+        Place::new(parent, words.join(" and "))
+    });
     let message = format!(
         "{} store different element types; the fused model stores f32",
         listed(parents)
     );
-    let places: Vec<_> = parents
-        .iter()
-        .map(|parent| Place::new(parent, ""))
-        .collect();
-    note(message, &places)
+    let places: Vec<_> = types.collect();
+    note(message, &places).help("for another type, give all of them one `precision`")
 }
 
 /// `a`, `b` and `c`, in quotes.
-pub(crate) fn listed(parents: &[&Parent<'_>]) -> String {
+pub(crate) fn listed(parents: &[Parent<'_>]) -> String {
     let names: Vec<String> = parents.iter().map(|p| format!("`{}`", p.source)).collect();
     match names.as_slice() {
         [names @ .., last] if !names.is_empty() => format!("{} and {last}", names.join(", ")),

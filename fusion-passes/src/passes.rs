@@ -12,7 +12,7 @@ use jam_ir::Model;
 use jam_ir::verify::{Problem, verify};
 
 pub(crate) mod dead_code;
-mod fold_identities;
+pub(crate) mod fold_identities;
 mod share_blocks;
 mod share_values;
 

@@ -12,7 +12,7 @@ use crate::anatomy::{Anatomy, Layer};
 use crate::graded::{Graded, Spot};
 use crate::matching::{Side, match_parents};
 use crate::merge::{spots, take_apart, weighted};
-use crate::parents::{check_layouts, common_element_type, shortest_context};
+use crate::parents::{check_layouts, shortest_context};
 use crate::passes::dead_code;
 use crate::reports::{Errors, Place, error};
 use crate::settings::{ALL_LAYERS, Read, WEIGHTS, graded};
@@ -65,10 +65,9 @@ impl Strategy for Passthrough {
         for other in &parents[1..] {
             check_layouts(first, other, &mut errors);
         }
-        let (mut models, anatomies) = take_apart(parents, true)?;
+        let (models, anatomies) = take_apart(parents, true)?;
         let anatomies = anatomies.unwrap_or_default();
         let mut notes = Vec::new();
-        notes.extend(common_element_type(parents, &mut models));
         let runs = runs(parents, &anatomies, read.layers("layers"), &mut errors);
         errors.check()?;
 

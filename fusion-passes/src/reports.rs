@@ -76,6 +76,22 @@ pub(crate) fn note(message: impl Into<String>, places: &[Place<'_>]) -> Diagnost
     report(Severity::Note, message, places)
 }
 
+/// The error of a head that reads image rows from the second parent where the vocabulary has none;
+/// `by` is the setting that asks for it.
+pub(crate) fn no_image_rows(by: &str, [first, second]: [&Parent<'_>; 2]) -> Diagnostic {
+    let message = format!(
+        "`{by}` reads image rows from `{}`, but the vocabulary has no image tokens",
+        second.source
+    );
+    let places = [
+        Place::new(first, "reads all rows"),
+        Place::new(second, "reads none"),
+    ];
+    error(message, &places).help(format!(
+        "give the parents a vocabulary with image tokens (`tokens` with `image`), or leave out `{by}`"
+    ))
+}
+
 /// Most further differences that a report lists.
 const MOST_FURTHER: usize = 8;
 

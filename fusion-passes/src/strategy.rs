@@ -14,6 +14,7 @@ use crate::dare::{DARE_LINEAR, DARE_TIES};
 use crate::linear::Linear;
 use crate::model_stock::ModelStock;
 use crate::nuslerp::NuSlerp;
+use crate::parents::common_element_type;
 use crate::passes::dead_code;
 use crate::passthrough::Passthrough;
 use crate::settings::complete;
@@ -193,10 +194,9 @@ fn checked(
         return Err(problems);
     }
     // Rows that a parent's head masks are that head's setting; the fused head has all rows.
-    let unmasked: Vec<Model> = parents
-        .iter()
-        .map(|parent| without_masks(parent.model))
-        .collect();
+    let unmasked = parents.iter().map(|parent| without_masks(parent.model));
+    let mut unmasked: Vec<Model> = unmasked.collect();
+    let stored = common_element_type(parents, &mut unmasked);
     let parents: Vec<Parent<'_>> = parents
         .iter()
         .zip(&unmasked)
@@ -206,7 +206,7 @@ fn checked(
             span: parent.span,
         })
         .collect();
-    let fused = match join(&parents, pieces)? {
+    let mut fused = match join(&parents, pieces)? {
         None => strategy.fuse(name, &parents, &settings)?,
         Some(joint) => {
             let alike: Vec<Parent<'_>> = parents
@@ -222,6 +222,7 @@ fn checked(
             fused
         }
     };
+    fused.notes.splice(..0, stored);
     if let Err(found) = verify(&fused.model) {
         let message = format!("`{}` made a model that is not sound", signature.name);
         let report = Diagnostic::placeless(Severity::Error, message)

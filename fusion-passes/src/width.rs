@@ -21,7 +21,7 @@ use jam_ir::{
 use crate::anatomy::{Anatomy, dissect};
 use crate::fresh::refit;
 use crate::matching::{Matching, Side, axis_phrase, match_parents};
-use crate::parents::{check_layouts, one_element_type, shorter_context, two};
+use crate::parents::{check_layouts, shorter_context, two};
 use crate::passes::dead_code;
 use crate::reports::{Errors, Place, as_one, error, note};
 use crate::settings::{Read, number, start, word};
@@ -114,14 +114,10 @@ impl Strategy for Width {
         let mut errors = Errors::default();
         check_layouts(first, second, &mut errors);
         let (left, right) = (errors.take(dissect(first)), errors.take(dissect(second)));
-        let (Some(mut left), Some(mut right)) = (left, right) else {
+        let (Some(left), Some(right)) = (left, right) else {
             return errors.check().and(Err(Vec::new()));
         };
         let mut notes = Vec::new();
-        notes.extend(one_element_type(
-            [first, second],
-            [&mut left.model, &mut right.model],
-        ));
         let matching = errors.take(match_parents(
             Side {
                 parent: first,

@@ -17,6 +17,7 @@ use jam_ir::{
 
 use super::Head;
 use super::tower::{Fusion, free_axis_name};
+use crate::reports::no_image_rows;
 
 impl Fusion<'_> {
     /// Appends the head; sets the result.
@@ -44,11 +45,12 @@ impl Fusion<'_> {
     /// Each parent's whole head; text rows from the first, image rows from the second.
     fn rows_of_towers(&mut self, states: [ValueId; 2]) -> Result<ValueId, Vec<Diagnostic>> {
         if self.model.tokens.rows(TokenKind::Image).is_empty() {
-            let message = format!(
-                "`head: rows` reads image rows from `{}`, but the vocabulary has no image tokens",
-                self.towers[1].parent.source
-            );
-            return Err(vec![self.error(message, ["reads all rows", "reads none"])]);
+            let by = match self.settings.start_parents {
+                true => "start: parents",
+                false => "head: rows",
+            };
+            let parents = [0, 1].map(|tower: usize| self.towers[tower].parent);
+            return Err(vec![no_image_rows(by, parents)]);
         }
         let mut logits = states;
         for (tower, logits) in logits.iter_mut().enumerate() {

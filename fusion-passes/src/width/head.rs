@@ -20,7 +20,7 @@ use jam_ir::{
 };
 
 use super::{Widening, scaled};
-use crate::reports::{Place, error};
+use crate::reports::{Place, error, no_image_rows};
 
 /// Changes the head of the widened graph as the settings ask.
 pub(super) fn widen_head(widening: &mut Widening<'_>) -> Result<(), Vec<Diagnostic>> {
@@ -106,15 +106,11 @@ fn read_halves(
     let [first, second] = widening.parents;
     let images = widening.model.tokens.rows(TokenKind::Image);
     if images.is_empty() {
-        let message = format!(
-            "`head: rows` reads image rows from `{}`, but the vocabulary has no image tokens",
-            second.source
-        );
-        let places = [
-            Place::new(first, "reads all rows"),
-            Place::new(second, "reads none"),
-        ];
-        return Err(vec![error(message, &places)]);
+        let by = match widening.settings.start_parents {
+            true => "start: parents",
+            false => "head: rows",
+        };
+        return Err(vec![no_image_rows(by, widening.parents)]);
     }
     let main = &widening.model.main;
     let (x, param, bias) = match &readout.op {

@@ -108,7 +108,7 @@ fn everything_that_differs_is_reported_at_once() {
         let all = [errors[0].message.clone(), errors[0].notes.join("\n")].join("\n");
         for words in [
             "the number of layers is 2 in `llm` and 3 in `img`",
-            "a step of the model is unembed in `llm` and linear in `img`",
+            "the head of `llm` is its token table, and that of `img` has weights of its own",
             "a step of block `decoder` is layer_norm in `llm` and rms_norm in `img`",
             "a step of block `decoder` is relu in `llm` and gelu in `img`",
             "the number of positions is 14 in `llm` and 22 in `img`",

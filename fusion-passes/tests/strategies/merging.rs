@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jam_fusion_passes::{Fused, Parent, fuse};
 use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{Diagnostic, Model, Part, Plan, SettingValue, generate};
+use jam_ir::{DType, Diagnostic, Model, Part, Plan, SettingValue, generate};
 
 use crate::parents::{cm3leon, llama, opt, place, settings};
 use crate::reference::{Tensor, Weights, graph, plan, random_weights};
@@ -488,4 +488,52 @@ fn any_models_are_merged_soundly_or_answered() {
         let count = merged.get(strategy).copied().unwrap_or(0);
         assert!(count >= least, "{strategy} merged {count} crowds");
     }
+}
+
+/// A parent that computes in bf16 merges with one that computes in f32, as if both did in f32.
+#[test]
+fn parents_of_two_precisions_are_merged_as_f32() {
+    for config in [cm3leon(8, 2, 2), opt(8, 2, 2), llama(8, 2, 2)] {
+        let mut half = config.clone();
+        half.dtype = DType::BF16;
+        let (mixed, alike) = (
+            Crowd::new(&[half, config.clone()]),
+            Crowd::new(&[config.clone(), config]),
+        );
+        for strategy in [
+            "uniform",
+            "linear",
+            "slerp",
+            "nuslerp",
+            "passthrough",
+            "width",
+        ] {
+            for parents in [[0, 1], [1, 0]] {
+                let merged = mixed.fuse(strategy, &parents, &[]).unwrap();
+                let expected = alike.fuse(strategy, &parents, &[]).unwrap();
+                let note = &merged.notes[0].message;
+                assert!(
+                    note.contains("the fused model stores f32"),
+                    "{strategy}: {note}"
+                );
+                assert_eq!(merged.notes[1..], expected.notes, "{strategy}");
+                assert_eq!(merged.model, expected.model, "{strategy}");
+            }
+        }
+    }
+}
+
+/// Weights of NuSLERP that cancel out give no point on the arc.
+#[test]
+fn weights_of_an_arc_that_cancel_out_are_warned_of_once() {
+    let crowd = Crowd::new(&[cm3leon(8, 2, 2), cm3leon(8, 2, 2)]);
+    let weight = |a: f64, b: f64| {
+        let values = [a, b].map(SettingValue::Number);
+        [("weight", SettingValue::List(values.to_vec()))]
+    };
+    let fused = crowd.fuse("nuslerp", &[0, 1], &weight(2.0, -2.0)).unwrap();
+    assert_eq!(fused.notes.len(), 1);
+    assert!(fused.notes[0].message.contains("add up to zero"));
+    let even = crowd.fuse("nuslerp", &[0, 1], &weight(1.0, 1.0)).unwrap();
+    assert_eq!((fused.model, even.notes), (even.model, Vec::new()));
 }
