@@ -1,5 +1,6 @@
 //! What is settled between parents before they are fused: vocabulary, element type, context.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use jam_ir::{Block, DType, Diagnostic, ImageTokens, Model, Op, TextTokens};
@@ -81,13 +82,14 @@ pub(crate) fn same_image(a: &ImageTokens, b: &ImageTokens) -> bool {
 /// Makes the graphs of all parents f32, with a note, where they store different element types.
 pub(crate) fn common_element_type(
     parents: &[Parent<'_>],
-    models: &mut [Model],
+    models: &mut [Cow<'_, Model>],
 ) -> Option<Diagnostic> {
-    let types = models.first().map(float_types);
+    let types = models.first().map(|model| float_types(model));
     if models.iter().all(|model| Some(float_types(model)) == types) {
         return None;
     }
     for model in models {
+        let model = model.to_mut();
         to_f32(model);
         // A cast to f32 has nothing left to do, and the other parent may have none.
         fold_identities::run(model);

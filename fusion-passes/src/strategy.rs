@@ -1,5 +1,6 @@
 //! What a strategy is, the table of them, and the one way to use them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jam_ir::diagnostic::Severity;
@@ -140,8 +141,8 @@ fn checked(
     pieces: &dyn Pieces,
     verify_parent: impl Fn(&Model) -> Result<(), Vec<Problem>>,
 ) -> Result<Fused, Vec<Diagnostic>> {
-    let known = STRATEGIES.iter().map(|s| (s.signature(), s));
-    let Some((signature, strategy)) = known.into_iter().find(|(s, _)| s.name == strategy) else {
+    let mut known = STRATEGIES.iter().map(|s| (s.signature(), s));
+    let Some((signature, strategy)) = known.find(|(s, _)| s.name == strategy) else {
         let names: Vec<String> = signatures().into_iter().map(|s| s.name).collect();
         let message = format!("there is no strategy `{strategy}`");
         return Err(vec![
@@ -195,7 +196,7 @@ fn checked(
     }
     // Rows that a parent's head masks are that head's setting; the fused head has all rows.
     let unmasked = parents.iter().map(|parent| without_masks(parent.model));
-    let mut unmasked: Vec<Model> = unmasked.collect();
+    let mut unmasked: Vec<Cow<'_, Model>> = unmasked.collect();
     let stored = common_element_type(parents, &mut unmasked);
     let parents: Vec<Parent<'_>> = parents
         .iter()
@@ -234,16 +235,16 @@ fn checked(
 }
 
 /// The model whose head gives the logits of every token.
-fn without_masks(model: &Model) -> Model {
-    let mut model = model.clone();
+fn without_masks(model: &Model) -> Cow<'_, Model> {
     let mut blocks = std::iter::once(&model.main).chain(model.blocks.values());
     let masks = |block: &Block| {
         let mut ops = block.body.iter().map(|statement| &statement.op);
         ops.any(|op| matches!(op, Op::MaskRows { .. }))
     };
     if !blocks.any(masks) {
-        return model;
+        return Cow::Borrowed(model);
     }
+    let mut model = model.clone();
     for block in std::iter::once(&mut model.main).chain(model.blocks.values_mut()) {
         let mut masked: BTreeMap<ValueId, ValueId> = BTreeMap::new();
         block.body.retain_mut(|statement| {
@@ -263,7 +264,7 @@ fn without_masks(model: &Model) -> Model {
         }
     }
     dead_code::run(&mut model);
-    model
+    Cow::Owned(model)
 }
 
 /// Most problems of one model that are listed.

@@ -417,19 +417,27 @@ impl<'a> Fusion<'a> {
         dead_code::run(&mut self.model);
         refit(&mut self.model);
         let mut weights = IndexMap::with_capacity(self.plans.len());
-        for (name, param) in self.model.weight_uses() {
-            let plan = match self.plans.swap_remove(&name) {
-                Some(plan) => plan,
-                None if self.fresh.iter().any(|begin| name.starts_with(begin)) => {
-                    param.init.clone()
+        let mut homeless = None;
+        let (plans, fresh) = (&mut self.plans, &self.fresh);
+        self.model.for_each_weight_use(&mut |name, param| {
+            // What is used again has its plan already.
+            let (name, plan) = match plans.swap_remove_entry(name) {
+                Some(found) => found,
+                None if weights.contains_key(name) => return,
+                None if fresh.iter().any(|begin| name.starts_with(begin)) => {
+                    (name.to_owned(), param.init.clone())
                 }
                 None => {
-                    let message = format!("weight `{name}` belongs to neither parent");
-                    return Err(vec![self.error(message, ["", ""])]);
+                    homeless.get_or_insert_with(|| name.to_owned());
+                    return;
                 }
             };
             let span = param.span;
             weights.insert(name, Weight { plan, span });
+        });
+        if let Some(name) = homeless {
+            let message = format!("weight `{name}` belongs to neither parent");
+            return Err(vec![self.error(message, ["", ""])]);
         }
         self.model.weights = weights;
         Ok(Fused {

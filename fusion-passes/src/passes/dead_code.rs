@@ -57,9 +57,7 @@
 //! }
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
-
-use jam_ir::{AxisId, Block, Model, Op, ParamId, Role, ValueId};
+use jam_ir::{Axis, AxisId, Block, Model, Op, ParamId, Role, ValueId};
 
 /// Runs the pass; says whether anything was left out.
 pub(crate) fn run(model: &mut Model) -> bool {
@@ -74,86 +72,78 @@ pub(crate) fn run(model: &mut Model) -> bool {
 
 /// Statements, values and parameters of one block.
 pub(super) fn sweep_block(block: &mut Block) -> bool {
-    let mut live = BTreeSet::from([block.result]);
+    let mut live = vec![false; block.values.len()];
+    live[block.result.0 as usize] = true;
     for statement in block.body.iter().rev() {
-        if live.contains(&statement.result) {
-            live.extend(statement.op.operands());
+        if live[statement.result.0 as usize] {
+            for operand in statement.op.operands() {
+                live[operand.0 as usize] = true;
+            }
         }
     }
     let statements = block.body.len();
     block
         .body
-        .retain(|statement| live.contains(&statement.result));
-    let mut changed = block.body.len() != statements;
-
-    live.extend(block.inputs.iter().copied());
-    let mut values = BTreeMap::new();
-    let mut kept = Vec::new();
-    for (index, value) in std::mem::take(&mut block.values).into_iter().enumerate() {
-        let id = ValueId(index as u32);
-        if live.contains(&id) {
-            values.insert(id, ValueId(kept.len() as u32));
-            kept.push(value);
-        } else {
-            changed = true;
+        .retain(|statement| live[statement.result.0 as usize]);
+    for input in &block.inputs {
+        live[input.0 as usize] = true;
+    }
+    let mut used = vec![false; block.params.len()];
+    for statement in &block.body {
+        for param in statement.op.params() {
+            used[param.0 as usize] = true;
         }
     }
-    block.values = kept;
-
-    let used = block
-        .body
-        .iter()
-        .flat_map(|statement| statement.op.params());
-    let used: BTreeSet<ParamId> = used.collect();
-    let mut params = BTreeMap::new();
-    let mut kept = Vec::new();
-    for (index, param) in std::mem::take(&mut block.params).into_iter().enumerate() {
-        let id = ParamId(index as u32);
-        if used.contains(&id) {
-            params.insert(id, ParamId(kept.len() as u32));
-            kept.push(param);
-        } else {
-            changed = true;
-        }
+    if live.iter().chain(&used).all(|kept| *kept) {
+        return block.body.len() != statements;
     }
-    block.params = kept;
-
-    // Every id that is left is in the maps: operands of live statements are live.
-    let inputs = block.inputs.iter_mut();
-    inputs.for_each(|value| *value = values[value]);
-    block.result = values[&block.result];
+    let values = keep(&mut block.values, &live);
+    let params = keep(&mut block.params, &used);
+    let value = |value: &mut ValueId| value.0 = values[value.0 as usize];
+    block.inputs.iter_mut().for_each(value);
+    value(&mut block.result);
     for statement in &mut block.body {
-        statement.result = values[&statement.result];
-        statement
-            .op
-            .for_each_operand(|value| *value = values[value]);
-        statement.op.for_each_param(|param| *param = params[param]);
+        value(&mut statement.result);
+        statement.op.for_each_operand(value);
+        let param = |param: &mut ParamId| param.0 = params[param.0 as usize];
+        statement.op.for_each_param(param);
     }
-    changed
+    true
+}
+
+/// Keeps the entries that are wanted, in their order, and gives the place that each then has.
+fn keep<T>(all: &mut Vec<T>, wanted: &[bool]) -> Vec<u32> {
+    let mut kept = 0;
+    let places = wanted.iter().map(|wanted| {
+        let place = kept;
+        kept += u32::from(*wanted);
+        place
+    });
+    let places = places.collect();
+    let mut wanted = wanted.iter();
+    all.retain(|_| wanted.next() == Some(&true));
+    places
 }
 
 /// Blocks that no call reaches.
 fn sweep_blocks(model: &mut Model) -> bool {
-    let mut reached: BTreeSet<String> = BTreeSet::new();
-    let mut waiting = callees(&model.main);
-    while let Some(name) = waiting.pop() {
-        if let (Some(block), false) = (model.blocks.get(&name), reached.contains(&name)) {
-            waiting.extend(callees(block));
-            reached.insert(name);
+    let mut reached = vec![false; model.blocks.len()];
+    let mut waiting = vec![&model.main];
+    while let Some(block) = waiting.pop() {
+        for statement in &block.body {
+            if let Op::Call { block, .. } = &statement.op
+                && let Some((index, _, callee)) = model.blocks.get_full(block)
+                && !reached[index]
+            {
+                reached[index] = true;
+                waiting.push(callee);
+            }
         }
     }
     let before = model.blocks.len();
-    model.blocks.retain(|name, _| reached.contains(name));
+    let mut reached = reached.into_iter();
+    model.blocks.retain(|_, _| reached.next() == Some(true));
     model.blocks.len() != before
-}
-
-fn callees(block: &Block) -> Vec<String> {
-    let ops = block.body.iter().map(|statement| &statement.op);
-    let callees = ops.filter_map(|op| match op {
-        Op::Call { block, .. } => Some(block.clone()),
-        _ => None,
-    });
-    callees.collect()
 }
 
 /// Weights that nothing asks for.
@@ -166,30 +156,21 @@ fn sweep_weights(model: &mut Model) -> bool {
     });
     let before = model.weights.len();
     let mut used = used.into_iter();
-    model.weights.retain(|_, _| used.next().unwrap_or(false));
+    model.weights.retain(|_, _| used.next() == Some(true));
     model.weights.len() != before
 }
 
 /// Axes that no type names; batch and time always stay.
 fn sweep_axes(model: &mut Model) -> bool {
-    let mut used: BTreeSet<AxisId> = BTreeSet::new();
-    for_each_axis(model, |axis| {
-        used.insert(*axis);
-    });
-    let mut axes = BTreeMap::new();
-    let mut kept = Vec::new();
-    let all = std::mem::take(&mut model.axes);
-    let before = all.len();
-    for (index, axis) in all.into_iter().enumerate() {
-        let id = AxisId(index as u32);
-        if used.contains(&id) || matches!(axis.role, Role::Batch | Role::Time) {
-            axes.insert(id, AxisId(kept.len() as u32));
-            kept.push(axis);
-        }
+    let stays = |axis: &Axis| matches!(axis.role, Role::Batch | Role::Time);
+    let mut used: Vec<bool> = model.axes.iter().map(stays).collect();
+    for_each_axis(model, |axis| used[axis.0 as usize] = true);
+    if used.iter().all(|used| *used) {
+        return false;
     }
-    model.axes = kept;
-    for_each_axis(model, |axis| *axis = axes[axis]);
-    model.axes.len() != before
+    let axes = keep(&mut model.axes, &used);
+    for_each_axis(model, |axis| axis.0 = axes[axis.0 as usize]);
+    true
 }
 
 /// Visits, and may replace, every axis that a type or an operation names.
