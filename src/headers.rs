@@ -1,12 +1,14 @@
 //! Models against the headers of their checkpoints, before a byte of weights is read.
 
+use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::headers::{FoundTensor, compare, compare_shapes};
 use jam_ir::{ImageTokens, Model, Program, Span, TextTokens, TokenKind, TokenLayout};
-use jam_runtime::checkpoints::import::read_headers;
+use jam_runtime::checkpoints::import::{ImportedConfig, read_headers};
+use jam_runtime::checkpoints::names::StoredNames;
 use jam_runtime::tokens::image::ImageTokenizer;
 
 use crate::program::Spelling;
@@ -126,10 +128,25 @@ fn check_model(
         }
         tensor
     };
-    let tensors = facts.tensors.into_iter().map(readable);
-    let reports = compare(model, name, span, tensors);
+    let tensors: Vec<FoundTensor> = facts.tensors.into_iter().map(readable).collect();
+    let names = LazyCell::new(|| stored_names(path, &tensors));
+    let stored_name = |weight: &str| names.as_ref()?.name(weight);
+    let reports = compare(model, name, span, tensors.iter().cloned(), &stored_name);
     let shapes = compare_shapes(model, name, span, &facts.shapes);
     for report in reports.iter().chain(shapes.iter()) {
         diagnostics.push(report.clone());
     }
+}
+
+/// What a checkpoint calls weights, where that is not what JAM calls them.
+fn stored_names(path: &Path, tensors: &[FoundTensor]) -> Option<StoredNames> {
+    if tensors.iter().all(|tensor| tensor.name == tensor.stored) {
+        return None;
+    }
+    let config = ImportedConfig::read(path).ok()?;
+    let stored: Vec<&str> = tensors
+        .iter()
+        .map(|tensor| tensor.stored.as_str())
+        .collect();
+    StoredNames::of(&config.model_type, &stored).ok()
 }

@@ -27,14 +27,16 @@ pub struct FoundTensor {
 
 /// Compares what a model asks for with what the checkpoint `source` has.
 ///
-/// `at` is the place in the program that names the checkpoint. The same thing found in many layers
-/// is one report. Missing, surplus, doubled and mis-shaped tensors and element types that cannot be
+/// `at` is the place in the program that names the checkpoint, and `stored_name` gives the name that a
+/// weight which is not there would have in the file, where its file has names of its own. The same thing
+/// found in many layers is one report. Missing, surplus, doubled and mis-shaped tensors and element types that cannot be
 /// read are errors; a float type other than the model's is a note, for it is converted.
 pub fn compare(
     model: &Model,
     source: &str,
     at: Option<Span>,
     found: impl IntoIterator<Item = FoundTensor>,
+    stored_name: &dyn Fn(&str) -> Option<String>,
 ) -> Diagnostics {
     let uses = model.weight_uses();
     let mut comparison = Comparison {
@@ -65,7 +67,7 @@ pub fn compare(
             group.push((name.clone(), param));
         }
     }
-    comparison.report(surplus)
+    comparison.report(surplus, stored_name)
 }
 
 impl FoundTensor {
@@ -208,7 +210,11 @@ impl<'m> Comparison<'m> {
         }
     }
 
-    fn report(self, surplus: Vec<FoundTensor>) -> Diagnostics {
+    fn report(
+        self,
+        surplus: Vec<FoundTensor>,
+        stored_name: &dyn Fn(&str) -> Option<String>,
+    ) -> Diagnostics {
         let mut list = Diagnostics::new();
         let source = self.source;
         // Patterns of what is left over on one side explain what is missing on the other.
@@ -226,7 +232,10 @@ impl<'m> Comparison<'m> {
         for (pattern, group) in &self.missing {
             let (name, param) = &group[0];
             let more = and_more(group.len());
-            let message = format!("`{source}` has no `{name}`{more}");
+            let stored = stored_name(name).map_or(String::new(), |stored| {
+                format!(" (it would be stored as `{stored}`)")
+            });
+            let message = format!("`{source}` has no `{name}`{stored}{more}");
             let mut diagnostic = self
                 .diagnostic(Severity::Error, param.span, message)
                 .code("missing-weight");
@@ -391,7 +400,7 @@ mod tests {
 
     fn messages(model: &Model, found: Vec<FoundTensor>) -> Vec<Diagnostic> {
         let at = Some(place(100));
-        compare(model, "weights/llm", at, found)
+        compare(model, "weights/llm", at, found, &|_| None)
             .into_iter()
             .collect()
     }

@@ -163,6 +163,45 @@ impl NameTable {
     }
 }
 
+/// Names of weights in the files of one checkpoint.
+#[derive(Debug)]
+pub struct StoredNames {
+    table: NameTable,
+    prefix: String,
+}
+
+impl StoredNames {
+    /// Those of a checkpoint with tensors of these names.
+    ///
+    /// # Errors
+    /// When its architecture is not known.
+    pub fn of(model_type: &str, stored: &[&str]) -> Result<Self> {
+        let table = NameTable::of(model_type)?;
+        let used = |prefix: &&String| stored.iter().any(|name| name.starts_with(prefix.as_str()));
+        let prefix = table
+            .prefixes
+            .iter()
+            .filter(used)
+            .max_by_key(|prefix| prefix.len());
+        let prefix = prefix
+            .map_or(table.usual_prefix(), String::as_str)
+            .to_owned();
+        Ok(StoredNames { table, prefix })
+    }
+
+    /// The name of the tensor that a weight is, or is a part of: `model.layers.0.mlp.up_proj.weight` for
+    /// `layers.0.mlp.up`. `None` for a weight that the architecture has not.
+    pub fn name(&self, weight: &str) -> Option<String> {
+        let mut rows = self.table.weights.iter();
+        let (row, number) = rows.find_map(|row| Some((row, number_in(&row.jam, weight)?)))?;
+        let name = row.file.replace("{}", number);
+        Some(match row.whole_name {
+            true => name,
+            false => format!("{}{name}", self.prefix),
+        })
+    }
+}
+
 /// A weight in a file under its foreign name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileWeight {
@@ -668,6 +707,26 @@ mod tests {
                 .help
                 .unwrap()
                 .contains("opt, llama, gpt2, chameleon")
+        );
+    }
+
+    #[test]
+    fn weights_have_the_names_that_their_file_would_give_them() {
+        let names =
+            |model_type: &str, stored: &[&str]| StoredNames::of(model_type, stored).unwrap();
+        let name = |names: StoredNames, weight: &str| names.name(weight).unwrap();
+        let gpt2 = names("gpt2", &["h.0.ln_1.weight"]);
+        assert_eq!(name(gpt2, "layers.11.attn.k"), "h.11.attn.c_attn.weight");
+        let usual = names("llama", &["lm_head.weight", "model.norm.weight"]);
+        assert_eq!(usual.name("layers.x.mlp.up"), None);
+        assert_eq!(usual.name("positions.table"), None);
+        assert_eq!(name(usual, "unembed.weight"), "lm_head.weight");
+        let opt = names("opt", &["decoder.embed_tokens.weight"]);
+        assert_eq!(name(opt, "embed.table"), "decoder.embed_tokens.weight");
+        let unlike = names("opt", &["something"]);
+        assert_eq!(
+            name(unlike, "embed.table"),
+            "model.decoder.embed_tokens.weight"
         );
     }
 
