@@ -129,13 +129,17 @@ fn shown(forecast: &Forecast) -> String {
             forecast.folder.display()
         ),
     );
+    let [least, fast] =
+        [forecast.least_memory, forecast.fast_memory].map(|bytes| bytes.div_ceil(1 << 20));
+    let would_do = match fast > least {
+        true => {
+            format!("`--max-memory {least}MiB` would do, and {fast}MiB without slowing it down")
+        }
+        false => format!("`--max-memory {least}MiB` would do"),
+    };
     line(
         "memory",
-        format!(
-            "at most {}; `--max-memory {}MiB` would do",
-            bytes(forecast.peak_memory),
-            forecast.least_memory.div_ceil(1 << 20)
-        ),
+        format!("at most {}; {would_do}", bytes(forecast.peak_memory)),
     );
     line(
         "time",

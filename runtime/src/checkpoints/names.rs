@@ -526,13 +526,18 @@ impl WeightSource for HuggingFaceWeights {
     }
 
     fn band_bytes(&self, name: &str) -> u64 {
+        let columns = self.weights.get(name).map_or(0, |weight| weight.columns);
+        self.piece_bytes(name) * columns
+    }
+
+    fn piece_bytes(&self, name: &str) -> u64 {
         let Some(weight) = self.weights.get(name) else {
             return 0;
         };
         let size = self.reader.tensor(&weight.file_name);
         match size {
             Ok(info) if weight.transposed && !weight.shape_is_flat() => {
-                weight.rows / weight.shape[0].max(1) * weight.columns * info.dtype.size()
+                weight.rows / weight.shape[0].max(1) * info.dtype.size()
             }
             _ => 0,
         }

@@ -49,6 +49,12 @@ pub trait WeightSource: Send + Sync {
         0
     }
 
+    /// Bytes of each of its pieces in the file that a row of a [`WeightSource::band`] takes: a run of so many
+    /// rows is put together from pieces so many times as long; 0 where blocks of rows are read as they are.
+    fn piece_bytes(&self, _name: &str) -> u64 {
+        0
+    }
+
     /// Rows of a tensor that lies the other way about, held as they are stored, so that small blocks
     /// of them are had without reading the file for each; `None` where rows follow one another.
     /// `buffer` is used for the bytes: memory that has been touched before comes cheaper.

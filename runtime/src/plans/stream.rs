@@ -6,8 +6,10 @@
 //! is written and its checksum carried on while the next ones are computed. Nothing depends on how
 //! a weight is cut: the same bytes come out for every number of threads and every bound on memory.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use jam_ir::plan_shape::{ShapedPlan, plan_shape};
 use jam_ir::{Model, Plan};
@@ -29,6 +31,10 @@ const BLOCK: u64 = 64 << 10;
 const SHARES: u64 = 3;
 /// Bytes that a run has no need to exceed.
 const LARGEST_RUN: u64 = 512 << 20;
+
+/// Bytes of a piece of a file from which on reading it takes longer than asking for it. Shorter pieces are
+/// what a run of few rows of a matrix that lies the other way about is put together from.
+const SHORT_PIECE: u64 = 128;
 
 /// What a build may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +63,8 @@ struct RowBytes {
     scratch: u64,
     /// For each row of a run: what is held as stored.
     bands: u64,
+    /// The shortest pieces that a row of what is held is put together from; 0 where nothing is.
+    piece: u64,
     /// The first axis moves: a block reads its whole operand, so the run is one block.
     moves_rows: bool,
 }
@@ -73,6 +81,26 @@ struct Planned<'a> {
     measures: Arc<Measures>,
     /// Bytes that measuring takes beside a run; `None` where nothing is measured.
     measuring: Option<u64>,
+}
+
+/// How long some entries took.
+#[derive(Debug, Default)]
+struct Pace {
+    seconds: f64,
+    entries: u64,
+}
+
+impl Pace {
+    /// Adds entries that have just been gone through, from `begun` on.
+    fn add(&mut self, begun: Instant, entries: u64) {
+        self.seconds += begun.elapsed().as_secs_f64();
+        self.entries += entries;
+    }
+
+    /// Seconds that `entries` take at this pace.
+    fn seconds_of(&self, entries: u64) -> f64 {
+        self.seconds * entries as f64 / self.entries.max(1) as f64
+    }
 }
 
 /// Some rows of one weight, and the bytes of memory they take.
@@ -164,6 +192,20 @@ impl<'a> WeightStream<'a> {
         memory::for_work(longest.unwrap_or(0), self.held)
     }
 
+    /// The least that [`Limits::memory`] may be for a build that is not slowed down by it: with less, runs are
+    /// of so few rows that matrices which lie the other way about are read in short pieces.
+    pub fn fast_memory(&self) -> u64 {
+        let long = |weight: &Planned<'_>| {
+            // Runs are equal parts: of so many rows at least, they are a little longer.
+            let parts = (weight.rows() / weight.unhurried_rows()).max(1);
+            let rows = weight.rows().div_ceil(parts).max(1);
+            let shares = if rows == 1 { 1 } else { SHARES };
+            weight.run_bytes(rows).saturating_mul(shares)
+        };
+        let longest = self.weights.iter().map(long).max();
+        memory::for_work(longest.unwrap_or(0), self.held)
+    }
+
     /// Bytes that will be resident at most under these limits, what the program holds now included.
     ///
     /// # Errors
@@ -219,54 +261,76 @@ impl<'a> WeightStream<'a> {
         })
     }
 
-    /// Seconds that evaluating and hashing all weights takes on one thread, from two runs under these
-    /// limits, of different weights, whose lengths are nearest to `entries`; reading is included, writing
-    /// is not.
+    /// Seconds that evaluating and hashing all weights takes on one thread under these limits; reading is
+    /// included, writing is not. Two runs of different weights are tried whose lengths are nearest to
+    /// `entries`, and as many for each length of short pieces that weights are read in.
     ///
     /// # Errors
     /// As [`WeightStream::peak_memory`], and when a source cannot be read.
     pub fn sample_seconds(&self, limits: Limits, entries: u64) -> Result<f64> {
         // Whole runs: a few rows of a matrix that lies the other way about cost as much as all of them.
         let mut runs = self.runs(self.room(limits)?);
-        let length = |run: &Run| {
-            let rows = run.rows.end - run.rows.start;
-            rows * row_entries(&self.weights[run.weight].shape)
-        };
         // Where rows move, even one of them takes the whole operand: others speak for those.
         let moves = |run: &Run| self.weights[run.weight].bytes.moves_rows;
         if !runs.iter().all(moves) {
             runs.retain(|run| !moves(run));
         }
         let ratio = |run: &Run| {
-            let (length, wanted) = (length(run).max(1), entries.max(1));
+            let (length, wanted) = (self.length(run).max(1), entries.max(1));
             length.max(wanted) as f64 / length.min(wanted) as f64
         };
         runs.sort_by(|a, b| ratio(a).total_cmp(&ratio(b)));
-        let second = runs.iter().position(|run| run.weight != runs[0].weight);
-        let chosen = [runs.first(), second.and_then(|second| runs.get(second))];
-        let (mut seen, mut seconds) = (0, 0.0);
-        let (mut measured, mut measuring) = (0, 0.0);
-        for run in chosen.into_iter().flatten() {
-            let weight = &self.weights[run.weight];
-            if weight.measuring.is_some() {
-                // The first rows of a weight wait for what is measured of all of it.
-                let begun = std::time::Instant::now();
-                let first = Run { rows: 0..1, ..*run };
-                self.evaluate(&first, &Buffers::new(0))?;
-                measuring += begun.elapsed().as_secs_f64();
-                measured += weight.entries();
+        let mut alike: BTreeMap<u32, Vec<Run>> = BTreeMap::new();
+        for run in runs {
+            let pieces = self.weights[run.weight].shortness(run.rows.end - run.rows.start);
+            alike.entry(pieces).or_default().push(run);
+        }
+        let (mut seconds, mut covered, mut measured) = (0.0, 0, Pace::default());
+        for (shortness, runs) in &alike {
+            let second = runs.iter().find(|run| run.weight != runs[0].weight);
+            let mut evaluated = Pace::default();
+            for run in runs.first().into_iter().chain(second) {
+                if *shortness > 0 {
+                    // Pages of the file that the first of many runs fetches are there for the others.
+                    self.evaluate(run, &Buffers::new(0))?;
+                }
+                self.sample(run, &mut evaluated, &mut measured)?;
             }
-            let begun = std::time::Instant::now();
-            let bytes = self.evaluate(run, &Buffers::new(0))?;
-            std::hint::black_box(blake3::hash(&bytes));
-            seconds += begun.elapsed().as_secs_f64();
-            seen += length(run);
+            let entries = runs.iter().map(|run| self.length(run)).sum();
+            seconds += evaluated.seconds_of(entries);
+            covered += entries;
         }
         let all: u64 = self.weights.iter().map(Planned::entries).sum();
         let to_measure = self.weights.iter().filter(|w| w.measuring.is_some());
         let to_measure: u64 = to_measure.map(Planned::entries).sum();
-        Ok(seconds * all as f64 / seen.max(1) as f64
-            + measuring * to_measure as f64 / measured.max(1) as f64)
+        let evaluated = Pace {
+            seconds,
+            entries: covered,
+        };
+        Ok(evaluated.seconds_of(all) + measured.seconds_of(to_measure))
+    }
+
+    /// Evaluates and hashes a run to see how long that takes, and measuring its weight before.
+    fn sample(&self, run: &Run, evaluated: &mut Pace, measured: &mut Pace) -> Result<()> {
+        let weight = &self.weights[run.weight];
+        if weight.measuring.is_some() {
+            // The first rows of a weight wait for what is measured of all of it.
+            let begun = Instant::now();
+            let first = Run { rows: 0..1, ..*run };
+            self.evaluate(&first, &Buffers::new(0))?;
+            measured.add(begun, weight.entries());
+        }
+        let begun = Instant::now();
+        let bytes = self.evaluate(run, &Buffers::new(0))?;
+        std::hint::black_box(blake3::hash(&bytes));
+        evaluated.add(begun, self.length(run));
+        Ok(())
+    }
+
+    /// Entries of a run.
+    fn length(&self, run: &Run) -> u64 {
+        let rows = run.rows.end - run.rows.start;
+        rows * row_entries(&self.weights[run.weight].shape)
     }
 
     fn room(&self, limits: Limits) -> Result<Room> {
@@ -279,10 +343,17 @@ impl<'a> WeightStream<'a> {
             _ => {
                 let mib = |bytes: u64| bytes.div_ceil(1 << 20);
                 let (given, least) = (mib(limits.memory), mib(self.least_memory()));
+                let fast = mib(self.fast_memory());
+                let help = match fast > least {
+                    true => format!(
+                        "{least} MiB would do, and {fast} MiB without slowing it down: `--max-memory {fast}MiB`"
+                    ),
+                    false => format!("{least} MiB would do: `--max-memory {least}MiB`"),
+                };
                 Err(Error::new(format!(
                     "{given} MiB of memory are not enough to build this model"
                 ))
-                .with_help(format!("{least} MiB would do: `--max-memory {least}MiB`")))
+                .with_help(help))
             }
         }
     }
@@ -396,6 +467,27 @@ impl Planned<'_> {
             .saturating_add(self.measuring.unwrap_or(0))
     }
 
+    /// Rows of the shortest run that is not put together from short pieces; at least one.
+    fn unhurried_rows(&self) -> u64 {
+        let rows = match self.bytes.piece {
+            0 => 1,
+            piece => SHORT_PIECE.div_ceil(piece),
+        };
+        rows.clamp(1, self.rows().max(1))
+    }
+
+    /// How short the pieces are that a run of `rows` is put together from: 0 where they are not short, else
+    /// by powers of two.
+    fn shortness(&self, rows: u64) -> u32 {
+        if rows >= self.unhurried_rows() {
+            return 0;
+        }
+        let piece = self.bytes.piece.saturating_mul(rows).max(1);
+        (SHORT_PIECE / piece)
+            .checked_ilog2()
+            .map_or(0, |log| log + 1)
+    }
+
     /// The most rows whose run takes no more than `share` bytes; at least one.
     fn longest_run(&self, share: u64) -> u64 {
         let (mut least, mut most) = (1, self.rows().max(1));
@@ -437,11 +529,21 @@ fn row_bytes(shaped: &ShapedPlan<'_>, entries: u64, sources: &dyn PlanSources) -
         part.bands
     }
     let all = (sum(scratch, &parts), sum(bands, &parts));
+    let mut piece = parts
+        .iter()
+        .map(|part| part.piece)
+        .filter(|piece| *piece > 0)
+        .min()
+        .unwrap_or(0);
     let (part_scratch, part_bands) = match shaped.plan {
         Plan::Load { source, name } => {
-            let bands = sources
-                .source(source)
-                .map_or(0, |source| source.band_bytes(name));
+            let bands = match sources.source(source) {
+                Ok(source) => {
+                    piece = source.piece_bytes(name);
+                    source.band_bytes(name)
+                }
+                Err(_) => 0,
+            };
             // As stored, in at most 8 bytes each, beside the f32.
             (entries.saturating_mul(8), bands)
         }
@@ -471,6 +573,7 @@ fn row_bytes(shaped: &ShapedPlan<'_>, entries: u64, sources: &dyn PlanSources) -
     RowBytes {
         scratch: own.saturating_add(part_scratch),
         bands: part_bands,
+        piece,
         moves_rows: moves || parts.iter().any(|part| part.moves_rows),
     }
 }

@@ -238,11 +238,45 @@ fn too_little_memory_is_refused_with_what_would_do() {
     assert!(stream.runs(stream.room(limits(least)).unwrap()).len() > 500);
     let error = stream.room(limits(least - 1000)).unwrap_err();
     let help = error.help.unwrap();
-    let said: u64 = help.split(' ').next().unwrap().parse().unwrap();
-    assert_eq!(said, least.div_ceil(1 << 20), "{help}");
-    stream.room(limits(said << 20)).unwrap();
+    let numbers = help.split([' ', '`']).filter_map(|word| word.parse().ok());
+    let said: Vec<u64> = numbers.collect();
+    assert_eq!(said[0], least.div_ceil(1 << 20), "{help}");
+    stream.room(limits(said[0] << 20)).unwrap();
     let error = write(&stream, &model, &folder.path().join("out"), limits(1 << 20));
     assert!(error.unwrap_err().message.contains("1 MiB of memory"));
+}
+
+/// With the least memory a matrix that lies the other way about is read in pieces of one number.
+#[test]
+fn enough_memory_reads_no_short_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut model, sources) = parents(folder.path());
+    plans(&mut model);
+    let stream = WeightStream::new(&model, 7, &sources).unwrap();
+    let shortest = |memory| {
+        let runs = stream.runs(stream.room(Limits { memory, threads: 2 }).unwrap());
+        let shortness = |run: &Run| {
+            let weight = &stream.weights[run.weight];
+            let rows = run.rows.end - run.rows.start;
+            let whole = rows == weight.rows();
+            let piece = match (weight.bytes.piece, whole) {
+                (0, _) | (_, true) => u64::MAX,
+                (piece, false) => piece * rows,
+            };
+            assert_eq!(weight.shortness(rows) > 0, piece < SHORT_PIECE);
+            piece
+        };
+        runs.iter().map(shortness).min().unwrap()
+    };
+    assert_eq!(shortest(stream.least_memory()), 2);
+    assert!(shortest(stream.fast_memory()) >= SHORT_PIECE);
+    assert!(stream.fast_memory() > stream.least_memory());
+    // Every length of pieces is tried, and every entry is counted.
+    for memory in [stream.least_memory(), stream.fast_memory()] {
+        let limits = Limits { memory, threads: 1 };
+        let seconds = stream.sample_seconds(limits, 1 << 16).unwrap();
+        assert!(seconds.is_finite() && seconds > 0.0);
+    }
 }
 
 #[test]

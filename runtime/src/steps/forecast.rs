@@ -42,6 +42,8 @@ pub struct Forecast {
     pub peak_memory: u64,
     /// The least that the limit may be.
     pub least_memory: u64,
+    /// The least that the limit may be without slowing the build down.
+    pub fast_memory: u64,
     /// Seconds, by a sample of the work; `None` where a source is not there yet.
     pub seconds: Option<f64>,
 }
@@ -152,6 +154,7 @@ impl Runner<'_> {
             writes,
             peak_memory: stream.peak_memory(limits)?,
             least_memory: stream.least_memory(),
+            fast_memory: stream.fast_memory(),
             seconds,
         })
     }
