@@ -10,8 +10,9 @@ case " $* " in
         -Cllvm-args=-sanitizer-coverage-pc-table
     ;;
 esac
-case " $* " in
+case "${JAM_FUZZ_COMPARES:-yes} $* " in
 # Compared values are of use where formats have fixed numbers, and cost a parser half of its time.
+no*) ;;
 *" --crate-name jam_ir "* | *" --crate-name jam_runtime "*)
     set -- "$@" -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;

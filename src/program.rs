@@ -123,7 +123,13 @@ impl Pieces for Spelling {
         self.open(text).ok().map(|tokenizer| spelled(&tokenizer))
     }
 
-    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+    fn spelled_alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+        let all = self.all(texts)?;
+        let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
+        TextTokenizer::spelled_alike(&all).map_err(|error| error.message)
+    }
+
+    fn cut_alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
         let texts: Vec<TextTokens> = texts.iter().map(|text| (*text).clone()).collect();
         let known = self.compared.borrow().iter().find_map(|(of, result)| {
             let found = *of == texts;
@@ -132,7 +138,7 @@ impl Pieces for Spelling {
         known.unwrap_or_else(|| {
             let all = self.all(&texts.iter().collect::<Vec<_>>())?;
             let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
-            let result = TextTokenizer::alike(&all).map_err(|error| error.message);
+            let result = TextTokenizer::cut_alike(&all).map_err(|error| error.message);
             let entry = (texts, result.clone());
             self.compared.borrow_mut().push(entry);
             result

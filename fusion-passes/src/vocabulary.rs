@@ -42,11 +42,17 @@ pub trait Pieces {
     /// where that is not known.
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>>;
 
+    /// Whether tokens of tokenizers stand for the same text where they are spelled alike.
+    ///
+    /// # Errors
+    /// How they differ.
+    fn spelled_alike(&self, texts: &[&TextTokens]) -> Result<(), String>;
+
     /// Whether tokenizers treat texts alike, but for the tokens that they have.
     ///
     /// # Errors
     /// How they differ.
-    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String>;
+    fn cut_alike(&self, texts: &[&TextTokens]) -> Result<(), String>;
 
     /// The tokens of the union of several: those of the first at their ids, then those that only a later
     /// one has.
@@ -65,7 +71,11 @@ impl Pieces for NoPieces {
         None
     }
 
-    fn alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+    fn spelled_alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+        Err("their tokens are not known".to_owned())
+    }
+
+    fn cut_alike(&self, _: &[&TextTokens]) -> Result<(), String> {
         Err("their tokens are not known".to_owned())
     }
 
@@ -101,8 +111,16 @@ pub(crate) fn join(
     let Some(keys) = keys_of(&layouts, pieces) else {
         return Ok(None);
     };
-    let alike = |other: &TokenLayout| other.size == layouts[0].size;
-    if keys.iter().all(|of| *of == keys[0]) && layouts.iter().all(|other| alike(other)) {
+    let mut known = keys.iter().flat_map(|keys| &keys.main).flatten();
+    let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
+    let texts = layouts.iter().map(|layout| &layout.text);
+    let texts: Vec<_> = texts.filter(|text| **text != TextTokens::Ids).collect();
+    let cut = match by_spelling {
+        true => pieces.cut_alike(&texts),
+        false => Ok(()),
+    };
+    let equal = keys.iter().all(|of| *of == keys[0]);
+    if equal && cut.is_ok() && layouts.iter().all(|other| other.size == layouts[0].size) {
         return Ok(None);
     }
     let ids: Vec<HashMap<&Key, u64>> = keys.iter().map(Keys::ids).collect();
@@ -129,14 +147,9 @@ pub(crate) fn join(
         let mut others = (0..parents.len()).filter(|other| other != base);
         others.all(|other| lacks(*base, other).is_empty() && apart(*base, other))
     };
-    let mut known = keys.iter().flat_map(|keys| &keys.main).flatten();
-    let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
-    if by_spelling {
-        let texts = layouts.iter().map(|layout| &layout.text);
-        let texts: Vec<_> = texts.filter(|text| **text != TextTokens::Ids).collect();
-        pieces
-            .alike(&texts)
-            .map_err(|why| vec![no_union(parents, &lacks, &why)])?;
+    let apart_for = |why: String| vec![no_union(parents, &lacks, &why)];
+    if by_spelling && cut.is_err() {
+        pieces.spelled_alike(&texts).map_err(apart_for)?;
     }
     let base = (0..parents.len()).find(has_all);
     let (layout, joint_keys) = match base {
@@ -156,8 +169,9 @@ pub(crate) fn join(
             (layout, keys[base].clone())
         }
         None => {
+            cut.clone().map_err(apart_for)?;
             let pieces = by_spelling.then_some(pieces);
-            union::layout(&layouts, pieces).map_err(|why| vec![no_union(parents, &lacks, &why)])?
+            union::layout(&layouts, pieces).map_err(apart_for)?
         }
     };
 
@@ -167,6 +181,9 @@ pub(crate) fn join(
         head_rows: None,
         notes: Vec::new(),
     };
+    if let (Some(base), Err(why)) = (base, &cut) {
+        joint.notes.push(cut_as(parents, &parents[base], why));
+    }
     if base.is_none() {
         joint.notes.push(united(parents, &layout, &lacks));
     }
@@ -357,6 +374,17 @@ fn united(
         ),
         _ => report,
     }
+}
+
+/// The note that parents cut texts into the same tokens in other ways.
+fn cut_as(parents: &[Parent<'_>], base: &Parent<'_>, why: &str) -> Diagnostic {
+    let message = format!(
+        "the tokenizers of the parents treat texts in other ways ({why}): the fused model reads texts as \
+         `{}` does",
+        base.source
+    );
+    let places = parents.iter().map(|parent| Place::new(parent, ""));
+    note(message, &places.collect::<Vec<_>>())
 }
 
 /// The note that a parent lacks tokens of the joint vocabulary.

@@ -5,6 +5,7 @@ mod cross;
 mod errors;
 mod generated;
 mod golden;
+mod marks;
 mod merging;
 mod parents;
 mod passes;

@@ -11,7 +11,7 @@ use crate::reference::plan::{concat, slice};
 use crate::reference::{Tensor, graph, plan};
 
 /// A vocabulary of these ranges, with marks by name.
-fn layout(kinds: &[(TokenKind, u64)], marks: &[(&str, u64)]) -> TokenLayout {
+pub(crate) fn layout(kinds: &[(TokenKind, u64)], marks: &[(&str, u64)]) -> TokenLayout {
     let mut layout = TokenLayout::empty("");
     kinds.iter().for_each(|(kind, len)| layout.add(*kind, *len));
     let marks = marks.iter();
@@ -47,7 +47,7 @@ const OWN: [Option<u64>; 19] = {
     own
 };
 
-fn family(
+pub(crate) fn family(
     kind: fn(u64, u64, u64) -> DecoderConfig,
     widths: [u64; 2],
     layouts: [TokenLayout; 2],
@@ -173,7 +173,7 @@ fn tokens_that_a_narrower_tower_lacks_are_zeros_there() {
 }
 
 /// Tokenizers whose tokens are spelled so.
-struct Spelled(Vec<(&'static str, Vec<&'static str>)>);
+pub(crate) struct Spelled(pub(crate) Vec<(&'static str, Vec<&'static str>)>);
 
 impl Pieces for Spelled {
     fn pieces(&self, text: &TextTokens) -> Option<Vec<String>> {
@@ -184,7 +184,11 @@ impl Pieces for Spelled {
         Some(pieces.iter().map(|piece| (*piece).to_owned()).collect())
     }
 
-    fn alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+    fn spelled_alike(&self, _: &[&TextTokens]) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn cut_alike(&self, _: &[&TextTokens]) -> Result<(), String> {
         Ok(())
     }
 
@@ -209,8 +213,12 @@ impl Pieces for Apart {
         self.0.pieces(text)
     }
 
-    fn alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
-        self.0.alike(texts)
+    fn spelled_alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+        self.0.spelled_alike(texts)
+    }
+
+    fn cut_alike(&self, texts: &[&TextTokens]) -> Result<(), String> {
+        self.0.cut_alike(texts)
     }
 
     fn union(&self, _: &[&TextTokens]) -> Result<Vec<String>, String> {
@@ -218,7 +226,7 @@ impl Pieces for Apart {
     }
 }
 
-fn spelled_family() -> (Family, Spelled) {
+pub(crate) fn spelled_family() -> (Family, Spelled) {
     use TokenKind::{Filler, Image, Text};
     let mut first = layout(&[(Text, 4)], &[]);
     first.text = TextTokens::Files("a".to_owned());
@@ -233,7 +241,11 @@ fn spelled_family() -> (Family, Spelled) {
     (family(cm3leon, [8, 8], [first, second]), pieces)
 }
 
-fn fused(family: &Family, strategy: &str, pieces: &dyn Pieces) -> Result<Fused, Vec<Diagnostic>> {
+pub(crate) fn fused(
+    family: &Family,
+    strategy: &str,
+    pieces: &dyn Pieces,
+) -> Result<Fused, Vec<Diagnostic>> {
     fuse_by_tokens(strategy, "fused", &family.parents(), &settings(&[]), pieces)
 }
 
@@ -410,7 +422,7 @@ fn rows_are_of_their_token(
 }
 
 /// Source and row of everything an origin is made of.
-fn sources(from: &From, found: &mut Vec<(String, u64)>) {
+pub(crate) fn sources(from: &From, found: &mut Vec<(String, u64)>) {
     match from {
         From::Weight { source, start, .. } => found.push((source.clone(), *start)),
         From::Sum(terms) => terms.iter().for_each(|(_, from)| sources(from, found)),
@@ -474,209 +486,4 @@ fn marks_of_both_parents_are_joined() {
     assert_eq!(slice(table, 0, 1, 1), row("img", 0));
     let mean = row("llm", 1).zip(&row("img", 1), |a, b| 0.5 * (a + b));
     assert!(slice(table, 0, 2, 1).distance(&mean) < 1e-12);
-}
-
-/// A vocabulary whose ids are those of a text tokenizer of `size` tokens, some of them marks.
-fn inside(file: &str, size: u64, marks: &[(&str, u64)]) -> TokenLayout {
-    let mut layout = TokenLayout::empty(file);
-    layout.add(TokenKind::Text, size);
-    layout.text = TextTokens::Files(file.to_owned());
-    for (mark, id) in marks {
-        assert!(layout.take_mark(mark, *id), "{mark}");
-    }
-    layout
-}
-
-/// Which rows of both parents' tables make a row of the fused one, by id.
-fn made_of(family: &Family, model: &Model, rows: &[[Option<usize>; 2]]) {
-    assert_eq!(model.tokens.size, rows.len() as u64);
-    let table = &plan::weights(model, &family.sources)["embed.table"];
-    let row = |source: &str, id: usize| slice(&family.sources[source]["embed.table"], 0, id, 1);
-    for (id, [llm, img]) in rows.iter().enumerate() {
-        let expected = match (llm.map(|id| row("llm", id)), img.map(|id| row("img", id))) {
-            (Some(a), Some(b)) => a.zip(&b, |a, b| 0.5 * (a + b)),
-            (Some(one), None) | (None, Some(one)) => one,
-            (None, None) => continue,
-        };
-        assert!(slice(table, 0, id, 1).distance(&expected) < 1e-12, "{id}");
-    }
-}
-
-/// Marks and images may be tokens of the text tokenizer, and stand among its ids.
-#[test]
-fn text_between_other_tokens_counts_from_its_tokenizers_first_id() {
-    use TokenKind::{Mark, Text};
-    let mut first = inside("inside", 10, &[("eos", 7)]);
-    assert!(first.take_images(0, 4));
-    first.grid = 2;
-    let mut plain = layout(&[(Mark, 1), (Text, 3)], &[("eos", 0)]);
-    plain.text = TextTokens::Files("plain".to_owned());
-    let all = vec!["<0>", "<1>", "<2>", "<3>", "a", "b", "c", "</s>", "d", "e"];
-    let pieces =
-        |second: Vec<&'static str>| Spelled(vec![("inside", all.clone()), ("plain", second)]);
-    let family = family(cm3leon, [8, 8], [first.clone(), plain]);
-    let model = fused(&family, "uniform", &pieces(vec!["d", "a", "c"]))
-        .unwrap()
-        .model;
-    assert_eq!(model.tokens, first);
-    let second = [
-        None,
-        None,
-        None,
-        None,
-        Some(2),
-        None,
-        Some(3),
-        Some(0),
-        Some(1),
-        None,
-    ];
-    let own: Vec<_> = (0..).map(Some).zip(second).map(|(a, b)| [a, b]).collect();
-    made_of(&family, &model, &own);
-    // A token that only the other has: the union keeps images and marks where they are.
-    let model = fused(&family, "uniform", &pieces(vec!["d", "a", "q"]))
-        .unwrap()
-        .model;
-    let second = [
-        None,
-        None,
-        None,
-        None,
-        Some(2),
-        None,
-        None,
-        Some(0),
-        Some(1),
-        None,
-        Some(3),
-        None,
-    ];
-    let first = (0..10).map(Some).chain([None, None]);
-    let own: Vec<_> = first.zip(second).map(|(a, b)| [a, b]).collect();
-    made_of(&family, &model, &own);
-    let kinds = [0, 3, 4, 7, 10, 11].map(|id| model.tokens.kind(id).unwrap());
-    use TokenKind::{Filler, Image};
-    assert_eq!(kinds, [Image, Image, Text, Mark, Text, Filler]);
-    assert_eq!((model.tokens.marks["eos"], model.tokens.grid), (7, 2));
-}
-
-/// Images that are tokens of the second tokenizer get ids in the joint one that follow one another, or none.
-#[test]
-fn images_among_the_tokens_of_the_second_parent_are_moved() {
-    let first = inside("llm", 3, &[("eos", 0)]);
-    let mut second = inside("img", 6, &[("eos", 1)]);
-    assert!(second.take_images(2, 3));
-    second.grid = 1;
-    let family = family(llama, [8, 8], [first, second]);
-    let pieces = |llm: [&'static str; 3]| {
-        let img = vec!["x", "</s>", "<0>", "<1>", "<2>", "y"];
-        Spelled(vec![("llm", llm.to_vec()), ("img", img)])
-    };
-    let model = fused(&family, "uniform", &pieces(["</s>", "a", "y"]))
-        .unwrap()
-        .model;
-    let (a, b) = (Some, Some);
-    let own = [
-        [a(0), b(1)],
-        [a(1), None],
-        [a(2), b(5)],
-        [None, b(0)],
-        [None, b(2)],
-        [None, b(3)],
-        [None, b(4)],
-    ];
-    made_of(&family, &model, &own);
-    let tokens = &model.tokens;
-    assert_eq!(tokens.rows(TokenKind::Image), [(4, 7)]);
-    assert_eq!(tokens.marks["eos"], 0);
-    // The first has one of their names.
-    let errors = fused(&family, "uniform", &pieces(["</s>", "<1>", "q"])).unwrap_err();
-    let message = &errors[0].message;
-    assert!(message.contains("do not follow one another"), "{message}");
-}
-
-/// As the files of GPT-2 and OPT have them: one token for begin and end, marks that the other calls
-/// otherwise, a mark that only one has.
-#[test]
-fn marks_of_tokenizers_are_told_by_their_spelling_and_else_by_their_name() {
-    let one = [("bos", 3), ("eos", 3)];
-    let first = inside("llm", 4, &one);
-    let second = inside("img", 6, &[("bos", 2), ("pad", 0), ("eos", 2), ("unk", 5)]);
-    let family = family(llama, [8, 8], [first, second]);
-    let end = "<|end|>";
-    let pieces = Spelled(vec![
-        ("llm", vec!["a", "b", "c", end]),
-        ("img", vec!["<pad>", "b", "</s>", "a", "d", "<unk>"]),
-    ]);
-    let model = fused(&family, "uniform", &pieces).unwrap().model;
-    let (a, b) = (Some, Some);
-    let own = [
-        [a(0), b(3)],
-        [a(1), b(1)],
-        [a(2), None],
-        // The second's end is spelled otherwise; its own token is there too.
-        [a(3), b(2)],
-        [None, b(0)],
-        [None, b(2)],
-        [None, b(4)],
-        [None, b(5)],
-    ];
-    made_of(&family, &model, &own);
-    let marks: Vec<_> = model.tokens.marks.iter().collect();
-    let marks: Vec<_> = marks
-        .iter()
-        .map(|(name, id)| (name.as_str(), **id))
-        .collect();
-    assert_eq!(marks, [("bos", 3), ("eos", 3), ("pad", 4), ("unk", 7)]);
-}
-
-/// Parents of one tokenizer of which one alone says which tokens are marks.
-#[test]
-fn marks_that_one_parent_names_are_those_of_both() {
-    let first = inside("same", 4, &[]);
-    let mut second = inside("same", 4, &[("unk", 0), ("bos", 1), ("eos", 2)]);
-    second.begin = "bos".to_owned();
-    for [first, second] in [[&first, &second], [&second, &first]] {
-        let family = family(llama, [8, 8], [first.clone(), second.clone()]);
-        let model = family.fuse("uniform", &[]).model;
-        let own: Vec<_> = (0..4).map(|id| [Some(id), Some(id)]).collect();
-        made_of(&family, &model, &own);
-        let tokens = &model.tokens;
-        assert_eq!(tokens.marks.get("eos"), Some(&2), "{tokens:?}");
-        assert_eq!((tokens.marks["unk"], tokens.marks["bos"]), (0, 1));
-        assert_eq!(tokens.rows(TokenKind::Text), [(3, 4)]);
-        assert_eq!(tokens.begin, "bos");
-    }
-}
-
-/// Begin and end are one token of the first and two of the second: neither is lost.
-#[test]
-fn tokens_that_one_parent_tells_apart_stay_apart() {
-    let first = inside("llm", 3, &[("bos", 2), ("eos", 2)]);
-    use TokenKind::{Mark, Text};
-    let mut second = layout(&[(Mark, 2), (Text, 2)], &[("bos", 0), ("eos", 1)]);
-    second.text = TextTokens::Files("img".to_owned());
-    let family = family(llama, [8, 8], [first, second]);
-    let pieces = Spelled(vec![
-        ("llm", vec!["a", "b", "</s>"]),
-        ("img", vec!["a", "b"]),
-    ]);
-    let model = fused(&family, "uniform", &pieces).unwrap().model;
-    let table = &model.weights["embed.table"].plan;
-    let shape = [model.tokens.size, 8];
-    let shaped = plan_shape(table, &shape, &|_, _| None).unwrap();
-    let told = origins(&shaped, 0).unwrap();
-    let mut found = Vec::new();
-    for id in 0..model.tokens.size {
-        sources(&cut(&told, id, 1)[0].from, &mut found);
-    }
-    for source in ["llm", "img"] {
-        let rows = family.sources[source]["embed.table"].shape[0] as u64;
-        for row in 0..rows {
-            assert!(
-                found.contains(&(source.to_owned(), row)),
-                "{source} {row}: {found:?}"
-            );
-        }
-    }
 }

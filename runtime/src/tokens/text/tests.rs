@@ -290,6 +290,16 @@ fn unlike_tokenizers_are_not_united() {
         told["decoder"]["add_prefix_space"] = json!(false);
     });
     assert!(TextTokenizer::union(&[&first, &harmless]).is_ok());
+    // What they find differs, what a token stands for does not.
+    for other in [&lower, &spaced, &whole, &harmless] {
+        TextTokenizer::spelled_alike(&[&first, other]).unwrap();
+    }
+    let cut = TextTokenizer::cut_alike(&[&first, &harmless, &whole]);
+    assert!(cut.unwrap_err().message.contains("`ignore_merges`"));
+    TextTokenizer::cut_alike(&[&first, &first.clone(), &harmless]).unwrap();
+    let spelled = changed(&|told| told["decoder"] = json!({"type": "Fuse"}));
+    let error = TextTokenizer::spelled_alike(&[&first, &harmless, &spelled]).unwrap_err();
+    assert!(error.message.contains("how tokens become text"), "{error}");
     let words = json!({
         "version": "1.0", "added_tokens": [],
         "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"},

@@ -22,8 +22,9 @@ use crate::{Error, Result};
 const SAME: [(&str, &str); 3] = [
     ("normalizer", "how texts are normalised"),
     ("pre_tokenizer", "where texts are cut into words"),
-    ("decoder", "how tokens become text"),
+    DECODER,
 ];
+const DECODER: (&str, &str) = ("decoder", "how tokens become text");
 
 impl TextTokenizer {
     /// One tokenizer with the tokens of all: the ids of the first, then, in the order of their ids, the
@@ -93,17 +94,31 @@ impl TextTokenizer {
         Ok(joint)
     }
 
-    /// Whether tokenizers treat texts alike: all but their tokens and merges is the same.
+    /// Whether tokenizers cut texts alike, and make texts of tokens alike: all but their tokens and merges is the
+    /// same.
     ///
     /// # Errors
     /// How one differs from the first.
-    pub fn alike(all: &[&TextTokenizer]) -> Result<()> {
-        let Some((first, others)) = all.split_first() else {
-            return Ok(());
+    pub fn cut_alike(all: &[&TextTokenizer]) -> Result<()> {
+        let unlike =
+            |(first, other): (&TextTokenizer, &TextTokenizer)| match first.hash == other.hash {
+                true => Ok(()),
+                false => check_same(&first.parsed()?, &other.parsed()?),
+            };
+        pairs(all).try_for_each(unlike)
+    }
+
+    /// Whether tokens that are spelled alike stand for the same text, however tokenizers find them in texts.
+    ///
+    /// # Errors
+    /// How one differs from the first.
+    pub fn spelled_alike(all: &[&TextTokenizer]) -> Result<()> {
+        let decoder = |tokenizer: &TextTokenizer| {
+            serde_json::to_value(tokenizer.inner.get_decoder())
+                .map_err(|error| Error::new(format!("a decoder cannot be written: {error}")))
         };
-        let first = first.parsed()?;
-        let mut others = others.iter();
-        others.try_for_each(|other| check_same(&first, &other.parsed()?))
+        pairs(all)
+            .try_for_each(|(first, other)| check_part(DECODER, &decoder(first)?, &decoder(other)?))
     }
 
     /// Every id with its token, ascending; ids without one are left out.
@@ -128,16 +143,23 @@ fn check_algorithm(told: &Value) -> Result<()> {
     }
 }
 
+/// The first with every other.
+fn pairs<'a>(
+    all: &'a [&'a TextTokenizer],
+) -> impl Iterator<Item = (&'a TextTokenizer, &'a TextTokenizer)> {
+    let (first, others) = match all {
+        [first, others @ ..] => (Some(*first), others),
+        [] => (None, all),
+    };
+    first
+        .into_iter()
+        .flat_map(move |first| others.iter().map(move |other| (first, *other)))
+}
+
 /// Whether two tokenizers treat texts alike, but for their tokens and merges.
 fn check_same(a: &Value, b: &Value) -> Result<()> {
-    let differ = |what: &str, a: &Value, b: &Value| {
-        let message = format!("they differ in {what}: {} and {}", short(a), short(b));
-        Err(Error::new(message))
-    };
-    for (part, what) in SAME {
-        if with_effect(part, &a[part]) != with_effect(part, &b[part]) {
-            return differ(what, &a[part], &b[part]);
-        }
+    for part in SAME {
+        check_part(part, &a[part.0], &b[part.0])?;
     }
     let settings = a["model"].as_object().into_iter().flatten();
     for (name, value) in settings.filter(|(name, _)| !matches!(name.as_str(), "vocab" | "merges")) {
@@ -146,6 +168,18 @@ fn check_same(a: &Value, b: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn check_part((part, what): (&str, &str), a: &Value, b: &Value) -> Result<()> {
+    match with_effect(part, a) == with_effect(part, b) {
+        true => Ok(()),
+        false => differ(what, a, b),
+    }
+}
+
+fn differ(what: &str, a: &Value, b: &Value) -> Result<()> {
+    let message = format!("they differ in {what}: {} and {}", short(a), short(b));
+    Err(Error::new(message))
 }
 
 /// A part of a tokenizer without what changes neither ids nor text.
