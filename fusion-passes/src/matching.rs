@@ -6,14 +6,18 @@
 //! difference that others may follow from, and notes the others; the same difference in a hundred layers
 //! is one.
 
+mod words;
+
 use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
-use jam_ir::{AxisId, Block, Diagnostic, Model, Norm, Op, ParamId, Role, Span, ValueId, join_path};
+use jam_ir::{AxisId, Block, Diagnostic, Model, Op, ParamId, Role, Span, ValueId, join_path};
 
 use crate::Parent;
 use crate::anatomy::Anatomy;
 use crate::reports::{Place, as_one, error};
+pub(crate) use words::axis_phrase;
+use words::{Cause, parts_text, phrase, roles_of_params};
 
 /// A parent as it is paired.
 #[derive(Clone, Copy)]
@@ -110,42 +114,6 @@ struct Matcher<'a> {
     back: BTreeMap<AxisId, AxisId>,
     blocks: BTreeMap<(Name, Name), BlockMatch>,
     differences: Vec<(Cause, Diagnostic)>,
-}
-
-/// Kinds of differences: those that others may follow from come first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Cause {
-    /// What is computed.
-    Structure,
-    /// Whose weights the head reads.
-    Head,
-    Layers,
-    /// Sizes that fusions of models of unlike sizes take.
-    Width,
-    Heads,
-    Size,
-    /// Other sizes.
-    Fixed,
-    /// Constants, and weights that one has.
-    Detail,
-}
-
-impl Cause {
-    fn of_size(role: Role) -> Cause {
-        match role {
-            Role::Width => Cause::Width,
-            Role::Heads | Role::KvHeads => Cause::Heads,
-            Role::Hidden | Role::Inner => Cause::Size,
-            Role::HeadDim | Role::Vocab | Role::Positions | Role::Batch | Role::Time => {
-                Cause::Fixed
-            }
-        }
-    }
-
-    /// Whether models that differ so are fused by widening.
-    fn can_widen(self) -> bool {
-        matches!(self, Cause::Width | Cause::Heads | Cause::Size)
-    }
 }
 
 fn block<'m>(model: &'m Model, name: &str) -> &'m Block {
@@ -677,49 +645,5 @@ impl<'a> Matcher<'a> {
         for ((from, to), names) in calls {
             self.expand(&names, &join_path(left, &from), &join_path(right, &to));
         }
-    }
-}
-
-fn parts_text(norm: &Norm) -> String {
-    match norm.parts.is_empty() {
-        true => "none".to_owned(),
-        false => format!("{:?}", norm.parts),
-    }
-}
-
-/// The parameters of an operation by what they are to it; optional ones are there as `None`.
-fn roles_of_params(op: &Op) -> Vec<(&'static str, Option<ParamId>)> {
-    match op {
-        Op::Embed { table, .. } | Op::Positions { table, .. } | Op::Unembed { table, .. } => {
-            vec![("table", Some(*table))]
-        }
-        Op::Linear { weight, bias, .. } => vec![("weight", Some(*weight)), ("bias", *bias)],
-        Op::LayerNorm { gain, bias, .. } => vec![("gain", *gain), ("bias", *bias)],
-        Op::RmsNorm { gain, .. } => vec![("gain", *gain)],
-        _ => Vec::new(),
-    }
-}
-
-/// What an operation is called in a report.
-fn phrase(op: &Op) -> &'static str {
-    match op {
-        Op::Linear { .. } => "a linear map",
-        Op::LayerNorm { .. } => "a layer norm",
-        Op::RmsNorm { .. } => "an RMS norm",
-        _ => "a table",
-    }
-}
-
-/// What the size of an axis is called in a report.
-pub(crate) fn axis_phrase(role: Role, name: &str) -> String {
-    match role {
-        Role::Width => "the width".to_owned(),
-        Role::Heads => "the number of heads".to_owned(),
-        Role::KvHeads => "the number of key/value heads".to_owned(),
-        Role::HeadDim => "the size of a head".to_owned(),
-        Role::Hidden => "the hidden size".to_owned(),
-        Role::Vocab => "the size of the vocabulary".to_owned(),
-        Role::Positions => "the number of positions".to_owned(),
-        Role::Batch | Role::Time | Role::Inner => format!("the size of axis `{name}`"),
     }
 }
