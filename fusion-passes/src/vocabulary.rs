@@ -22,14 +22,13 @@
 //! from it too, and none that it lacks.
 
 mod keys;
+mod marks;
 mod tables;
 mod union;
 
 use std::collections::HashMap;
 
-use jam_ir::{
-    Block, Diagnostic, END_MARK, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout,
-};
+use jam_ir::{Block, Diagnostic, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout};
 
 use crate::reports::{Place, error, note};
 use crate::{Fused, Parent};
@@ -152,22 +151,8 @@ pub(crate) fn join(
         pieces.spelled_alike(&texts).map_err(apart_for)?;
     }
     let base = (0..parents.len()).find(has_all);
-    let (layout, joint_keys) = match base {
-        Some(base) => {
-            let mut layout = with_tokenizers(layouts[base], &layouts);
-            layout.begin = begin_of([layouts[base]].iter().chain(&layouts));
-            for (other, known) in layouts.iter().zip(&own[base]) {
-                for (mark, id) in &other.marks {
-                    let id = known.get(*id as usize).copied().flatten();
-                    if !layout.marks.contains_key(mark)
-                        && let Some(id) = id
-                    {
-                        layout.take_mark(mark, id);
-                    }
-                }
-            }
-            (layout, keys[base].clone())
-        }
+    let (mut layout, joint_keys) = match base {
+        Some(base) => (with_tokenizers(layouts[base], &layouts), keys[base].clone()),
         None => {
             cut.clone().map_err(apart_for)?;
             let pieces = by_spelling.then_some(pieces);
@@ -175,17 +160,12 @@ pub(crate) fn join(
         }
     };
 
-    let mut joint = Joint {
-        models: Vec::new(),
-        tables: Tables::default(),
-        head_rows: None,
-        notes: Vec::new(),
-    };
+    let mut notes = Vec::new();
     if let (Some(base), Err(why)) = (base, &cut) {
-        joint.notes.push(cut_as(parents, &parents[base], why));
+        notes.push(cut_as(parents, &parents[base], why));
     }
     if base.is_none() {
-        joint.notes.push(united(parents, &layout, &lacks));
+        notes.push(united(parents, &layout, &lacks));
     }
     // Of every joint id, the row that each parent has for it.
     let rows_of: Vec<Vec<Option<u64>>> = match base {
@@ -194,6 +174,20 @@ pub(crate) fn join(
             .map(|mut own| own.swap_remove(base))
             .collect(),
         None => ids.iter().map(|ids| joint_keys.known_to(ids)).collect(),
+    };
+    marks::join(&mut layout, &layouts, &rows_of);
+    layout.begin = marks::begin(&layout, layouts[base.unwrap_or(0)], &layouts);
+    let begins = |other: &&TokenLayout| other.marks.contains_key(&other.begin);
+    let other_begin = |other: &TokenLayout| other.begin != layout.begin;
+    if (layouts.iter().copied()).any(|other| begins(&other) && other_begin(other)) {
+        notes.push(marks::other_begin(parents, &layout));
+    }
+
+    let mut joint = Joint {
+        models: Vec::new(),
+        tables: Tables::default(),
+        head_rows: None,
+        notes,
     };
     for (index, parent) in parents.iter().enumerate() {
         let mut model = parent.model.clone();
@@ -277,13 +271,6 @@ fn with_tokenizers(layout: &TokenLayout, layouts: &[&TokenLayout]) -> TokenLayou
         layout.image = told.cloned().unwrap_or(ImageTokens::Ids);
     }
     layout
-}
-
-/// The mark that documents begin with: that of the first which has it.
-fn begin_of<'a>(layouts: impl IntoIterator<Item = &'a &'a TokenLayout>) -> String {
-    let mut layouts = layouts.into_iter();
-    let told = layouts.find(|layout| layout.marks.contains_key(&layout.begin));
-    told.map_or(END_MARK, |layout| &layout.begin).to_owned()
 }
 
 /// Neighbouring ids for which something holds, as half-open ranges.

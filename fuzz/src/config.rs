@@ -26,7 +26,7 @@ pub fn run(data: &[u8]) {
     let marks = config.decoder.tokens.marks.clone();
     // One of the three ways in which an import goes on; a program takes the longest of all this.
     if !data.len().is_multiple_of(3) {
-        config.set_tokenizer("t", all / 2 + 1, &marks);
+        config.set_tokenizer("t", all / 2 + 1, &marks, data.len().is_multiple_of(2));
     }
     if data.len() % 3 == 2 {
         config.set_pictures("w", 1 + all / 8, 1, all / 8);

@@ -134,16 +134,16 @@ impl TokenLayout {
         self.add(TokenKind::Mark, 1);
     }
 
-    /// Gives ids of the text tokenizer to image tokens; false, and nothing changes, where these ids are not
-    /// all of text.
+    /// Gives ids of the text tokenizer to image tokens; false, and nothing changes, where these ids are none, or
+    /// not all of text.
     pub fn take_images(&mut self, start: u64, len: u64) -> bool {
-        self.take(TokenKind::Image, start, len)
+        len > 0 && self.take(TokenKind::Image, start, len)
     }
 
-    /// Makes a token of the text tokenizer a mark; false, and nothing changes, where the id is neither of
-    /// text nor of a token that is a mark already.
+    /// Makes a token of the text tokenizer a mark, or a mark another one too; false, and nothing changes, where
+    /// the id is of neither.
     pub fn take_mark(&mut self, name: &str, id: u64) -> bool {
-        let is_mark = self.tokenizer_has(id) && self.kind(id) == Some(TokenKind::Mark);
+        let is_mark = self.kind(id) == Some(TokenKind::Mark);
         let taken = is_mark || self.take(TokenKind::Mark, id, 1);
         if taken {
             self.marks.insert(name.to_owned(), id);

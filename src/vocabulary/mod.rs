@@ -4,10 +4,8 @@ mod pictures;
 
 use std::path::Path;
 
-use indexmap::IndexMap;
-use jam_ir::END_MARK;
 use jam_runtime::checkpoints::import::ImportedConfig;
-use jam_runtime::tokens::text::TextTokenizer;
+use jam_runtime::tokens::text::{SpecialTokens, TextTokenizer};
 
 use crate::console::Console;
 use crate::failure::Failure;
@@ -34,28 +32,21 @@ pub(crate) fn complete(
     let files = tokenizer_of(checkpoint);
     match TextTokenizer::open(files) {
         Ok(tokenizer) => {
-            let marks = marks(config, files, &tokenizer)?;
-            config.set_tokenizer(&named(files)?, tokenizer.size(), &marks);
+            let SpecialTokens { mut marks, begin } = tokenizer.special_tokens(files)?;
+            // A configuration keeps ids of other vocabularies: what nobody writes is a mark, and no word.
+            for (mark, id) in &config.decoder.tokens.marks {
+                if !marks.contains_key(mark) && tokenizer.may_be_mark(*id) {
+                    marks.insert(mark.clone(), *id);
+                }
+            }
+            let begin = match (begin, marks.get("bos")) {
+                (Some(told), _) => told,
+                (None, Some(bos)) => tokenizer.begins_with(*bos)?,
+                (None, None) => false,
+            };
+            config.set_tokenizer(&named(files)?, tokenizer.size(), &marks, begin);
         }
         Err(error) => console.detail(&format!("no text tokenizer: {error}")),
     }
     pictures::set(config, checkpoint, &named(checkpoint)?, console)
-}
-
-/// The marks that the configuration names, and those that only the files of the tokenizer in `folder` name.
-/// Where the configuration has several ends of text, the end is the tokenizer's among them.
-fn marks(
-    config: &ImportedConfig,
-    folder: &Path,
-    tokenizer: &TextTokenizer,
-) -> Result<IndexMap<String, u64>, Failure> {
-    let mut marks = config.decoder.tokens.marks.clone();
-    for (mark, id) in tokenizer.marks_of(folder)? {
-        if mark == END_MARK && config.ends.contains(&id) {
-            marks.insert(mark, id);
-        } else {
-            marks.entry(mark).or_insert(id);
-        }
-    }
-    Ok(marks)
 }

@@ -187,9 +187,11 @@ impl<'a> Checker<'a> {
             return;
         }
         for (mark, value) in &marks {
-            if let Mark::Id(id, place) = value
-                && !layout.take_mark(mark, text_at.saturating_add(*id))
-            {
+            let Mark::Id(id, place) = value else {
+                continue;
+            };
+            let token = text_at.saturating_add(*id);
+            if !(layout.tokenizer_has(token) && layout.take_mark(mark, token)) {
                 let what = format!("the text tokenizer has no token {id} that is not taken");
                 self.diagnostics.push(not_there(*place, what));
                 return;

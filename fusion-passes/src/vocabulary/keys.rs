@@ -96,6 +96,8 @@ pub(super) fn keys_of(layouts: &[&TokenLayout], pieces: &dyn Pieces) -> Option<V
     let alike = |other: &&TokenLayout| {
         other.size == first.size
             && other.ranges == first.ranges
+            && other.text_ids == first.text_ids
+            && other.begin == first.begin
             && other.marks == first.marks
             && other.grid == first.grid
             && other.text == first.text

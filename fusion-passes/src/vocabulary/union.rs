@@ -9,8 +9,8 @@
 //! The order is that of every layout: the first marks, text, image, reserved rows, all other marks,
 //! and filler. Text tokens stand in the order of the united tokenizer, which keeps the ids of the
 //! first one; marks and images that are tokens of a parent's tokenizer are those tokens of the united one.
-//! A mark is as the first parent that has it tells it. The size is as even as the parents' sizes are (tables of a size that a power of two
-//! divides are faster).
+//! A mark is as the first parent that has it tells it. The size is as even as the parents' sizes are
+//! (tables of a size that a power of two divides are faster).
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -18,8 +18,8 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use jam_ir::{FIRST_MARKS, ImageTokens, TextTokens, TokenKind, TokenLayout};
 
+use super::Pieces;
 use super::keys::{Keys, keys_of_one};
-use super::{Pieces, begin_of};
 
 /// Most that the size of a joint table is rounded up to.
 const MOST_EVEN: u32 = 7;
@@ -143,7 +143,6 @@ pub(super) fn layout(
             ));
         }
     }
-    joint.begin = begin_of(layouts);
     let even = layouts
         .iter()
         .map(|layout| layout.size.trailing_zeros())

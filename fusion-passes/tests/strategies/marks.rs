@@ -219,7 +219,10 @@ fn marks_of_tokenizers_are_told_by_their_spelling_and_else_by_their_name() {
         .iter()
         .map(|(name, id)| (name.as_str(), **id))
         .collect();
-    assert_eq!(marks, [("bos", 3), ("eos", 3), ("pad", 4), ("unk", 7)]);
+    // What ends the second parent's texts is no text of the fused model.
+    let expected = [("bos", 3), ("eos", 3), ("pad", 4), ("unk", 7), ("bos:2", 5)];
+    assert_eq!(marks, expected);
+    assert_eq!(model.tokens.kind(5), Some(TokenKind::Mark));
 }
 
 /// Parents of one tokenizer of which one alone says which tokens are marks.
@@ -271,4 +274,54 @@ fn tokens_that_one_parent_tells_apart_stay_apart() {
             );
         }
     }
+}
+
+/// A mark with an id of its own is every mark that the other parent's token is; the parents say by which they begin.
+#[test]
+fn a_mark_takes_the_names_that_another_parent_has_for_it() {
+    use TokenKind::{Mark, Text};
+    let mut first = layout(&[(Mark, 1), (Text, 2)], &[("pad", 0)]);
+    first.text = TextTokens::Files("llm".to_owned());
+    let mut second = inside("img", 3, &[("bos", 0), ("pad", 0)]);
+    second.begin = "bos".to_owned();
+    let parents = family(llama, [8, 8], [first, second.clone()]);
+    let pieces = || {
+        Spelled(vec![
+            ("llm", vec!["a", "b"]),
+            ("img", vec!["<p>", "a", "b"]),
+        ])
+    };
+    let told = fused(&parents, "uniform", &pieces()).unwrap();
+    let tokens = &told.model.tokens;
+    assert_eq!((tokens.marks["pad"], tokens.marks["bos"]), (0, 0));
+    assert_eq!(tokens.begin, "bos");
+    assert!(!told.notes.iter().any(|note| note.message.contains("begin")));
+
+    let mut first = layout(&[(Mark, 2), (Text, 2)], &[("bos", 0), ("eos", 1)]);
+    first.text = TextTokens::Files("llm".to_owned());
+    let parents = family(llama, [8, 8], [first, second]);
+    let told = fused(&parents, "uniform", &pieces()).unwrap();
+    assert_eq!(told.model.tokens.begin, "eos");
+    let said = told.notes.iter().map(|note| note.message.as_str());
+    let said: Vec<&str> = said
+        .filter(|text| text.contains("begin with `eos`"))
+        .collect();
+    assert_eq!(said.len(), 1, "{:?}", told.notes);
+}
+
+/// Ids of the same kinds may be other tokens: a mark before the text is none of the tokenizer's.
+#[test]
+fn where_the_text_begins_tells_tokens_apart() {
+    let first = inside("same", 3, &[("bos", 0), ("eos", 1)]);
+    let mut second = TokenLayout::empty("same");
+    second.add_mark("bos");
+    second.add(TokenKind::Text, 2);
+    second.text = TextTokens::Files("same".to_owned());
+    assert!(second.take_mark("eos", 1));
+    assert_eq!(first.ranges, second.ranges);
+    let parents = family(llama, [8, 8], [first, second]);
+    let model = parents.fuse("uniform", &[]).model;
+    let table = &plan::weights(&model, &parents.sources)["embed.table"];
+    let own = slice(&parents.sources["llm"]["embed.table"], 0, 2, 1);
+    assert_eq!(slice(table, 0, 2, 1), own);
 }

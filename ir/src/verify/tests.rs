@@ -147,6 +147,10 @@ fn damaged_tokens() {
         m.tokens.marks.insert("bos".to_owned(), 20);
     };
     caught(opt(), damage, "tokens", "mark `bos`");
+    let damage = |m: &mut Model| {
+        m.tokens.marks.insert("bos".to_owned(), 19);
+    };
+    caught(opt(), damage, "tokens", "that of no mark");
     let damage = |m: &mut Model| m.tokens.text_ids = (1, 20);
     caught(opt(), damage, "tokens", "does not fit the ids of the text");
     let damage = |m: &mut Model| m.tokens.text_ids = (0, 21);

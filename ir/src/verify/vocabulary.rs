@@ -95,6 +95,10 @@ pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
     for (name, id) in &tokens.marks {
         if *id >= tokens.size {
             report(format!("mark `{name}` has id {id}, beyond the vocabulary"));
+        } else if tokens.kind(*id) != Some(TokenKind::Mark) {
+            report(format!(
+                "mark `{name}` has id {id}, which is that of no mark"
+            ));
         }
     }
     if tokens.grid > u64::from(u16::MAX) {

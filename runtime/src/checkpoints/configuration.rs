@@ -66,16 +66,15 @@ impl Config {
     /// Marks the ids that the configuration names, where the vocabulary has them: some name what was never added.
     fn mark(&self, config: &mut ImportedConfig) {
         for mark in ["bos", "pad", END_MARK] {
-            let ids = match self.field(&format!("{mark}_token_id")) {
+            // Of several, the first.
+            let ids: Vec<u64> = match self.field(&format!("{mark}_token_id")) {
                 Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
                 Some(id) => id.as_u64().into_iter().collect(),
                 None => Vec::new(),
             };
-            let there = ids.iter().find(|id| config.set_mark(mark, **id));
-            if mark == END_MARK && there.is_some() {
-                config.ends = ids;
-            }
+            ids.iter().find(|id| config.set_mark(mark, **id));
         }
+        config.guess_begin();
     }
 
     fn described(&self) -> Result<ImportedConfig> {
@@ -264,7 +263,6 @@ impl Config {
             decoder,
             attention_bias: biases,
             mlp_bias: biases,
-            ends: Vec::new(),
         })
     }
 
@@ -300,7 +298,6 @@ impl Config {
             decoder,
             attention_bias,
             mlp_bias,
-            ends: Vec::new(),
         })
     }
 
@@ -490,7 +487,6 @@ impl Config {
             decoder,
             attention_bias: false,
             mlp_bias: false,
-            ends: Vec::new(),
         })
     }
 
@@ -531,7 +527,6 @@ impl Config {
             decoder,
             attention_bias: true,
             mlp_bias: true,
-            ends: Vec::new(),
         })
     }
 }

@@ -45,8 +45,6 @@ pub struct ImportedConfig {
     pub attention_bias: bool,
     /// Whether the matrices of the feed-forward part have biases.
     pub mlp_bias: bool,
-    /// Every id that ends a text, where the configuration names several; the first is the mark `eos`.
-    pub ends: Vec<u64>,
 }
 
 impl ImportedConfig {

@@ -10,9 +10,15 @@ use super::import::{ImportedConfig, quoted};
 
 impl ImportedConfig {
     /// Gives the ids to the tokens of a text tokenizer: that of `files`, which has `size`, and of which some are
-    /// marks. A table may have more rows than the tokenizer has tokens; these are kept free, and no mark is
-    /// among them.
-    pub fn set_tokenizer(&mut self, files: &str, size: u64, marks: &IndexMap<String, u64>) {
+    /// marks; `begin` says whether its texts begin with `bos`. A table may have more rows than the tokenizer has
+    /// tokens; these are kept free, and no mark is among them.
+    pub fn set_tokenizer(
+        &mut self,
+        files: &str,
+        size: u64,
+        marks: &IndexMap<String, u64>,
+        begin: bool,
+    ) {
         let all = self.decoder.tokens.size;
         let mut tokens = TokenLayout::empty("");
         tokens.text = TextTokens::Files(files.to_owned());
@@ -21,7 +27,9 @@ impl ImportedConfig {
         for (mark, id) in marks {
             tokens.take_mark(mark, *id);
         }
-        tokens.begin = begin_of(&tokens);
+        if begin {
+            tokens.begin = begin_of(&tokens);
+        }
         self.decoder.tokens = tokens;
     }
 
@@ -39,14 +47,16 @@ impl ImportedConfig {
 
     /// Makes a token a mark. False, and nothing changes, where the id is none of the tokenizer's, or an image's.
     pub fn set_mark(&mut self, mark: &str, id: u64) -> bool {
-        let tokens = &mut self.decoder.tokens;
-        let taken = tokens.take_mark(mark, id);
-        tokens.begin = begin_of(tokens);
-        taken
+        self.decoder.tokens.take_mark(mark, id)
+    }
+
+    /// Lets documents begin with `bos` where that is a mark beside `eos`: what is likely where no file tells.
+    pub(super) fn guess_begin(&mut self) {
+        self.decoder.tokens.begin = begin_of(&self.decoder.tokens);
     }
 }
 
-/// What documents begin with: models with a mark for it have seen it there.
+/// What documents begin with, where models with a mark for it have seen it there.
 fn begin_of(tokens: &TokenLayout) -> String {
     let begin =
         tokens.marks.contains_key("bos") && tokens.marks.get("eos") != tokens.marks.get("bos");

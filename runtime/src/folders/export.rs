@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use jam_ir::Model;
+use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
 use super::{ModelDraft, copy_tokenizer, stored_dtype, write_by_rows, write_model};
@@ -144,7 +144,7 @@ fn hugging_face(
             copied.map_err(|error| Error::io("copy", &file, error))?;
         }
     }
-    tell_ids(folder.path(), export.model, &config)?;
+    tell_ids(folder.path(), export.model, &config, progress)?;
 
     let uses = export.model.weight_uses();
     let stored = |name: &str| {
@@ -170,20 +170,25 @@ fn hugging_face(
     Ok(true)
 }
 
-/// Makes the tokenizer's ids those of the model, and names its marks where no file of its own does.
-fn tell_ids(folder: &Path, model: &Model, config: &Value) -> Result<()> {
+/// Makes the tokenizer's ids those of the model, and names its marks where no file of its own does. A tokenizer that
+/// cannot have these ids is left out: with others it would be wrong in silence.
+fn tell_ids(folder: &Path, model: &Model, config: &Value, progress: &dyn Progress) -> Result<()> {
     let file = folder.join(super::TEXT_TOKENIZER);
     if !file.is_file() {
         return Ok(());
     }
     let own = TextTokenizer::open(&file)?;
-    let placed = own.placed(&model.tokens)?;
-    if placed.content_hash() != own.content_hash() {
-        placed.save(&file)?;
-    }
+    let mut placed = match own.placed(&model.tokens) {
+        Ok(placed) => placed,
+        Err(error) => {
+            progress.note(&format!("the tokenizer is left out: {error}"));
+            return std::fs::remove_file(&file).map_err(|error| Error::io("remove", &file, error));
+        }
+    };
     let told = folder.join("tokenizer_config.json");
     if !told.is_file() {
-        let mut fields = placed.named_marks(&model.tokens.marks);
+        let marks = &model.tokens.marks;
+        let mut fields = placed.named_marks(marks);
         for (name, value) in [
             ("tokenizer_class", json!("PreTrainedTokenizerFast")),
             ("model_max_length", json!(model.context)),
@@ -194,6 +199,14 @@ fn tell_ids(folder: &Path, model: &Model, config: &Value) -> Result<()> {
             fields.insert(name.to_owned(), value);
         }
         write_file(&told, pretty(&Value::Object(fields))?.as_bytes())?;
+        let begin = marks.get(&model.tokens.begin).map(|id| *id as u32);
+        let begin = begin.filter(|_| model.tokens.begin != END_MARK);
+        if let Some(token) = begin.and_then(|id| placed.token(id)) {
+            placed = placed.beginning(&token)?;
+        }
+    }
+    if placed.content_hash() != own.content_hash() {
+        placed.save(&file)?;
     }
     let generation = folder.join("generation_config.json");
     if !generation.is_file() {
@@ -219,10 +232,12 @@ fn keep_ids(config: &mut Value, from: &Path, model_type: &str) {
         return;
     };
     for name in IDS.into_iter().chain(["image_token_id"]) {
-        if let Some(id) = before.get(name)
-            && config.get(name).is_none_or(Value::is_null)
-        {
-            config[name] = id.clone();
+        let told = before.get(name).unwrap_or(&Value::Null);
+        let own = config.get(name).unwrap_or(&Value::Null);
+        // Several ends of texts: the mark is one of them.
+        let has = told.as_array().is_some_and(|all| all.contains(own));
+        if own.is_null() && !told.is_null() || has {
+            config[name] = told.clone();
         }
     }
 }

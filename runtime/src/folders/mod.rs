@@ -71,8 +71,11 @@ impl ModelFolder {
         verify_files(path)?;
         let text = String::from_utf8(read(&file_of(path, GRAPH)?, MAX_GRAPH_BYTES)?)
             .map_err(|_| Error::new("it is not UTF-8 text").with_path(&file))?;
-        let model: Model = ron::from_str(&text)
-            .map_err(|error| Error::new(format!("is not a model: {error}")).with_path(&file))?;
+        let model: Model = ron::from_str(&text).map_err(|error| {
+            Error::new(format!("is not a model: {error}"))
+                .with_path(&file)
+                .with_help("what another version of JAM built is built again with `jamc build`")
+        })?;
         if let Err(problems) = jam_ir::verify(&model) {
             let first = problems
                 .first()

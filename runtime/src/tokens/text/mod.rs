@@ -22,6 +22,8 @@ use tokenizers::{AddedToken, Tokenizer};
 use crate::checkpoints::write_file;
 use crate::{Error, Result};
 
+pub use special::SpecialTokens;
+
 /// The longest tokenizer file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 200_000_000;
 

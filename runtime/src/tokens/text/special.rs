@@ -7,11 +7,14 @@ use jam_ir::FIRST_MARKS;
 use serde_json::{Map, Value, json};
 
 use super::TextTokenizer;
+use super::placed::PROBE;
 use crate::checkpoints::bounded::{JsonLimits, file_of, has, read_json};
 use crate::{Error, Result};
 
 /// Files of Hugging Face folders that name special tokens, in the order in which they are asked.
 const FILES: [&str; 2] = ["tokenizer_config.json", "special_tokens_map.json"];
+/// The file of a tokenizer that says what is put around texts.
+const TOKENIZER: &str = "tokenizer.json";
 /// What SentencePiece calls its own.
 const SENTENCEPIECE: [(&str, &str); 3] = [("bos", "<s>"), ("eos", "</s>"), ("unk", "<unk>")];
 /// What is read of a file (tables of added tokens count, and templates of chats).
@@ -20,16 +23,25 @@ const LIMITS: JsonLimits = JsonLimits {
     commas: 400_000,
 };
 
+/// What files say of the special tokens of their tokenizer.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SpecialTokens {
+    /// The ids of the marks `bos`, `pad`, `eos`, `unk`, as far as they are named and the tokenizer has them.
+    pub marks: IndexMap<String, u64>,
+    /// Whether texts begin with `bos`, where a file says so; else what the tokenizer puts around texts tells.
+    pub begin: Option<bool>,
+}
+
 impl TextTokenizer {
-    /// The ids of the marks `bos`, `pad`, `eos`, `unk` that the files of a folder name, as far as the tokenizer
-    /// has the tokens. A folder that names none is taken for SentencePiece's, where the tokenizer has
-    /// its special tokens.
+    /// The special tokens that the files of a folder name. A folder that names none is taken for
+    /// SentencePiece's, where the tokenizer has its special tokens.
     ///
     /// # Errors
     /// When a file cannot be read.
-    pub fn marks_of(&self, folder: &Path) -> Result<IndexMap<String, u64>> {
+    pub fn special_tokens(&self, folder: &Path) -> Result<SpecialTokens> {
         let mut marks = IndexMap::new();
         let mut named = false;
+        let mut begin = None;
         for name in FILES.into_iter().filter(|name| has(folder, name)) {
             let file = file_of(folder, name)?;
             let wrong = |error| Error::new(format!("not JSON: {error}")).with_path(&file);
@@ -43,6 +55,7 @@ impl TextTokenizer {
                     marks.entry(mark.to_owned()).or_insert(id.into());
                 }
             }
+            begin = begin.or(told["add_bos_token"].as_bool());
         }
         if !named
             && SENTENCEPIECE
@@ -53,7 +66,29 @@ impl TextTokenizer {
                 marks.extend(self.id(token).map(|id| (mark.to_owned(), u64::from(id))));
             }
         }
-        Ok(marks)
+        if !has(folder, TOKENIZER) {
+            // Nothing is put around texts there: programs know it of SentencePiece.
+            begin = begin.or(Some(true));
+        }
+        Ok(SpecialTokens { marks, begin })
+    }
+
+    /// Whether the tokenizer puts this token before a text.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`].
+    pub fn begins_with(&self, id: u64) -> Result<bool> {
+        Ok(self.whole(PROBE)?.first() == Some(&id))
+    }
+
+    /// Whether a token that the configuration of a model names may be a mark: one that nobody writes.
+    pub fn may_be_mark(&self, id: u64) -> bool {
+        let token = u32::try_from(id).ok().and_then(|id| self.token(id));
+        token.is_none_or(|token| {
+            let within =
+                |open, close| token.len() > 2 && token.starts_with(open) && token.ends_with(close);
+            self.is_special(&token) || within('<', '>') || within('[', ']')
+        })
     }
 
     fn is_special(&self, token: &str) -> bool {

@@ -1,5 +1,7 @@
 //! Text tokenizers against published ids, and against themselves.
 
+mod marks;
+
 use super::*;
 
 /// A small text with several scripts, white space and repetition.
@@ -310,100 +312,4 @@ fn unlike_tokenizers_are_not_united() {
         "{}",
         why(&words)
     );
-}
-
-/// OPT's four special tokens behind 276 of text, in its own words.
-fn specials() -> TextTokenizer {
-    let marked = trained(276);
-    marked
-        .recognising(&["<s>", "<pad>", "</s>", "<unk>"])
-        .unwrap()
-}
-
-#[test]
-fn files_beside_a_tokenizer_name_its_marks() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = |name: &str| folder.path().join(name);
-    let tokenizer = specials();
-    let marks = || {
-        let marks = tokenizer.marks_of(folder.path()).unwrap();
-        marks.into_iter().collect::<Vec<_>>()
-    };
-    let named = |marks: &[(&str, u64)]| -> Vec<(String, u64)> {
-        marks.iter().map(|(m, id)| ((*m).to_owned(), *id)).collect()
-    };
-    // Nothing is said: the names are SentencePiece's.
-    assert_eq!(marks(), named(&[("bos", 276), ("eos", 278), ("unk", 279)]));
-    assert_eq!(trained(276).marks_of(folder.path()).unwrap().len(), 0);
-    // What one file says goes before what the other does; a token that is not there is no mark.
-    let map = r#"{"eos_token": "<unk>", "pad_token": {"content": "<pad>", "lstrip": false}}"#;
-    fs::write(place("special_tokens_map.json"), map).unwrap();
-    assert_eq!(marks(), named(&[("pad", 277), ("eos", 279)]));
-    let config = r#"{"bos_token": "</s>", "eos_token": "</s>", "unk_token": "<absent>"}"#;
-    fs::write(place("tokenizer_config.json"), config).unwrap();
-    let told = named(&[("bos", 278), ("eos", 278), ("pad", 277)]);
-    assert_eq!(marks(), told);
-    // As they are written for others.
-    let fields = tokenizer.named_marks(&told.into_iter().collect());
-    let expected = json!({"bos_token": "</s>", "pad_token": "<pad>", "eos_token": "</s>"});
-    assert_eq!(Value::Object(fields), expected);
-    fs::write(place("tokenizer_config.json"), "{").unwrap();
-    assert!(tokenizer.marks_of(folder.path()).is_err());
-}
-
-#[test]
-fn a_placed_tokenizer_has_the_ids_of_the_vocabulary() {
-    use jam_ir::{TokenKind, TokenLayout};
-    let mut layout = TokenLayout::empty("mixed");
-    layout.add_mark("bos");
-    layout.add_mark("eos");
-    layout.add(TokenKind::Text, 280);
-    layout.add(TokenKind::Image, 16);
-    layout.add_mark("break");
-    let own = trained(280);
-    let placed = own.placed(&layout).unwrap();
-    assert_eq!(placed.size(), 299);
-    for text in TEXTS {
-        let moved: Vec<u32> = own.encode(text).unwrap().iter().map(|id| id + 2).collect();
-        assert_eq!(placed.encode(text).unwrap(), moved);
-        assert_eq!(placed.decode(&moved).unwrap(), text);
-    }
-    for (token, id) in [("<bos>", 0), ("<eos>", 1), ("<break>", 298)] {
-        assert_eq!(placed.id(token), Some(id));
-    }
-    assert_eq!(placed.id("<mask:0>"), None);
-    // Saved and opened by a program that knows marks, they are one token each.
-    let told = placed.clone().recognising(&["<eos>"]).unwrap();
-    assert_eq!(told.encode("<eos>").unwrap(), [1]);
-
-    // A tokenizer with marks of its own in front of it, and with what it puts around texts.
-    let mut inside = TokenLayout::empty("inside");
-    inside.add(TokenKind::Text, 280);
-    assert!(inside.take_mark("eos", 278));
-    let own = specials();
-    assert_eq!(
-        own.placed(&inside).unwrap().content_hash(),
-        own.content_hash()
-    );
-    let mut told: Value = serde_json::from_str(&own.to_json().unwrap()).unwrap();
-    told["post_processor"] = json!({
-        "type": "TemplateProcessing",
-        "single": [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}],
-        "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
-        "special_tokens": {"<s>": {"id": "<s>", "ids": [276], "tokens": ["<s>"]}},
-    });
-    let own = TextTokenizer::from_json(&told.to_string()).unwrap();
-    let mut before = TokenLayout::empty("before");
-    before.add_mark("break");
-    before.add(TokenKind::Text, 280);
-    let placed = own.placed(&before).unwrap();
-    let whole = placed.inner.encode("red", true).unwrap();
-    assert_eq!(whole.get_ids()[0], 277);
-    assert_eq!(whole.get_tokens()[0], "<s>");
-
-    // The name of a mark may be taken.
-    let mut taken = TokenLayout::empty("taken");
-    taken.add_mark("pad");
-    taken.add(TokenKind::Text, 280);
-    assert!(own.placed(&taken).unwrap_err().message.contains("`<pad>`"));
 }
