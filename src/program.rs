@@ -168,23 +168,35 @@ pub(crate) fn read_text(path: &Path) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
 }
 
-/// Reads, compiles and fuses; every mistake is reported before this fails, and what is worth knowing
-/// about the models.
-pub(crate) fn load(path: &Path, common: &Common, console: &Console) -> Result<Loaded, Failure> {
-    read(path, common, console, true)
+/// Which notes of a program are worth telling; its mistakes and warnings always are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Notes<'a> {
+    /// All: it is checked, or all of it is made or shown.
+    All,
+    /// Of fusions those of these models, and of what they are made from.
+    Of(&'a [&'a str]),
+    /// None: it is used.
+    None,
 }
 
-/// As [`load`], for commands that use models rather than make or show them: mistakes and warnings are
-/// reported, and no notes.
-pub(crate) fn load_to_use(
+impl<'a> Notes<'a> {
+    /// Those of models, where some are named.
+    pub(crate) fn of(names: &'a [&'a str]) -> Notes<'a> {
+        match names {
+            [] => Notes::All,
+            names => Notes::Of(names),
+        }
+    }
+}
+
+/// Reads, compiles and fuses; every mistake is reported before this fails, and what is worth knowing
+/// about the models.
+pub(crate) fn load(
     path: &Path,
+    notes: Notes<'_>,
     common: &Common,
     console: &Console,
 ) -> Result<Loaded, Failure> {
-    read(path, common, console, false)
-}
-
-fn read(path: &Path, common: &Common, console: &Console, notes: bool) -> Result<Loaded, Failure> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|why| Failure::new(format!("cannot read {name}: {why}")))?;
     let mut set = Vec::new();
@@ -205,10 +217,15 @@ fn read(path: &Path, common: &Common, console: &Console, notes: bool) -> Result<
     let mut models = IndexMap::new();
     if let Some(program) = &compiled.program {
         let spelling = Spelling::new(folder_of(path));
-        models = resolve_models(program, &spelling, &mut diagnostics);
+        let about = |fusion: &str| match notes {
+            Notes::Of(names) => names.iter().any(|name| needs(program, name, fusion)),
+            Notes::All => true,
+            Notes::None => false,
+        };
+        models = resolve_models(program, &spelling, &about, &mut diagnostics);
         headers::check(program, &folder_of(path), &spelling, &mut diagnostics);
     }
-    keep_notes(&mut diagnostics, notes);
+    keep_notes(&mut diagnostics, notes != Notes::None);
     report(&diagnostics, &compiled.sources, common, console);
     let failed = diagnostics
         .iter()
@@ -242,6 +259,7 @@ fn folder_of(path: &Path) -> PathBuf {
 fn resolve_models(
     program: &Program,
     spelling: &Spelling,
+    about: &dyn Fn(&str) -> bool,
     diagnostics: &mut Diagnostics,
 ) -> IndexMap<String, Arc<Model>> {
     let mut models: IndexMap<String, Arc<Model>> = IndexMap::new();
@@ -256,18 +274,40 @@ fn resolve_models(
         .collect();
     loop {
         let before = waiting.len();
-        waiting.retain(|name| !resolve(program, name, spelling, &mut models, diagnostics));
+        waiting.retain(|name| !resolve(program, name, spelling, about, &mut models, diagnostics));
         if waiting.len() == before {
             return models;
         }
     }
 }
 
-/// Resolves a fusion or training whose parents are resolved; true when there is no more to do.
+/// Whether a model is a fusion or is made from it, near or far.
+fn needs(program: &Program, name: &str, fusion: &str) -> bool {
+    let mut known: Vec<&str> = Vec::new();
+    let mut waiting = vec![name];
+    while let Some(name) = waiting.pop() {
+        if name == fusion {
+            return true;
+        }
+        if known.contains(&name) {
+            continue;
+        }
+        known.push(name);
+        let parents = program.fusions.get(name).map(|fusion| &fusion.parents);
+        let model = program.trainings.get(name).map(|training| &training.model);
+        let all = parents.into_iter().flatten().chain(model);
+        waiting.extend(all.map(|reference| reference.name.as_str()));
+    }
+    false
+}
+
+/// Resolves a fusion or training whose parents are resolved; true when there is no more to do. `about` says
+/// whether notes of a fusion are wanted.
 fn resolve(
     program: &Program,
     name: &str,
     spelling: &Spelling,
+    about: &dyn Fn(&str) -> bool,
     models: &mut IndexMap<String, Arc<Model>>,
     diagnostics: &mut Diagnostics,
 ) -> bool {
@@ -297,10 +337,8 @@ fn resolve(
     let (strategy, settings) = (&fusion.strategy, &fusion.settings);
     match jam_fusion_passes::fuse_verified(strategy, name, &parents, settings, spelling) {
         Ok(fused) => {
-            fused
-                .notes
-                .into_iter()
-                .for_each(|note| diagnostics.push(note));
+            let notes = fused.notes.into_iter().filter(|_| about(name));
+            notes.for_each(|note| diagnostics.push(note));
             models.insert(name.to_owned(), Arc::new(fused.model));
         }
         Err(errors) => errors.into_iter().for_each(|error| diagnostics.push(error)),

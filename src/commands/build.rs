@@ -12,7 +12,7 @@ use super::{carry_out, known};
 use crate::cli::{Common, PassArgs};
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 pub(crate) fn run(
     file: &Path,
@@ -23,7 +23,8 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     passes.check(common)?;
-    let mut work = program::load(file, common, console)?.workload(common);
+    let about: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut work = program::load(file, Notes::of(&about), common, console)?.workload(common);
     if passes.asked() {
         passes.run_on_fusions(&mut work, names, common, console)?;
     }

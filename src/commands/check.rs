@@ -7,10 +7,10 @@ use serde_json::json;
 use crate::cli::Common;
 use crate::console::{Console, print_json};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
-    let loaded = program::load(file, common, console)?;
+    let loaded = program::load(file, Notes::All, common, console)?;
     let program = &loaded.program;
     program::report(&loaded.absent_data(), &loaded.sources, common, console);
     if common.json {

@@ -18,7 +18,7 @@ use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
     let out = &args.output;
@@ -130,7 +130,7 @@ fn from_program(
     common: &Common,
     console: &Console,
 ) -> Result<(ModelFolder, DecodeRecipe), Failure> {
-    let work = program::load_to_use(&args.file, common, console)?.workload(common);
+    let work = program::load(&args.file, Notes::None, common, console)?.workload(common);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
         None => work

@@ -15,7 +15,7 @@ use super::known;
 use crate::cli::{Common, PassArgs, View};
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -46,7 +46,8 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     passes.check(common)?;
-    let mut models = open(file, common, console)?;
+    let about: Vec<&str> = name.into_iter().collect();
+    let mut models = open(file, &about, common, console)?;
     if let Some(name) = name {
         let model = Arc::clone(known(&models, "model", name)?);
         models = IndexMap::from([(name.to_owned(), model)]);
@@ -89,6 +90,7 @@ pub(crate) fn run(
 /// of a model folder.
 fn open(
     file: &Path,
+    about: &[&str],
     common: &Common,
     console: &Console,
 ) -> Result<IndexMap<String, Arc<Model>>, Failure> {
@@ -99,7 +101,7 @@ fn open(
             Arc::new(folder.model),
         )]));
     }
-    let loaded = program::load(file, common, console)?;
+    let loaded = program::load(file, Notes::of(about), common, console)?;
     let trainings = &loaded.program.trainings;
     let models = loaded
         .models

@@ -9,10 +9,10 @@ use super::carry_out;
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
-    let work = program::load_to_use(file, common, console)?.workload(common);
+    let work = program::load(file, Notes::None, common, console)?.workload(common);
     let steps = work.program.steps.clone();
     carry_out(&work, &steps, None, common, console)?;
     let page = |name: &str| work.result(ResultKind::Page, name).join("index.html");

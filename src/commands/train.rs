@@ -10,7 +10,7 @@ use super::{carry_out, known};
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program;
+use crate::program::{self, Notes};
 
 pub(crate) fn run(
     file: &Path,
@@ -19,7 +19,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load_to_use(file, common, console)?.workload(common);
+    let work = program::load(file, Notes::None, common, console)?.workload(common);
     known(&work.program.trainings, "training", recipe)?;
     let step = Step::Train(recipe.to_owned());
     let anew = restart.then_some(&step);
