@@ -264,7 +264,7 @@ pub(crate) struct PassArgs {
 /// What `generate` takes.
 #[derive(Debug, Args)]
 pub(crate) struct GenerateArgs {
-    /// A program or a model folder
+    /// A program, or a model folder, or a Hugging Face folder of a known architecture
     pub(crate) file: PathBuf,
     /// A `decode` of the program
     pub(crate) recipe: Option<String>,

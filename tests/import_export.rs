@@ -482,6 +482,19 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
         "{again}"
     );
 
+    // Whatever reads a prompt answers: a folder of others, a parent that a program reads, what it builds.
+    let page = text(&place("page")).to_owned();
+    let answer = |file: &Path, more: &[&str]| {
+        let mut arguments = vec!["generate", text(file), "--prompt", "a red", "-o", &page];
+        arguments.extend(more);
+        assert!(done(&arguments).ends_with("index.html\n"));
+    };
+    answer(&place("first"), &[]);
+    answer(&exported, &["-n", "2"]);
+    answer(&place("fuse.jam"), &["--model", "second"]);
+    let runs = text(&place("runs")).to_owned();
+    answer(&place("fuse.jam"), &["--model", "fused", "--out", &runs]);
+
     // Marks of the vocabulary's own move the tokenizer's ids, and so they do in what is exported.
     let plain = tokenizer("a red house and a red sun", &[]);
     fs::create_dir(place("plain")).unwrap();

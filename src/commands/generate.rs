@@ -1,19 +1,23 @@
 //! `jamc generate`: an illustrated answer, told as it is drawn and written as a page.
 
+mod speaker;
+
 use std::cell::RefCell;
 use std::io::Write;
+use std::path::Path;
 
+use jam_backends::Device;
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
 use jam_runtime::Error;
 use jam_runtime::checkpoints::write_file;
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
-use jam_runtime::folders::ModelFolder;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable};
 use jam_runtime::tokens::Codec;
 use serde_json::json;
 
+use self::speaker::Speaker;
 use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
@@ -31,22 +35,28 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         );
         return Err(Failure::new(message));
     }
-    let (folder, mut recipe) = if args.file.is_dir() {
+    let (speaker, mut recipe, device) = if args.file.is_dir() {
         if let Some(recipe) = &args.recipe {
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
             return Err(Failure::usage(message));
         }
-        (ModelFolder::open(&args.file)?, default_recipe())
+        let device = common.open_device()?;
+        let speaker = Speaker::of_folder(&args.file, &device, console)?;
+        (speaker, default_recipe(), device)
     } else {
         from_program(args, common, console)?
     };
+    let Speaker {
+        model,
+        weights,
+        codec,
+        path,
+    } = speaker;
     if let Some(seed) = common.seed {
         recipe.seed = seed;
     }
-    let device = common.open_device()?;
-    let codec = Codec::from_folder(&folder.model, &folder.path, &device)?;
-    check_vocabulary(&folder, &codec, args.picture)?;
-    let executable = load_executable(&folder.model, &folder.weights, &device, DType::F32)?;
+    check_vocabulary(&model, &path, &codec, args.picture)?;
+    let executable = load_executable(&model, &*weights, &device, DType::F32)?;
     let prompt = if args.picture {
         codec.caption(&args.prompt)?
     } else {
@@ -60,7 +70,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         })
         .collect();
     let limits = Limits {
-        context: context_of(&folder.model),
+        context: context_of(&model),
         max_tokens: recipe.max_tokens,
         max_pictures: if args.picture { 1 } else { recipe.max_pictures },
         end_with_picture: args.picture,
@@ -68,7 +78,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     let stop = stop_on_interrupt(console);
     let stream = Stream::new(
         &codec,
-        &folder.model,
+        &model,
         args.count <= 1 && !common.quiet && !common.json,
     );
     let answers = generate(
@@ -107,7 +117,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     for tokens in answers {
         let pieces = codec.pieces(&tokens)?;
         question.answers.push(Answer {
-            model: folder.model.name.clone(),
+            model: model.name.clone(),
             pieces,
         });
     }
@@ -129,7 +139,7 @@ fn from_program(
     args: &GenerateArgs,
     common: &Common,
     console: &Console,
-) -> Result<(ModelFolder, DecodeRecipe), Failure> {
+) -> Result<(Speaker, DecodeRecipe, Device), Failure> {
     let work = program::load(&args.file, Notes::None, common, console)?.workload(common);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
@@ -154,8 +164,13 @@ fn from_program(
         }
     };
     known(&work.models, "model", &model.name)?;
-    if let Some(recipe) = work.program.models.get(&model.name) {
-        return Err(not_made(&work, &model, recipe.weights.as_deref()));
+    if let Some(read) = work.program.models.get(&model.name) {
+        let Some(path) = &read.weights else {
+            return Err(not_made(&work, &model));
+        };
+        let device = common.open_device()?;
+        let speaker = Speaker::of_weights(&work, &model.name, path, &device)?;
+        return Ok((speaker, recipe, device));
     }
     let folder = work
         .weights(&model)
@@ -166,17 +181,13 @@ fn from_program(
             args.file.display()
         ))
     })?;
-    Ok((ModelFolder::open(&folder)?, recipe))
+    let device = common.open_device()?;
+    let speaker = Speaker::of_folder(&folder, &device, console)?;
+    Ok((speaker, recipe, device))
 }
 
-/// Why a model that the program does not make cannot answer, and which can.
-fn not_made(work: &Workload, model: &ModelRef, weights: Option<&str>) -> Failure {
-    let what = match weights {
-        Some(weights) => {
-            format!("its weights are those of `{weights}`, which the program only reads")
-        }
-        None => "no training or fusion has given it weights".to_owned(),
-    };
+/// Why a model without weights cannot answer, and which can.
+fn not_made(work: &Workload, model: &ModelRef) -> Failure {
     let program = &work.program;
     let of_it = |name: &&String| match program.trainings.get(*name) {
         Some(training) => training.model.name == model.name,
@@ -196,14 +207,20 @@ fn not_made(work: &Workload, model: &ModelRef, weights: Option<&str>) -> Failure
         (true, Some(_)) => format!("the program makes {}", quoted(made().collect())),
         (true, None) => "write a `train` or `fuse` of it".to_owned(),
     };
-    Failure::Input(Error::new(format!("`{model}` cannot answer: {what}")).with_help(help))
+    let message = format!("`{model}` cannot answer: no training or fusion has given it weights");
+    Failure::Input(Error::new(message).with_help(help))
 }
 
 /// Refuses at once what would fail after an answer is drawn.
-fn check_vocabulary(folder: &ModelFolder, codec: &Codec, picture: bool) -> Result<(), Failure> {
-    let name = &folder.model.name;
+fn check_vocabulary(
+    model: &Model,
+    path: &Path,
+    codec: &Codec,
+    picture: bool,
+) -> Result<(), Failure> {
+    let name = &model.name;
     let refused = |message: String, help: &str| {
-        let error = Error::new(message).with_path(&folder.path).with_help(help);
+        let error = Error::new(message).with_path(path).with_help(help);
         Err(Failure::Input(error))
     };
     if !codec.reads_text() {
@@ -212,7 +229,7 @@ fn check_vocabulary(folder: &ModelFolder, codec: &Codec, picture: bool) -> Resul
             "give its `tokens` one: `text = bpe(\"FOLDER\", size: …)`, or a `tokenizer` of the program",
         );
     }
-    let images = folder.model.tokens.range(TokenKind::Image);
+    let images = model.tokens.range(TokenKind::Image);
     if picture && images.is_none_or(|range| range.len == 0) {
         return refused(
             format!("`{name}` cannot draw: its vocabulary has no image tokens"),

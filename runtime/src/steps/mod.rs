@@ -20,7 +20,7 @@ use std::time::Instant;
 use indexmap::IndexMap;
 use jam_backends::{Device, ExecOptions, Executable, Precision};
 use jam_ir::recipe::Step;
-use jam_ir::{DType, ImageTokens, Model, ModelRef, TextTokens};
+use jam_ir::{DType, Model, ModelRef, TextTokens};
 
 pub use forecast::{Forecast, Reads, Writes};
 use keys::Keys;
@@ -274,16 +274,10 @@ impl<'w> Runner<'w> {
     /// Where the text and the image tokenizer of a model lie; a joint one is made.
     fn tokenizer_paths(&self, model: &Model) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
         let text = match &model.tokens.text {
-            TextTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            TextTokens::Files(path) => Some(self.work.path(path)),
             TextTokens::Joint(paths) => Some(self.joint_tokenizer(paths)?),
-            TextTokens::Ids => None,
+            text => self.work.text_tokenizer(text),
         };
-        let image = match &model.tokens.image {
-            ImageTokens::Tokenizer(name) => Some(self.work.result(ResultKind::Tokenizer, name)),
-            ImageTokens::Files(path) => Some(self.work.path(path)),
-            ImageTokens::Ids => None,
-        };
+        let image = self.work.image_tokenizer(&model.tokens.image);
         Ok((text, image))
     }
 

@@ -8,7 +8,7 @@ use jam_ir::recipe::{
     Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, TokenizerRecipe,
     TrainRecipe,
 };
-use jam_ir::{Model, ModelRef, Program};
+use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens};
 
 use crate::{Error, Result};
 
@@ -123,6 +123,27 @@ impl Workload {
         }
         let recipe = self.program.models.get(name)?;
         recipe.weights.as_ref().map(|weights| self.path(weights))
+    }
+}
+
+impl Workload {
+    /// Where the text tokenizer of a vocabulary lies: files, or what the program trains; `None` for bare ids, and
+    /// for the union of several, which is made.
+    pub fn text_tokenizer(&self, text: &TextTokens) -> Option<PathBuf> {
+        match text {
+            TextTokens::Tokenizer(name) => Some(self.result(ResultKind::Tokenizer, name)),
+            TextTokens::Files(path) => Some(self.path(path)),
+            TextTokens::Joint(_) | TextTokens::Ids => None,
+        }
+    }
+
+    /// Where the image tokenizer of a vocabulary lies; `None` for bare ids.
+    pub fn image_tokenizer(&self, image: &ImageTokens) -> Option<PathBuf> {
+        match image {
+            ImageTokens::Tokenizer(name) => Some(self.result(ResultKind::Tokenizer, name)),
+            ImageTokens::Files(path) => Some(self.path(path)),
+            ImageTokens::Ids => None,
+        }
     }
 }
 

@@ -73,8 +73,15 @@ impl Codec {
             }
         }
         let eos = layout.marks.get("eos").map(|id| *id as u32);
-        let eos = eos
-            .ok_or_else(|| Error::new(format!("the vocabulary `{}` has no `eos`", layout.name)))?;
+        let eos = eos.ok_or_else(|| {
+            let whose = match layout.name.is_empty() {
+                true => "the vocabulary".to_owned(),
+                false => format!("the vocabulary `{}`", layout.name),
+            };
+            Error::new(format!("{whose} has no `eos`")).with_help(
+                "documents end with it: give the `tokens` of the model `marks = [eos]`, or its id",
+            )
+        })?;
         let begin = layout.marks.get(&layout.begin).map(|id| *id as u32);
         let mut producible = layout.clone();
         if let Some(text) = &text {

@@ -1,0 +1,88 @@
+//! What answers: a model of a folder, of a checkpoint of others, or of a program.
+
+use std::path::{Path, PathBuf};
+
+use jam_backends::Device;
+use jam_ir::{ImageTokens, Model, TextTokens};
+use jam_runtime::checkpoints::WeightSource;
+use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
+use jam_runtime::folders::ModelFolder;
+use jam_runtime::steps::Workload;
+use jam_runtime::tokens::Codec;
+
+use crate::commands::known;
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::{model_source, vocabulary};
+
+/// A model that answers.
+pub(super) struct Speaker {
+    pub(super) model: Model,
+    pub(super) weights: Box<dyn WeightSource>,
+    pub(super) codec: Codec,
+    /// Where its weights lie.
+    pub(super) path: PathBuf,
+}
+
+impl Speaker {
+    /// A model folder, or a checkpoint that `jamc import` takes.
+    pub(super) fn of_folder(
+        path: &Path,
+        device: &Device,
+        console: &Console,
+    ) -> Result<Speaker, Failure> {
+        let path = path.to_owned();
+        if path.join("model.ron").is_file() {
+            let ModelFolder { model, weights, .. } = ModelFolder::open(&path)?;
+            return Ok(Speaker {
+                codec: Codec::from_folder(&model, &path, device)?,
+                model,
+                weights: Box::new(weights),
+                path,
+            });
+        }
+        let mut config = ImportedConfig::read(&path)?;
+        let named = |path: &Path| Ok(path.display().to_string());
+        vocabulary::complete(&mut config, &path, &named, console)?;
+        let model = model_source::of_config(&config, &path)?;
+        let text = match &model.tokens.text {
+            TextTokens::Files(path) => Some(Path::new(path)),
+            _ => None,
+        };
+        let image = match &model.tokens.image {
+            ImageTokens::Files(path) => Some(Path::new(path)),
+            _ => None,
+        };
+        Ok(Speaker {
+            codec: Codec::open(model.tokens.clone(), text, image, device)?,
+            weights: open_weights(&path)?,
+            model,
+            path,
+        })
+    }
+
+    /// A model that a program reads, and does not make.
+    pub(super) fn of_weights(
+        work: &Workload,
+        name: &str,
+        path: &str,
+        device: &Device,
+    ) -> Result<Speaker, Failure> {
+        let model = Model::clone(known(&work.models, "model", name)?);
+        let path = work.path(path);
+        let text = work.text_tokenizer(&model.tokens.text);
+        let image = work.image_tokenizer(&model.tokens.image);
+        let codec = Codec::open(
+            model.tokens.clone(),
+            text.as_deref(),
+            image.as_deref(),
+            device,
+        )?;
+        Ok(Speaker {
+            weights: open_weights(&path)?,
+            codec,
+            model,
+            path,
+        })
+    }
+}
