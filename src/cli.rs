@@ -268,9 +268,12 @@ pub(crate) struct GenerateArgs {
     pub(crate) file: PathBuf,
     /// A `decode` of the program
     pub(crate) recipe: Option<String>,
-    /// What to answer
+    /// What to answer: a line of its own, which the model has learned to answer (or see `--continue`)
     #[arg(long)]
     pub(crate) prompt: String,
+    /// Go on with the prompt as it stands, with no line break behind it
+    #[arg(long = "continue", conflicts_with = "picture")]
+    pub(crate) go_on: bool,
     /// The model that answers, in place of the recipe's
     #[arg(long)]
     pub(crate) model: Option<String>,

@@ -155,6 +155,9 @@ impl Pieces for Spelling {
 
 /// A program file; one that is far too long is not read.
 pub(crate) fn read_text(path: &Path) -> Result<String, String> {
+    if path.is_dir() {
+        return Err("it is a folder; `jamc import` writes the program of a checkpoint".to_owned());
+    }
     let size = std::fs::metadata(path)
         .map_err(|error| error.to_string())?
         .len();

@@ -490,7 +490,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
         assert!(done(&arguments).ends_with("index.html\n"));
     };
     answer(&place("first"), &[]);
-    answer(&exported, &["-n", "2"]);
+    answer(&exported, &["-n", "2", "--continue"]);
     answer(&place("fuse.jam"), &["--model", "second"]);
     let runs = text(&place("runs")).to_owned();
     answer(&place("fuse.jam"), &["--model", "fused", "--out", &runs]);

@@ -26,13 +26,11 @@ mod marks;
 mod tables;
 mod union;
 
-use std::collections::HashMap;
-
 use jam_ir::{Block, Diagnostic, ImageTokens, Model, Op, Role, TextTokens, TokenKind, TokenLayout};
 
 use crate::reports::{Place, error, note};
 use crate::{Fused, Parent};
-use keys::{Key, Keys, keys_of};
+use keys::{Key, Known, keys_of};
 use tables::{Row, Tables};
 
 /// What knows how tokenizers spell their tokens.
@@ -110,8 +108,8 @@ pub(crate) fn join(
     let Some(keys) = keys_of(&layouts, pieces) else {
         return Ok(None);
     };
-    let mut known = keys.iter().flat_map(|keys| &keys.main).flatten();
-    let by_spelling = known.any(|key| matches!(key, Key::Piece(_)));
+    let mut told = keys.iter().flat_map(|keys| &keys.main).flatten();
+    let by_spelling = told.any(|key| matches!(key, Key::Piece(_)));
     let texts = layouts.iter().map(|layout| &layout.text);
     let texts: Vec<_> = texts.filter(|text| **text != TextTokens::Ids).collect();
     let cut = match by_spelling {
@@ -122,7 +120,7 @@ pub(crate) fn join(
     if equal && cut.is_ok() && layouts.iter().all(|other| other.size == layouts[0].size) {
         return Ok(None);
     }
-    let ids: Vec<HashMap<&Key, u64>> = keys.iter().map(Keys::ids).collect();
+    let known = Known::all(&keys);
     // The ids that one parent has for the tokens of another.
     let own: Vec<Vec<Vec<Option<u64>>>> = (0..parents.len())
         .map(|of| {
@@ -130,7 +128,7 @@ pub(crate) fn join(
             others
                 .map(|(other, keys)| match of == other {
                     true => keys.known_to_itself(),
-                    false => keys.known_to(&ids[of]),
+                    false => keys.known_to(&known[of]),
                 })
                 .collect()
         })
@@ -173,7 +171,10 @@ pub(crate) fn join(
             .into_iter()
             .map(|mut own| own.swap_remove(base))
             .collect(),
-        None => ids.iter().map(|ids| joint_keys.known_to(ids)).collect(),
+        None => known
+            .iter()
+            .map(|known| joint_keys.known_to(known))
+            .collect(),
     };
     marks::join(&mut layout, &layouts, &rows_of);
     layout.begin = marks::begin(&layout, layouts[base.unwrap_or(0)], &layouts);
@@ -210,7 +211,10 @@ pub(crate) fn join(
             relabel(&mut model, layout.size, &owned);
             if let Some(base) = base {
                 let missing = joint_keys.missing(&rows_of[index]);
-                joint.notes.push(lacking(parent, &parents[base], &missing));
+                let same = owned.iter().zip(0..).filter(|(own, id)| **own == Some(*id));
+                let moved = same.count() as u64 != layouts[index].size.min(layout.size);
+                let base = &parents[base];
+                joint.notes.push(lacking(parent, base, &missing, moved));
             }
         }
         model.tokens = layout.clone();
@@ -375,8 +379,13 @@ fn cut_as(parents: &[Parent<'_>], base: &Parent<'_>, why: &str) -> Diagnostic {
 }
 
 /// The note that a parent lacks tokens of the joint vocabulary.
-fn lacking(parent: &Parent<'_>, base: &Parent<'_>, missing: &[Key]) -> Diagnostic {
+fn lacking(parent: &Parent<'_>, base: &Parent<'_>, missing: &[Key], moved: bool) -> Diagnostic {
+    let [rows, kept] = [parent, base].map(|parent| parent.model.tokens.size);
     let what = match missing.is_empty() {
+        true if !moved => format!(
+            "the tables of `{}` have {rows} rows, those of `{}` {kept} for the same tokens",
+            parent.source, base.source
+        ),
         true => format!(
             "the tokens of `{}` have other ids in `{}`",
             parent.source, base.source

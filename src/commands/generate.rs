@@ -57,10 +57,10 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     }
     check_vocabulary(&model, &path, &codec, args.picture)?;
     let executable = load_executable(&model, &*weights, &device, DType::F32)?;
-    let prompt = if args.picture {
-        codec.caption(&args.prompt)?
-    } else {
-        codec.prompt(&args.prompt)?
+    let prompt = match (args.picture, args.go_on) {
+        (true, _) => codec.caption(&args.prompt)?,
+        (false, true) => codec.beginning(&args.prompt)?,
+        (false, false) => codec.prompt(&args.prompt)?,
     };
     let requests: Vec<Request> = (0..args.count)
         .map(|seed| Request {

@@ -10,6 +10,9 @@ use jam_runtime::tokens::text::{SpecialTokens, TextTokenizer};
 use crate::console::Console;
 use crate::failure::Failure;
 
+/// Files that are a tokenizer, or say that there is one.
+const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
+
 /// Where the tokenizer of a checkpoint is looked for: in its folder.
 pub(crate) fn tokenizer_of(checkpoint: &Path) -> &Path {
     match checkpoint.is_dir() {
@@ -46,7 +49,15 @@ pub(crate) fn complete(
             };
             config.set_tokenizer(&named(files)?, tokenizer.size(), &marks, begin);
         }
-        Err(error) => console.detail(&format!("no text tokenizer: {error}")),
+        // What is there must be sound: ids without words are paired by place.
+        Err(error) if TOKENIZERS.iter().any(|name| files.join(name).is_file()) => {
+            return Err(error.into());
+        }
+        Err(_) => console.show(&format!(
+            "note: {} has no text tokenizer: its ids have no words, and other vocabularies of their number are \
+             taken for the same",
+            files.display()
+        )),
     }
     pictures::set(config, checkpoint, &named(checkpoint)?, console)
 }

@@ -22,6 +22,13 @@ pub(super) enum Key {
     Reserved(u64),
 }
 
+impl Key {
+    /// Whether it tells a token of a text tokenizer.
+    fn is_spelled(&self) -> bool {
+        matches!(self, Key::Piece(_) | Key::Text(_))
+    }
+}
+
 impl std::fmt::Display for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
@@ -52,7 +59,7 @@ impl Keys {
     }
 
     /// The id of everything that tells one.
-    pub(super) fn ids(&self) -> HashMap<&Key, u64> {
+    fn ids(&self) -> HashMap<&Key, u64> {
         let known = self.main.iter().zip(0..);
         let mut ids: HashMap<&Key, u64> = known
             .filter_map(|(key, id)| Some((key.as_ref()?, id)))
@@ -68,9 +75,17 @@ impl Keys {
         ids
     }
 
-    /// For every id, the one that another vocabulary has for the token, whose ids these are.
-    pub(super) fn known_to(&self, ids: &HashMap<&Key, u64>) -> Vec<Option<u64>> {
-        let id = |id| self.of(id).find_map(|key| ids.get(key).copied());
+    /// For every id, the one that another vocabulary has for the token. A token of a tokenizer is another's mark of
+    /// its name only where that is no token of both: the ends of two tokenizers are one, and an end that was
+    /// added to a tokenizer is not the end that it had.
+    pub(super) fn known_to(&self, other: &Known<'_>) -> Vec<Option<u64>> {
+        let id = |id| {
+            let mut told = self.of(id);
+            let main = told.next()?;
+            let apart = |id: &u64| !(main.is_spelled() && other.shared[*id as usize]);
+            let found = other.ids.get(main).copied();
+            found.or_else(|| told.find_map(|key| other.ids.get(key).copied().filter(apart)))
+        };
         (0..self.main.len() as u64).map(id).collect()
     }
 
@@ -87,6 +102,31 @@ impl Keys {
         let missing = missing.filter_map(|(key, _)| key.as_ref());
         let missing = missing.filter(|key| !matches!(key, Key::Reserved(_)));
         missing.cloned().collect()
+    }
+}
+
+/// A vocabulary beside others.
+pub(super) struct Known<'a> {
+    /// The id of everything that tells one.
+    ids: HashMap<&'a Key, u64>,
+    /// By id, whether another vocabulary's tokenizer has the same token.
+    shared: Vec<bool>,
+}
+
+impl<'a> Known<'a> {
+    /// Every vocabulary beside the others.
+    pub(super) fn all(keys: &'a [Keys]) -> Vec<Known<'a>> {
+        let ids: Vec<HashMap<&Key, u64>> = keys.iter().map(Keys::ids).collect();
+        let shared = |of: usize, key: &Option<Key>| {
+            let mut others = ids.iter().enumerate().filter(|(other, _)| *other != of);
+            let spelled = key.as_ref().filter(|key| key.is_spelled());
+            spelled.is_some_and(|key| others.any(|(_, ids)| ids.contains_key(key)))
+        };
+        let shared: Vec<Vec<bool>> = (keys.iter().enumerate())
+            .map(|(of, keys)| keys.main.iter().map(|key| shared(of, key)).collect())
+            .collect();
+        let all = ids.into_iter().zip(shared);
+        all.map(|(ids, shared)| Known { ids, shared }).collect()
     }
 }
 

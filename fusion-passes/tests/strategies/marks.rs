@@ -325,3 +325,24 @@ fn where_the_text_begins_tells_tokens_apart() {
     let own = slice(&parents.sources["llm"]["embed.table"], 0, 2, 1);
     assert_eq!(slice(table, 0, 2, 1), own);
 }
+
+/// A chat model has ends of its own beside those of the model that it was made from: its row is its own.
+#[test]
+fn an_end_that_was_added_is_not_the_end_that_was_there() {
+    let first = inside("llm", 3, &[("eos", 1)]);
+    let second = inside("img", 4, &[("eos", 3)]);
+    let parents = family(llama, [8, 8], [first, second]);
+    let pieces = Spelled(vec![
+        ("llm", vec!["a", "</s>", "b"]),
+        ("img", vec!["a", "</s>", "b", "<|im_end|>"]),
+    ]);
+    let told = fused(&parents, "uniform", &pieces).unwrap();
+    let both = |id| [Some(id), Some(id)];
+    made_of(
+        &parents,
+        &told.model,
+        &[both(0), both(1), both(2), [None, Some(3)]],
+    );
+    let tokens = &told.model.tokens;
+    assert_eq!((tokens.marks["eos"], tokens.marks["eos:2"]), (3, 1));
+}

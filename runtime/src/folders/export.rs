@@ -8,7 +8,9 @@ use std::path::Path;
 use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
-use super::{ModelDraft, copy_tokenizer, stored_dtype, write_by_rows, write_model};
+use super::{
+    ModelDraft, copy_companions, copy_tokenizer, stored_dtype, write_by_rows, write_model,
+};
 use crate::checkpoints::export::HuggingFaceModel;
 use crate::checkpoints::import::CONFIG_FILE;
 use crate::checkpoints::{
@@ -18,18 +20,6 @@ use crate::progress::{Progress, Stop};
 use crate::tokens::text::TextTokenizer;
 use crate::{Error, Result};
 
-/// Files of a Hugging Face folder that belong to its tokenizer or its sampling, and travel as they are.
-const COMPANIONS: [&str; 9] = [
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "generation_config.json",
-    "chat_template.jinja",
-    "preprocessor_config.json",
-];
 /// Fields of a configuration that say what ids mean, and are kept where the model came with them.
 const IDS: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
 
@@ -137,13 +127,7 @@ fn hugging_face(
     write("README.md", card.as_bytes())?;
     write("source.jam", export.source.as_bytes())?;
     copy_tokenizer(export.from, folder.path())?;
-    for name in COMPANIONS {
-        let file = export.from.join(name);
-        if file.is_file() {
-            let copied = std::fs::copy(&file, folder.path().join(name));
-            copied.map_err(|error| Error::io("copy", &file, error))?;
-        }
-    }
+    copy_companions(export.from, folder.path())?;
     tell_ids(folder.path(), export.model, &config, progress)?;
 
     let uses = export.model.weight_uses();

@@ -5,6 +5,7 @@
 //! model.ir                  the same as text, for people
 //! model*.safetensors        the weights, by JAM names in JAM layout (input side, output side)
 //! tokenizer.json            the text tokenizer, where there is one
+//! tokenizer_config.json, …  what the files of a parent say of it and of sampling, where it is that parent's
 //! vq.json, vq.safetensors   the image tokenizer, where there is one
 //! source.jam                the program it comes from
 //! README.md                 the model card: parents, strategy, counts
@@ -18,7 +19,7 @@ mod export;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use jam_ir::{DType, ImageTokens, Model, WeightType};
+use jam_ir::{DType, ImageTokens, Model, TextTokens, WeightType};
 
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
@@ -42,6 +43,19 @@ const MAX_GRAPH_BYTES: u64 = 16_000_000;
 pub(crate) const TEXT_TOKENIZER: &str = "tokenizer.json";
 /// Files of an image tokenizer that travel with a model.
 pub(crate) const IMAGE_TOKENIZER: [&str; 2] = ["vq.json", "vq.safetensors"];
+
+/// Files of a Hugging Face folder that belong to its tokenizer or its sampling, and travel as they are.
+const COMPANIONS: [&str; 9] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "generation_config.json",
+    "chat_template.jinja",
+    "preprocessor_config.json",
+];
 
 /// An open model folder.
 #[derive(Debug)]
@@ -182,6 +196,10 @@ pub fn write_model(
     for tokenizer in &draft.tokenizers {
         copy_tokenizer(tokenizer, folder.path())?;
     }
+    // A fused model that reads the vocabulary of one parent is spoken with as that one is.
+    if let (TextTokens::Files(_), Some(text)) = (&model.tokens.text, draft.tokenizers.first()) {
+        copy_companions(text, folder.path())?;
+    }
     if matches!(model.tokens.image, ImageTokens::Files(_)) {
         write_image_tokenizer(draft.tokenizers.last(), folder.path())?;
     }
@@ -261,6 +279,18 @@ fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
         // A folder need not have one; files that are one must be sound.
         Err(error) if from.is_file() || from.join("vocab.json").is_file() => return Err(error),
         Err(_) => {}
+    }
+    Ok(())
+}
+
+/// Copies what a folder says of its tokenizer and of sampling.
+fn copy_companions(from: &Path, to: &Path) -> Result<()> {
+    for name in COMPANIONS {
+        let file = from.join(name);
+        if file.is_file() {
+            let copied = std::fs::copy(&file, to.join(name));
+            copied.map_err(|error| Error::io("copy", &file, error))?;
+        }
     }
     Ok(())
 }

@@ -280,8 +280,16 @@ impl Codec {
     /// # Errors
     /// When there is no text tokenizer.
     pub fn prompt(&self, prompt: &str) -> Result<Vec<u32>> {
+        self.beginning(&format!("{}\n", prompt.trim_end()))
+    }
+
+    /// The beginning of a document that goes on with a text.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer.
+    pub fn beginning(&self, text: &str) -> Result<Vec<u32>> {
         let mut ids = vec![self.begin];
-        ids.extend(self.text_ids(&format!("{}\n", prompt.trim_end()))?);
+        ids.extend(self.text_ids(text)?);
         Ok(ids)
     }
 
@@ -290,8 +298,7 @@ impl Codec {
     /// # Errors
     /// When there is no text tokenizer, or the vocabulary has no break.
     pub fn caption(&self, caption: &str) -> Result<Vec<u32>> {
-        let mut ids = vec![self.begin];
-        ids.extend(self.text_ids(caption)?);
+        let mut ids = self.beginning(caption)?;
         ids.push(self.brk()?);
         Ok(ids)
     }

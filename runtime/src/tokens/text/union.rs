@@ -178,6 +178,19 @@ fn check_part((part, what): (&str, &str), a: &Value, b: &Value) -> Result<()> {
 }
 
 fn differ(what: &str, a: &Value, b: &Value) -> Result<()> {
+    // Two of one type: what is set otherwise.
+    if let (Value::Object(first), Value::Object(second)) = (a, b)
+        && first.get("type") == second.get("type")
+        && let Some(name) = (first.keys().chain(second.keys())).find(|name| a[*name] != b[*name])
+    {
+        let what = format!("{what}, `{name}` of {}", short(&a["type"]));
+        let message = format!(
+            "they differ in {what}: {} and {}",
+            short(&a[name]),
+            short(&b[name])
+        );
+        return Err(Error::new(message));
+    }
     let message = format!("they differ in {what}: {} and {}", short(a), short(b));
     Err(Error::new(message))
 }
