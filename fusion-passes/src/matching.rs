@@ -139,8 +139,7 @@ impl<'a> Matcher<'a> {
         let alike = format!("make {} like {} here", self.b(), self.a());
         let help = match (stacks, sizes) {
             (true, _) if heads => {
-                "`cross` fuses both as they are; or write the same `tied:` in both heads, as far as \
-                 their weights allow it"
+                "`cross` fuses both as they are; `tied: no` in both needs a head in both checkpoints"
                     .to_owned()
             }
             (true, true) => format!(

@@ -117,7 +117,9 @@ pub(crate) fn join(
         false => Ok(()),
     };
     let equal = keys.iter().all(|of| *of == keys[0]);
-    if equal && cut.is_ok() && layouts.iter().all(|other| other.size == layouts[0].size) {
+    let alike =
+        |other: &&TokenLayout| other.size == layouts[0].size && other.begin == layouts[0].begin;
+    if equal && cut.is_ok() && layouts.iter().all(alike) {
         return Ok(None);
     }
     let known = Known::all(&keys);
@@ -178,9 +180,7 @@ pub(crate) fn join(
     };
     marks::join(&mut layout, &layouts, &rows_of);
     layout.begin = marks::begin(&layout, layouts[base.unwrap_or(0)], &layouts);
-    let begins = |other: &&TokenLayout| other.marks.contains_key(&other.begin);
-    let other_begin = |other: &TokenLayout| other.begin != layout.begin;
-    if (layouts.iter().copied()).any(|other| begins(&other) && other_begin(other)) {
+    if marks::begin_differs(&layout, &layouts, &rows_of) {
         notes.push(marks::other_begin(parents, &layout));
     }
 

@@ -185,11 +185,9 @@ impl TokenLayout {
 
     /// The kind of a token id.
     pub fn kind(&self, id: u64) -> Option<TokenKind> {
-        let found = self
-            .ranges
-            .iter()
-            .find(|r| id >= r.start && id - r.start < r.len);
-        found.map(|range| range.kind)
+        let after = self.ranges.partition_point(|range| range.start <= id);
+        let range = self.ranges[..after].last()?;
+        (id - range.start < range.len).then_some(range.kind)
     }
 
     /// Whether an id is that of a token of the text tokenizer, whatever the token is used for.

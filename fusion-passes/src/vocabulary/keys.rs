@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use jam_ir::{TextTokens, TokenKind, TokenLayout};
 
 use super::Pieces;
+use super::marks::is_another;
 use crate::parents::same_image;
 
 /// What a token is, whatever its id.
@@ -230,7 +231,10 @@ pub(super) fn keys_of_one(layout: &TokenLayout, pieces: Option<Vec<String>>) -> 
         }
     }
     for (name, id) in &layout.marks {
-        tell(*id, Key::Mark(name.clone()));
+        // Other marks of a name tell nothing: their spelling does.
+        if !is_another(name) {
+            tell(*id, Key::Mark(name.clone()));
+        }
     }
     keys
 }

@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 
-use jam_ir::{Diagnostic, END_MARK, TokenKind, TokenLayout};
+use jam_ir::{Diagnostic, END_MARK, TextTokens, TokenKind, TokenLayout};
 
 use crate::Parent;
 use crate::reports::{Place, note};
@@ -15,6 +15,8 @@ use crate::reports::{Place, note};
 /// Makes every token a mark that is one of a parent. `rows` has, for every joint id, the row of each parent.
 pub(super) fn join(joint: &mut TokenLayout, layouts: &[&TokenLayout], rows: &[Vec<Option<u64>>]) {
     for (layout, rows) in layouts.iter().zip(rows) {
+        // Without words, nobody knows whether an id is one.
+        let words = layout.text != TextTokens::Ids || joint.text == TextTokens::Ids;
         let mut places: HashMap<u64, Vec<u64>> = (layout.marks.values())
             .map(|id| (*id, Vec::new()))
             .collect();
@@ -25,16 +27,32 @@ pub(super) fn join(joint: &mut TokenLayout, layouts: &[&TokenLayout], rows: &[Ve
         }
         for (mark, own) in &layout.marks {
             for id in &places[own] {
+                if joint.kind(*id) == Some(TokenKind::Text) && !words {
+                    continue;
+                }
                 if !joint.marks.contains_key(mark) {
                     joint.take_mark(mark, *id);
                 } else if joint.kind(*id) == Some(TokenKind::Text) {
-                    let mut names = (2..).map(|number| format!("{mark}:{number}"));
+                    let mut names = (2..).map(|number| format!("{}:{number}", stem(mark)));
                     let free = names.find(|name| !joint.marks.contains_key(name));
                     joint.take_mark(&free.unwrap_or_default(), *id);
                 }
             }
         }
     }
+}
+
+/// The mark that a name made here is another of: `eos` of `eos:2`.
+fn stem(mark: &str) -> &str {
+    match is_another(mark) {
+        true => mark.split(':').next().unwrap_or(mark),
+        false => mark,
+    }
+}
+
+/// Whether a name was made here; copies of `mask` have numbers of their own.
+pub(super) fn is_another(mark: &str) -> bool {
+    mark.contains(':') && !mark.starts_with("mask:")
 }
 
 /// The mark that documents begin with: that of the first parent which has it, the one whose vocabulary it is
@@ -46,6 +64,21 @@ pub(super) fn begin(joint: &TokenLayout, base: &TokenLayout, layouts: &[&TokenLa
     };
     let found = [&base].into_iter().chain(layouts).find(has);
     found.map_or(END_MARK, |layout| &layout.begin).to_owned()
+}
+
+/// Whether a parent begins documents with another token than the fused model does.
+pub(super) fn begin_differs(
+    joint: &TokenLayout,
+    layouts: &[&TokenLayout],
+    rows: &[Vec<Option<u64>>],
+) -> bool {
+    let Some(begin) = joint.marks.get(&joint.begin) else {
+        return false;
+    };
+    layouts.iter().zip(rows).any(|(layout, rows)| {
+        let own = layout.marks.get(&layout.begin);
+        own.is_some_and(|own| rows.get(*begin as usize).copied().flatten() != Some(*own))
+    })
 }
 
 /// The note that parents begin documents with other marks.

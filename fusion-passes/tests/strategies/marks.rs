@@ -346,3 +346,22 @@ fn an_end_that_was_added_is_not_the_end_that_was_there() {
     let tokens = &told.model.tokens;
     assert_eq!((tokens.marks["eos"], tokens.marks["eos:2"]), (3, 1));
 }
+
+/// Where nothing else differs, what documents begin with is still told.
+#[test]
+fn parents_that_begin_documents_otherwise_are_told() {
+    let first = inside("same", 3, &[("bos", 0), ("eos", 1)]);
+    let mut second = first.clone();
+    second.begin = "bos".to_owned();
+    let parents = family(llama, [8, 8], [first.clone(), second]);
+    let told = parents.fuse("uniform", &[]);
+    assert_eq!(told.model.tokens.begin, "eos");
+    assert!(told.notes[0].message.contains("begin with `eos`"));
+    // Other names of one token are one beginning.
+    let first = inside("same", 3, &[("bos", 1), ("eos", 1)]);
+    let mut second = inside("same", 3, &[("bos", 1), ("eos", 2)]);
+    second.begin = "bos".to_owned();
+    let parents = family(llama, [8, 8], [first, second]);
+    let told = parents.fuse("uniform", &[]);
+    assert!(!told.notes.iter().any(|note| note.message.contains("begin")));
+}

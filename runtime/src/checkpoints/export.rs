@@ -229,7 +229,16 @@ fn configuration(model_type: &str, class: &str, d: &DecoderConfig) -> Map<String
         ("eos_token_id", "eos"),
         ("pad_token_id", "pad"),
     ] {
-        all.insert(field.to_owned(), json!(d.tokens.marks.get(mark)));
+        // A fused model may have the ends of several parents.
+        let more = d.tokens.marks.iter();
+        let more = more.filter(|(name, _)| mark == "eos" && name.starts_with("eos:"));
+        let more: Vec<Value> = more.map(|(_, id)| json!(id)).collect();
+        let id = json!(d.tokens.marks.get(mark));
+        let told = match more.is_empty() {
+            true => id,
+            false => std::iter::once(id).chain(more).collect(),
+        };
+        all.insert(field.to_owned(), told);
     }
     all
 }

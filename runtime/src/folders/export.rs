@@ -183,10 +183,17 @@ fn tell_ids(folder: &Path, model: &Model, config: &Value, progress: &dyn Progres
             fields.insert(name.to_owned(), value);
         }
         write_file(&told, pretty(&Value::Object(fields))?.as_bytes())?;
-        let begin = marks.get(&model.tokens.begin).map(|id| *id as u32);
-        let begin = begin.filter(|_| model.tokens.begin != END_MARK);
-        if let Some(token) = begin.and_then(|id| placed.token(id)) {
+    }
+    // What it puts before texts is what documents begin with.
+    let begin = model.tokens.marks.get(&model.tokens.begin).copied();
+    let token = begin.and_then(|id| placed.token(u32::try_from(id).ok()?));
+    if let (Some(id), Some(token)) = (begin, token)
+        && !placed.begins_with(id)?
+    {
+        if model.tokens.begin != END_MARK {
             placed = placed.beginning(&token)?;
+        } else if placed.puts_around()? {
+            placed = placed.bare()?;
         }
     }
     if placed.content_hash() != own.content_hash() {

@@ -91,9 +91,9 @@ struct Pace {
 }
 
 impl Pace {
-    /// Adds entries that have just been gone through, from `begun` on.
-    fn add(&mut self, begun: Instant, entries: u64) {
-        self.seconds += begun.elapsed().as_secs_f64();
+    /// Adds entries that took so many seconds.
+    fn add(&mut self, seconds: f64, entries: u64) {
+        self.seconds += seconds;
         self.entries += entries;
     }
 
@@ -290,11 +290,7 @@ impl<'a> WeightStream<'a> {
             let second = runs.iter().find(|run| run.weight != runs[0].weight);
             let mut evaluated = Pace::default();
             for run in runs.first().into_iter().chain(second) {
-                if *shortness > 0 {
-                    // Pages of the file that the first of many runs fetches are there for the others.
-                    self.evaluate(run, &Buffers::new(0))?;
-                }
-                self.sample(run, &mut evaluated, &mut measured)?;
+                self.sample(run, *shortness > 0, &mut evaluated, &mut measured)?;
             }
             let entries = runs.iter().map(|run| self.length(run)).sum();
             seconds += evaluated.seconds_of(entries);
@@ -310,20 +306,31 @@ impl<'a> WeightStream<'a> {
         Ok(evaluated.seconds_of(all) + measured.seconds_of(to_measure))
     }
 
-    /// Evaluates and hashes a run to see how long that takes, and measuring its weight before.
-    fn sample(&self, run: &Run, evaluated: &mut Pace, measured: &mut Pace) -> Result<()> {
+    /// Evaluates and hashes a run to see how long that takes, and measuring its weight before; twice where it is to
+    /// be warmed up.
+    fn sample(
+        &self,
+        run: &Run,
+        warmed: bool,
+        evaluated: &mut Pace,
+        measured: &mut Pace,
+    ) -> Result<()> {
         let weight = &self.weights[run.weight];
-        if weight.measuring.is_some() {
-            // The first rows of a weight wait for what is measured of all of it.
-            let begun = Instant::now();
-            let first = Run { rows: 0..1, ..*run };
-            self.evaluate(&first, &Buffers::new(0))?;
-            measured.add(begun, weight.entries());
+        let begun = Instant::now();
+        if warmed || weight.measuring.is_some() {
+            // The first run of a weight waits for what is measured of all of it, and fetches pages of the file that
+            // are there for the others.
+            self.evaluate(run, &Buffers::new(0))?;
         }
+        let first = begun.elapsed().as_secs_f64();
         let begun = Instant::now();
         let bytes = self.evaluate(run, &Buffers::new(0))?;
         std::hint::black_box(blake3::hash(&bytes));
-        evaluated.add(begun, self.length(run));
+        let seconds = begun.elapsed().as_secs_f64();
+        evaluated.add(seconds, self.length(run));
+        if weight.measuring.is_some() {
+            measured.add((first - seconds).max(0.0), weight.entries());
+        }
         Ok(())
     }
 

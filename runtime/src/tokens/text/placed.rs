@@ -15,8 +15,7 @@ use crate::{Error, Result};
 
 /// Text in which special tokens at both ends would be seen.
 pub(super) const PROBE: &str = "a b";
-/// In the names of marks among the pieces of a unigram model, which would be found in texts else: Unicode keeps
-/// it out of texts.
+/// In the names of marks that would be found in texts else: Unicode keeps it out of texts.
 const NONCHARACTER: char = '\u{fdd0}';
 
 impl TextTokenizer {
@@ -27,16 +26,27 @@ impl TextTokenizer {
     /// # Errors
     /// When the tokenizer cannot have these ids, or its algorithm is not known.
     pub fn placed(&self, tokens: &TokenLayout) -> Result<TextTokenizer> {
-        let start = tokens.text_ids.0;
-        let own = tokens
-            .marks
-            .iter()
-            .filter(|(_, id)| !tokens.tokenizer_has(**id));
-        let mut own: IndexMap<String, u64> =
+        let own = (tokens.marks.iter()).filter(|(_, id)| !tokens.tokenizer_has(**id));
+        let own: IndexMap<String, u64> =
             own.map(|(name, id)| (self.free_name(name), *id)).collect();
+        let start = tokens.text_ids.0;
         if start == 0 && own.is_empty() {
             return Ok(self.clone());
         }
+        let placed = self.moved(start, own.clone())?;
+        for (mark, id) in &own {
+            // Some find whatever they have in a text: what a user writes never becomes structure.
+            if placed.ids_of(mark, false)?.contains(id) {
+                let own = own.into_iter();
+                let own = own.map(|(mark, id)| (format!("{mark}{NONCHARACTER}"), id));
+                return self.moved(start, own.collect());
+            }
+        }
+        Ok(placed)
+    }
+
+    /// The same tokenizer with ids from `start` on, and with marks.
+    fn moved(&self, start: u64, mut own: IndexMap<String, u64>) -> Result<TextTokenizer> {
         let mut told = self.parsed()?;
         let moved = |id: &mut Value| {
             if let Some(old) = id.as_u64() {
@@ -52,10 +62,7 @@ impl TextTokenizer {
             }
             Value::Array(pieces) => {
                 // The ids are the places: there is none behind the last.
-                let before = own.into_iter().filter(|(_, id)| *id < start);
-                own = before
-                    .map(|(mark, id)| (format!("{mark}{NONCHARACTER}"), id))
-                    .collect();
+                own.retain(|_, id| *id < start);
                 // The least chance there is, on which that of an unknown piece hangs.
                 let chances = pieces.iter().filter_map(|piece| piece[1].as_f64());
                 let least = chances.fold(0.0, f64::min);
@@ -113,8 +120,8 @@ impl TextTokenizer {
         }
     }
 
-    /// The same tokenizer, which puts a special token of its own before a text where it is asked for special
-    /// tokens and put none around it so far.
+    /// The same tokenizer, which where it is asked for special tokens puts this one before a text and nothing
+    /// else around it.
     ///
     /// # Errors
     /// When it has no such token.
@@ -122,32 +129,41 @@ impl TextTokenizer {
         let id = self
             .id(token)
             .ok_or_else(|| Error::new(format!("the text tokenizer has no token `{token}`")))?;
-        if self.whole(PROBE)? != self.plain(PROBE)? {
-            return Ok(self.clone());
-        }
-        let mut told = self.parsed()?;
         let before = json!({"SpecialToken": {"id": token, "type_id": 0}});
         let text = |name: &str, kind: u8| json!({"Sequence": {"id": name, "type_id": kind}});
-        let template = json!({
+        self.with_around(json!({
             "type": "TemplateProcessing",
             "single": [before, text("A", 0)],
             "pair": [before, text("A", 0), text("B", 1)],
             "special_tokens": {token: {"id": token, "ids": [id], "tokens": [token]}},
-        });
-        told["post_processor"] = match told["post_processor"].take() {
-            Value::Null => template,
-            other => json!({"type": "Sequence", "processors": [other, template]}),
-        };
+        }))
+    }
+
+    /// The same tokenizer, which puts nothing around texts.
+    ///
+    /// # Errors
+    /// When the tokenizer cannot be written as JSON any more.
+    pub fn bare(&self) -> Result<TextTokenizer> {
+        self.with_around(Value::Null)
+    }
+
+    fn with_around(&self, processor: Value) -> Result<TextTokenizer> {
+        let mut told = self.parsed()?;
+        told["post_processor"] = processor;
         TextTokenizer::from_json(&told.to_string())
+    }
+
+    /// Whether it puts special tokens around texts.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::encode`].
+    pub fn puts_around(&self) -> Result<bool> {
+        Ok(self.whole(PROBE)? != self.ids_of(PROBE, false)?)
     }
 
     /// Ids of a text with the special tokens that the tokenizer puts around it.
     pub(super) fn whole(&self, text: &str) -> Result<Vec<u64>> {
         self.ids_of(text, true)
-    }
-
-    fn plain(&self, text: &str) -> Result<Vec<u64>> {
-        self.ids_of(text, false)
     }
 
     fn ids_of(&self, text: &str, special: bool) -> Result<Vec<u64>> {

@@ -57,16 +57,14 @@ impl TextTokenizer {
             }
             begin = begin.or(told["add_bos_token"].as_bool());
         }
-        if !named
-            && SENTENCEPIECE
-                .iter()
-                .all(|(_, token)| self.is_special(token))
-        {
+        let mut all = SENTENCEPIECE.iter();
+        let sentencepiece = all.all(|(_, token)| self.is_special(token));
+        if !named && sentencepiece {
             for (mark, token) in SENTENCEPIECE {
                 marks.extend(self.id(token).map(|id| (mark.to_owned(), u64::from(id))));
             }
         }
-        if !has(folder, TOKENIZER) {
+        if sentencepiece && !has(folder, TOKENIZER) {
             // Nothing is put around texts there: programs know it of SentencePiece.
             begin = begin.or(Some(true));
         }

@@ -144,15 +144,18 @@ fn what_is_put_around_texts_is_placed_too() {
     let plain = specials();
     let template = plain.beginning("<s>").unwrap();
     assert_eq!(first(&template), (276, "<s>".to_owned()));
-    // One that puts something there is left as it is.
-    let again = template.beginning("</s>").unwrap();
-    assert_eq!(again.content_hash(), template.content_hash());
+    assert!(template.puts_around().unwrap() && !plain.puts_around().unwrap());
+    let bare = template.bare().unwrap();
+    assert_eq!(bare.content_hash(), plain.content_hash());
     // Among several, as LLaMA 3 has it.
     let byte_level = json!({
         "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true,
     });
-    let several = changed(&plain, |told| told["post_processor"] = byte_level.clone());
-    let several = several.beginning("<s>").unwrap();
+    let several = changed(&template, |told| {
+        let template = told["post_processor"].take();
+        let all = json!([byte_level, template]);
+        told["post_processor"] = json!({"type": "Sequence", "processors": all});
+    });
     let roberta = json!({
         "type": "RobertaProcessing", "sep": ["</s>", 278], "cls": ["<s>", 276],
         "trim_offsets": false, "add_prefix_space": false,
@@ -194,5 +197,15 @@ fn marks_among_pieces_are_no_text() {
         assert_eq!(placed.encode(text).unwrap(), moved, "{text}");
     }
     assert_eq!(placed.token(1).unwrap(), "<eos>\u{fdd0}");
-    assert_eq!(placed.id("<break>"), None);
+    assert_eq!(placed.id("<break>\u{fdd0}"), None);
+
+    // Whole words are found as they stand.
+    let words = json!({
+        "version": "1.0", "added_tokens": [], "pre_tokenizer": {"type": "WhitespaceSplit"},
+        "model": {"type": "WordLevel", "vocab": {"the": 0, "<?>": 1}, "unk_token": "<?>"},
+    });
+    let own = TextTokenizer::from_json(&words.to_string()).unwrap();
+    let placed = own.placed(&layout(&["bos", "eos"], 2, &[])).unwrap();
+    assert_eq!(placed.encode("the <eos>").unwrap(), [2, 3]);
+    assert_eq!(placed.token(1).unwrap(), "<eos>\u{fdd0}");
 }
