@@ -196,8 +196,12 @@ pub fn write_model(
     for tokenizer in &draft.tokenizers {
         copy_tokenizer(tokenizer, folder.path())?;
     }
-    // A fused model that reads the vocabulary of one parent is spoken with as that one is.
-    if let (TextTokens::Files(_), Some(text)) = (&model.tokens.text, draft.tokenizers.first()) {
+    // A model that reads the vocabulary of one parent is spoken with as that one is; with marks of its own it is not.
+    let tokens = &model.tokens;
+    let of_parent = tokens.marks.values().all(|id| tokens.tokenizer_has(*id));
+    if let (TextTokens::Files(_), true, Some(text)) =
+        (&tokens.text, of_parent, draft.tokenizers.first())
+    {
         copy_companions(text, folder.path())?;
     }
     if matches!(model.tokens.image, ImageTokens::Files(_)) {
