@@ -9,8 +9,10 @@ use jam_runtime::checkpoints::WeightSource;
 use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
 use jam_runtime::folders::ModelFolder;
 
+use crate::console::Console;
 use crate::failure::Failure;
 use crate::program::Files;
+use crate::vocabulary;
 
 /// Opens a folder: its graph, and its weights by JAM names.
 pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Failure> {
@@ -20,6 +22,18 @@ pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Fail
     }
     let config = ImportedConfig::read(folder)?;
     Ok((of_config(&config, folder)?, open_weights(folder)?))
+}
+
+/// The configuration of a checkpoint of others with what its tokenizers say of its ids, and its graph.
+pub(crate) fn with_vocabulary(
+    checkpoint: &Path,
+    console: &Console,
+) -> Result<(ImportedConfig, Model), Failure> {
+    let mut config = ImportedConfig::read(checkpoint)?;
+    let named = |path: &Path| Ok(path.display().to_string());
+    vocabulary::complete(&mut config, checkpoint, &named, console)?;
+    let model = of_config(&config, checkpoint)?;
+    Ok((config, model))
 }
 
 /// The graph of a configuration, whose weights are in `folder`.

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
+use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
 
 use crate::console::{Console, print, stop_on_interrupt};
@@ -24,10 +24,7 @@ pub(crate) fn run(
             (model, weights, String::new())
         }
         false => {
-            let mut config = ImportedConfig::read(from)?;
-            let named = |path: &Path| Ok(path.display().to_string());
-            vocabulary::complete(&mut config, from, &named, console)?;
-            let model = model_source::of_config(&config, from)?;
+            let (config, model) = model_source::with_vocabulary(from, console)?;
             let source = config.jam_source("model", &from.display().to_string());
             (model, open_weights(from)?, source)
         }

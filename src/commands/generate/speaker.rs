@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use jam_backends::Device;
 use jam_ir::{ImageTokens, Model, TextTokens};
 use jam_runtime::checkpoints::WeightSource;
-use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
+use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::steps::Workload;
 use jam_runtime::tokens::Codec;
@@ -13,7 +13,7 @@ use jam_runtime::tokens::Codec;
 use crate::commands::known;
 use crate::console::Console;
 use crate::failure::Failure;
-use crate::{model_source, vocabulary};
+use crate::model_source;
 
 /// A model that answers.
 pub(super) struct Speaker {
@@ -41,10 +41,7 @@ impl Speaker {
                 path,
             });
         }
-        let mut config = ImportedConfig::read(&path)?;
-        let named = |path: &Path| Ok(path.display().to_string());
-        vocabulary::complete(&mut config, &path, &named, console)?;
-        let model = model_source::of_config(&config, &path)?;
+        let (_, model) = model_source::with_vocabulary(&path, console)?;
         let text = match &model.tokens.text {
             TextTokens::Files(path) => Some(Path::new(path)),
             _ => None,
