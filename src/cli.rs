@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jam_backends::{Device, DeviceChoice};
-use jam_runtime::plans::Limits;
+use jam_weights::plans::Limits;
 
 use crate::failure::Failure;
 

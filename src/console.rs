@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use jam_runtime::progress::{Bar, Progress, Stop};
+use jam_weights::progress::{Bar, Progress, Stop};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -87,7 +87,7 @@ pub(crate) fn colours() -> bool {
 impl Progress for Console {
     fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
         if self.volume == Volume::Quiet {
-            return Box::new(jam_runtime::progress::Silent);
+            return Box::new(jam_weights::progress::Silent);
         }
         if !std::io::stderr().is_terminal() {
             return Box::new(Lines::new(label, total));

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
-use jam_runtime::Error;
+use jam_ir::Error;
 use serde_json::{Value, json};
 
 /// A failure: 1 when the program or its input is wrong, 2 when the command line is.

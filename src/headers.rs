@@ -4,12 +4,12 @@ use std::cell::LazyCell;
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use jam_data::tokens::image::ImageTokenizerPlace;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::headers::{FoundTensor, compare, compare_shapes};
 use jam_ir::{ImageTokens, Model, Program, Span, TextTokens, TokenKind, TokenLayout};
-use jam_runtime::checkpoints::import::{ImportedConfig, read_headers};
-use jam_runtime::checkpoints::names::StoredNames;
-use jam_runtime::tokens::image::ImageTokenizer;
+use jam_weights::checkpoints::import::{ImportedConfig, read_headers};
+use jam_weights::checkpoints::names::StoredNames;
 
 use crate::program::Spelling;
 
@@ -55,7 +55,7 @@ fn check_pictures(
     diagnostics: &mut Diagnostics,
 ) {
     let span = span.unwrap_or_default();
-    let (codes, grid) = match ImageTokenizer::sizes(path) {
+    let (codes, grid) = match ImageTokenizerPlace::of(path).sizes() {
         Ok((codes, grid)) => (codes as u64, grid as u64),
         Err(error) => {
             let message = format!("the image tokenizer `{name}` cannot be opened: {error}");

@@ -5,9 +5,9 @@ use std::path::Path;
 use jam_dsl::CompileOptions;
 use jam_ir::Model;
 use jam_ir::diagnostic::Severity;
-use jam_runtime::checkpoints::WeightSource;
-use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
 use jam_runtime::folders::ModelFolder;
+use jam_weights::checkpoints::WeightSource;
+use jam_weights::checkpoints::import::{ImportedConfig, open_weights};
 
 use crate::console::Console;
 use crate::failure::Failure;

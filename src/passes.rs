@@ -10,9 +10,9 @@ use jam_backends::{Device, Tokens};
 use jam_fusion_passes::passes::{PASSES, PassReport, run_passes};
 use jam_ir::text;
 use jam_ir::{DType, Model, Param, Plan};
-use jam_runtime::checkpoints::WeightSource;
-use jam_runtime::plans::{NoSources, PlanRows};
 use jam_runtime::steps::{Workload, load_executable};
+use jam_weights::checkpoints::WeightSource;
+use jam_weights::plans::{NoSources, PlanRows};
 
 use crate::cli::{Common, PassArgs};
 use crate::console::Console;
@@ -214,7 +214,7 @@ impl WeightSource for RandomWeights<'_> {
         self.model.weight_shape(&self.uses.get(name)?.ty)
     }
 
-    fn rows(&self, name: &str, rows: Range<u64>) -> jam_runtime::Result<Vec<f32>> {
+    fn rows(&self, name: &str, rows: Range<u64>) -> jam_ir::Result<Vec<f32>> {
         let shape = self.shape(name).unwrap_or_default();
         let plan = Plan::Normal { sd: 0.25 };
         PlanRows::new(&plan, name, &shape, self.seed, &NoSources).rows(rows)

@@ -6,15 +6,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use jam_data::sources::matching_files;
+use jam_data::tokens::text::TextTokenizer;
 use jam_dsl::{CompileOptions, World};
 use jam_fusion_passes::{Parent, Pieces};
 use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
 use jam_ir::recipe::DataSource;
 use jam_ir::span::SourceMap;
 use jam_ir::{DType, Model, Program, TextTokens};
-use jam_runtime::data::matching_files;
 use jam_runtime::steps::Workload;
-use jam_runtime::tokens::text::TextTokenizer;
 
 use crate::cli::{Common, Dtype};
 use crate::console::{self, Console};

@@ -1,16 +1,33 @@
 //! The order of the house: who may import whom, what every file has, how long one may be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each crate of the house may import, by folder and package name.
-const IMPORTS: [(&str, &str, &[&str]); 6] = [
+const IMPORTS: [(&str, &str, &[&str]); 9] = [
     ("ir", "jam-ir", &[]),
     ("dsl", "jam-dsl", &["jam-ir"]),
     ("fusion-passes", "jam-fusion-passes", &["jam-ir"]),
     ("backends", "jam-backends", &["jam-ir"]),
-    ("runtime", "jam-runtime", &["jam-ir", "jam-backends"]),
+    ("runtime/weights", "jam-weights", &["jam-ir"]),
+    ("runtime/data", "jam-data", &["jam-ir", "jam-weights"]),
+    (
+        "runtime/lessons",
+        "jam-lessons",
+        &["jam-ir", "jam-weights", "jam-data"],
+    ),
+    (
+        "runtime",
+        "jam-runtime",
+        &[
+            "jam-ir",
+            "jam-backends",
+            "jam-weights",
+            "jam-data",
+            "jam-lessons",
+        ],
+    ),
     (
         ".",
         "jamc",
@@ -19,9 +36,22 @@ const IMPORTS: [(&str, &str, &[&str]); 6] = [
             "jam-dsl",
             "jam-fusion-passes",
             "jam-backends",
+            "jam-weights",
+            "jam-data",
+            "jam-lessons",
             "jam-runtime",
         ],
     ),
+];
+
+/// Rooms that build without Burn, in seconds.
+const WITHOUT_BURN: [&str; 6] = [
+    "jam-ir",
+    "jam-dsl",
+    "jam-fusion-passes",
+    "jam-weights",
+    "jam-data",
+    "jam-lessons",
 ];
 
 /// Longest file that one holds in mind, in lines.
@@ -97,6 +127,56 @@ fn imports_run_downward_only() {
             );
         }
     }
+}
+
+/// What each package of the lock file depends on, however far.
+fn closure(package: &str) -> BTreeSet<String> {
+    let lock = fs::read_to_string(root().join("Cargo.lock")).unwrap();
+    let mut direct: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let (mut name, mut inside) = ("", false);
+    for line in lock.lines() {
+        if let Some(found) = line.strip_prefix("name = ") {
+            name = found.trim_matches('"');
+            direct.entry(name).or_default();
+        }
+        match line {
+            "dependencies = [" => inside = true,
+            "]" => inside = false,
+            _ if inside => {
+                let found = line.trim().trim_matches(['"', ',']);
+                let found = found.split(' ').next().unwrap();
+                direct.get_mut(name).unwrap().push(found.trim_matches('"'));
+            }
+            _ => {}
+        }
+    }
+    let mut all = BTreeSet::new();
+    let mut waiting = vec![package];
+    while let Some(package) = waiting.pop() {
+        for found in &direct[package] {
+            if all.insert((*found).to_owned()) {
+                waiting.push(found);
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn what_knows_no_device_builds_without_burn() {
+    for package in WITHOUT_BURN {
+        let all = closure(package);
+        let burn = all.iter().find(|name| {
+            ["burn", "cubecl", "jam-backends", "jam-runtime"]
+                .iter()
+                .any(|start| name.starts_with(start))
+        });
+        assert_eq!(burn, None, "{package} builds it");
+    }
+    assert!(
+        closure("jam-runtime").contains("burn"),
+        "the lock file is read"
+    );
 }
 
 #[test]

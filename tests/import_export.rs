@@ -7,12 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use jam_runtime::checkpoints::import::open_weights;
-use jam_runtime::checkpoints::{CheckpointReader, write_file};
+use jam_data::images::Picture;
+use jam_data::tokens::PictureTokenizer;
+use jam_data::tokens::text::TextTokenizer;
 use jam_runtime::folders::ModelFolder;
-use jam_runtime::images::Picture;
-use jam_runtime::tokens::image::ImageTokenizer;
-use jam_runtime::tokens::text::TextTokenizer;
+use jam_runtime::image_tokenizers::ImageTokenizer;
+use jam_weights::checkpoints::import::open_weights;
+use jam_weights::checkpoints::{CheckpointReader, write_file};
 use serde_json::Value;
 
 /// A tied head that files may hold all the same is no weight of the model.
@@ -448,7 +449,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
     let ids = ["unk", "bos", "eos"].map(|mark| tokens.marks[mark]);
     assert_eq!((ids, tokens.begin.as_str()), ([0, 1, 2], "bos"));
     // A document begins and ends as the parent knows it.
-    let codec = jam_runtime::tokens::Codec::open(
+    let codec = jam_runtime::vocabulary::open_codec(
         tokens.clone(),
         Some(&built),
         None,
@@ -456,7 +457,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
     )
     .unwrap();
     let (document, _) = codec
-        .document(None, &[jam_runtime::tokens::Part::Text("a red sea")])
+        .document(None, &[jam_data::tokens::Part::Text("a red sea")])
         .unwrap();
     assert_eq!((document[0], document.last()), (1, Some(&2)));
 
@@ -649,7 +650,7 @@ fn a_trained_model_tells_its_stories() {
 fn continued(checkpoint: &Path, prompt: &[u32], count: usize) -> Vec<u32> {
     use jam_backends::kernels::sampling::likeliest;
     use jam_backends::{Device, ExecOptions, Executable, Tokens};
-    let config = jam_runtime::checkpoints::import::ImportedConfig::read(checkpoint).unwrap();
+    let config = jam_weights::checkpoints::import::ImportedConfig::read(checkpoint).unwrap();
     let model = jam_ir::decoder::decoder_only(&config.decoder);
     let source = open_weights(checkpoint).unwrap();
     let mut weights = |name: &str, _: &[usize]| {

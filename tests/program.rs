@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use jam_backends::Device;
+use jam_data::tokens::text::TextTokenizer;
 use jam_ir::{Model, TokenKind};
-use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::folders::ModelFolder;
-use jam_runtime::tokens::Codec;
-use jam_runtime::tokens::text::TextTokenizer;
+use jam_runtime::vocabulary::codec_of_folder;
+use jam_weights::checkpoints::import::open_weights;
 
 fn jamc(arguments: &[&str]) -> Output {
     let root = env!("CARGO_MANIFEST_DIR");
@@ -348,7 +348,7 @@ fn unlike_tokenizers_are_built_into_one() {
         counts[0] > 256 && counts[1] > 4 && counts[2] > 4,
         "{counts:?}"
     );
-    let codec = Codec::from_folder(&both.model, &both.path, &Device::flex()).unwrap();
+    let codec = codec_of_folder(&both.model, &both.path, &Device::flex()).unwrap();
     let asked = "zebras in a red house";
     let ids = codec.text_ids(asked).unwrap();
     assert_eq!(codec.text(&ids).unwrap(), asked);

@@ -15,8 +15,8 @@ use jam_ir::{
     Activation, Diagnostic, Model, Plan, RotaryLayout, SettingValue, Settings, TokenKind,
     TokenLayout, recipe,
 };
-use jam_runtime::checkpoints::WeightSource;
-use jam_runtime::plans::PlanRows;
+use jam_weights::checkpoints::WeightSource;
+use jam_weights::plans::PlanRows;
 
 /// How far a logit may lie from its parent's.
 const TOLERANCE: f32 = 1e-5;
@@ -163,7 +163,7 @@ impl WeightSource for Held {
         self.0.get(name).map(|(shape, _)| shape.clone())
     }
 
-    fn rows(&self, name: &str, rows: Range<u64>) -> jam_runtime::Result<Vec<f32>> {
+    fn rows(&self, name: &str, rows: Range<u64>) -> jam_ir::Result<Vec<f32>> {
         let (shape, values) = &self.0[name];
         let stride = shape[1..].iter().product::<u64>() as usize;
         Ok(values[rows.start as usize * stride..rows.end as usize * stride].to_vec())

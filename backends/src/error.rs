@@ -76,3 +76,14 @@ impl Error for ExecError {
         }
     }
 }
+
+/// As the runtime tells it: a message with its kind.
+impl From<ExecError> for jam_ir::Error {
+    fn from(error: ExecError) -> jam_ir::Error {
+        let kind = match &error {
+            ExecError::Device(_) => jam_ir::ErrorKind::Device,
+            _ => jam_ir::ErrorKind::Input,
+        };
+        jam_ir::Error::of(kind, error.to_string())
+    }
+}

@@ -3,8 +3,8 @@
 //! What must hold of any configuration that is understood: its architecture has a table of names, and the
 //! source is a program without errors, with a tokenizer, with one and pictures, or without.
 
-use jam_runtime::checkpoints::import::ImportedConfig;
-use jam_runtime::checkpoints::names::NameTable;
+use jam_weights::checkpoints::import::ImportedConfig;
+use jam_weights::checkpoints::names::NameTable;
 
 use super::jam;
 use super::seeds::{contents, tidy};

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::ShardIndex;
+use jam_weights::checkpoints::ShardIndex;
 use serde_json::json;
 
 use super::seeds::{contents, tidy};

@@ -6,7 +6,7 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use jam_runtime::checkpoints::Header;
+use jam_weights::checkpoints::Header;
 
 use super::seeds::tidy;
 

@@ -3,7 +3,7 @@
 //! What must hold of any header that is read: its tensors fill the data from the first byte to the last, and
 //! the `safetensors` crate reads the same tensors.
 
-use jam_runtime::checkpoints::{Dtype, Header};
+use jam_weights::checkpoints::{Dtype, Header};
 use safetensors::tensor::Metadata;
 use serde_json::Value;
 

@@ -21,6 +21,7 @@ pub mod count;
 pub mod decoder;
 pub mod diagnostic;
 pub mod dot;
+pub mod error;
 pub mod generate;
 pub mod headers;
 pub mod infer;
@@ -42,6 +43,7 @@ pub mod verify;
 
 pub use axis::{Axis, AxisId, Role};
 pub use diagnostic::Diagnostic;
+pub use error::{Error, ErrorKind, Result};
 pub use model::{Block, Model, Param, ParamId, Statement, Value, ValueId, Weight, join_path};
 pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;

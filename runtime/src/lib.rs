@@ -1,26 +1,20 @@
-//! Checkpoints, tokens, data, training, decoding and evaluation.
+//! Training, decoding, evaluation, model folders and pages; the steps of a program.
 //!
 //! The central type is [`steps::Workload`]: a program with every model it names. [`steps::Runner`]
 //! carries its steps out in order; each kind of work has a module of its own that knows nothing of
-//! programs, so that a command can call it by itself. Nothing here prints: see [`progress`].
+//! programs, so that a command can call it by itself. Nothing here prints: see [`jam_weights::progress`].
+//!
+//! What needs no device lies below: checkpoints and weight plans in `jam_weights`, data sets, tokens and
+//! batches in `jam_data`, the drawing lessons in `jam_lessons`.
 
-pub mod batches;
-pub mod checkpoints;
-pub mod data;
 pub mod decoding;
-pub mod error;
 pub mod evaluation;
 pub mod folders;
-pub mod images;
-pub mod lessons;
-pub mod memory;
-mod ordered;
+pub mod image_tokenizers;
+mod memory_check;
 pub mod pages;
-pub mod plans;
-pub mod progress;
-mod room;
 pub mod steps;
-pub mod tokens;
 pub mod training;
+pub mod vocabulary;
 
-pub use error::{Error, Result};
+pub use jam_ir::error::{Error, ErrorKind, Result};

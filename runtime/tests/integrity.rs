@@ -6,16 +6,16 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use jam_data::tokens::text::TextTokenizer;
+use jam_ir::Error;
 use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::{Model, Plan, TokenLayout};
-use jam_runtime::Error;
-use jam_runtime::checkpoints::{
+use jam_runtime::folders::{ModelDraft, ModelFolder, write_model};
+use jam_weights::checkpoints::{
     CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions,
 };
-use jam_runtime::folders::{ModelDraft, ModelFolder, write_model};
-use jam_runtime::plans::{Limits, NoSources, WeightStream};
-use jam_runtime::progress::{Bar, Progress, Silent, Stop};
-use jam_runtime::tokens::text::TextTokenizer;
+use jam_weights::plans::{Limits, NoSources, WeightStream};
+use jam_weights::progress::{Bar, Progress, Silent, Stop};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 

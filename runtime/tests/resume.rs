@@ -4,16 +4,16 @@ use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 
+use jam_data::batches::EncodedSet;
 use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::recipe::{
     AdamW, BatchForm, BatchSize, ModelRef, Objective, Schedule, ScheduleKind, TrainRecipe,
 };
 use jam_ir::{DType, Model, TokenLayout};
-use jam_runtime::batches::EncodedSet;
-use jam_runtime::plans::{NoSources, PlanRows};
-use jam_runtime::progress::{Bar, Ended, Progress, Silent, Stop};
 use jam_runtime::steps::load_executable;
 use jam_runtime::training::{Training, read_log};
+use jam_weights::plans::{NoSources, PlanRows};
+use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 
 fn model() -> Model {
     decoder_only(&DecoderConfig::cm3leon(
@@ -124,7 +124,7 @@ fn train_on(
 /// Weights drawn by the model's own plans.
 struct Fresh<'m>(&'m Model);
 
-impl jam_runtime::checkpoints::WeightSource for Fresh<'_> {
+impl jam_weights::checkpoints::WeightSource for Fresh<'_> {
     fn names(&self) -> Vec<String> {
         self.0.weights.keys().cloned().collect()
     }
@@ -133,7 +133,7 @@ impl jam_runtime::checkpoints::WeightSource for Fresh<'_> {
         self.0.weight_shape(&self.0.weight_uses().get(name)?.ty)
     }
 
-    fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> jam_runtime::Result<Vec<f32>> {
+    fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> jam_ir::Result<Vec<f32>> {
         let shape = self.shape(name).unwrap();
         PlanRows::new(&self.0.weights[name].plan, name, &shape, 5, &NoSources).rows(rows)
     }

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use jam_ir::recipe::Step;
-use jam_runtime::progress::Stop;
 use jam_runtime::steps::{Forecast, ResultKind, Runner, Workload};
+use jam_weights::progress::Stop;
 use serde_json::json;
 
 use super::{carry_out, known};
@@ -50,7 +50,7 @@ pub(crate) fn run(
         .map(|name| Step::Fuse((*name).clone()))
         .collect();
     carry_out(&work, &steps, None, common, console)?;
-    if let Some(peak) = jam_runtime::memory::peak() {
+    if let Some(peak) = jam_weights::memory::peak() {
         console.detail(&format!("peak memory: {} MiB", peak.div_ceil(1 << 20)));
     }
     let folder = |name: &str| work.result(ResultKind::Model, name).display().to_string();

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
+use jam_weights::checkpoints::import::open_weights;
 
 use crate::console::{Console, print, stop_on_interrupt};
 use crate::failure::Failure;

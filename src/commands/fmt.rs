@@ -4,7 +4,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jam_ir::span::SourceMap;
-use jam_runtime::checkpoints::write_file;
+use jam_weights::checkpoints::write_file;
 
 use crate::cli::Common;
 use crate::console::{Console, print};

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use jam_backends::Tokens;
 use jam_ir::DType;
-use jam_runtime::checkpoints::{CheckpointReader, write_file};
 use jam_runtime::steps::load_executable;
+use jam_weights::checkpoints::{CheckpointReader, write_file};
 use safetensors::tensor::TensorView;
 
 use crate::cli::{Common, Dtype};

@@ -7,14 +7,14 @@ use std::io::Write;
 use std::path::Path;
 
 use jam_backends::Device;
+use jam_data::tokens::Codec;
+use jam_ir::Error;
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
-use jam_runtime::Error;
-use jam_runtime::checkpoints::write_file;
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable};
-use jam_runtime::tokens::Codec;
+use jam_weights::checkpoints::write_file;
 use serde_json::json;
 
 use self::speaker::Speaker;

@@ -5,9 +5,9 @@ use std::path::{Component, Path, PathBuf};
 use jam_dsl::CompileOptions;
 use jam_ir::diagnostic::Severity;
 use jam_ir::span::SourceMap;
-use jam_runtime::checkpoints::import::ImportedConfig;
-use jam_runtime::checkpoints::names::{HuggingFaceWeights, NameTable};
-use jam_runtime::checkpoints::{CheckpointReader, write_file};
+use jam_weights::checkpoints::import::ImportedConfig;
+use jam_weights::checkpoints::names::{HuggingFaceWeights, NameTable};
+use jam_weights::checkpoints::{CheckpointReader, write_file};
 
 use crate::cli::Common;
 use crate::console::{Console, print};

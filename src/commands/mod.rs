@@ -15,8 +15,8 @@ pub(crate) mod synth;
 pub(crate) mod train;
 
 use jam_ir::recipe::Step;
-use jam_runtime::progress::Ended;
 use jam_runtime::steps::{Runner, Workload, needed};
+use jam_weights::progress::Ended;
 
 use crate::cli::Common;
 use crate::console::{Console, stop_on_interrupt};

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig};
-use jam_runtime::checkpoints::synthetic;
-use jam_runtime::checkpoints::{AtomicFolder, WriteOptions, write_file};
+use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig};
+use jam_weights::checkpoints::synthetic;
+use jam_weights::checkpoints::{AtomicFolder, WriteOptions, write_file};
 use serde_json::json;
 
 use crate::cli::Common;

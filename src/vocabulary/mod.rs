@@ -4,8 +4,8 @@ mod pictures;
 
 use std::path::Path;
 
-use jam_runtime::checkpoints::import::ImportedConfig;
-use jam_runtime::tokens::text::{SpecialTokens, TextTokenizer};
+use jam_data::tokens::text::{SpecialTokens, TextTokenizer};
+use jam_weights::checkpoints::import::ImportedConfig;
 
 use crate::console::Console;
 use crate::failure::Failure;

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use jam_data::tokens::image::vqgan::{VqganCheckpoint, ids_of_codes};
+use jam_ir::Error;
 use jam_ir::TokenKind;
-use jam_runtime::Error;
-use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig};
-use jam_runtime::tokens::image::vqgan::{VqganTokenizer, ids_of_codes};
+use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use serde_json::Value;
 
 use crate::console::Console;
@@ -26,7 +26,7 @@ pub(super) fn set(
     if !file.is_file() {
         return Ok(());
     }
-    let Some(found) = VqganTokenizer::inspect(checkpoint)? else {
+    let Some(found) = VqganCheckpoint::find(checkpoint)?.map(|found| found.file()) else {
         return Ok(());
     };
     let told = std::fs::read(&file).map_err(|error| Error::io("read", &file, error))?;

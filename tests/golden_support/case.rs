@@ -35,8 +35,8 @@ impl From<String> for Stop {
     }
 }
 
-impl From<jam_runtime::Error> for Stop {
-    fn from(error: jam_runtime::Error) -> Stop {
+impl From<jam_ir::Error> for Stop {
+    fn from(error: jam_ir::Error) -> Stop {
         Stop::Wrong(error.to_string())
     }
 }

@@ -14,8 +14,8 @@ use jam_dsl::{CompileOptions, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
 use jam_ir::recipe::FusionRecipe;
 use jam_ir::{Part, Plan, SettingKind, StrategySignature};
-use jam_runtime::checkpoints::{CheckpointReader, WeightSource};
-use jam_runtime::plans::PlanRows;
+use jam_weights::checkpoints::{CheckpointReader, WeightSource};
+use jam_weights::plans::PlanRows;
 use serde_json::Value;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance, told};
@@ -410,8 +410,8 @@ impl WeightSource for Recorded {
         self.0.get(name).map(|(shape, _)| shape.clone())
     }
 
-    fn rows(&self, name: &str, rows: Range<u64>) -> jam_runtime::Result<Vec<f32>> {
-        let missing = || jam_runtime::Error::new(format!("no mask `{name}` was recorded"));
+    fn rows(&self, name: &str, rows: Range<u64>) -> jam_ir::Result<Vec<f32>> {
+        let missing = || jam_ir::Error::new(format!("no mask `{name}` was recorded"));
         let (shape, numbers) = self.0.get(name).ok_or_else(missing)?;
         let width = shape[1..].iter().product::<u64>();
         let range = (rows.start * width) as usize..(rows.end * width) as usize;

@@ -10,10 +10,10 @@ use jam_backends::{Device, Executable};
 use jam_dsl::{CompileOptions, World, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
 use jam_ir::{DType, Model, TokenKind, TokenLayout, verify};
-use jam_runtime::checkpoints::import::{CONFIG_FILE, ImportedConfig, open_weights};
-use jam_runtime::checkpoints::names::NameTable;
-use jam_runtime::checkpoints::{CheckpointReader, WeightSource};
-use jam_runtime::plans::PlanRows;
+use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig, open_weights};
+use jam_weights::checkpoints::names::NameTable;
+use jam_weights::checkpoints::{CheckpointReader, WeightSource};
+use jam_weights::plans::PlanRows;
 use serde_json::Value;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance, told};

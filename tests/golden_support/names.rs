@@ -7,9 +7,9 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 use jam_ir::{AxisId, Model, Param};
-use jam_runtime::checkpoints::import::ImportedConfig;
-use jam_runtime::checkpoints::names::{FileWeight, HuggingFaceWeights, NameTable, file_weights};
-use jam_runtime::checkpoints::{CheckpointReader, Dtype};
+use jam_weights::checkpoints::import::ImportedConfig;
+use jam_weights::checkpoints::names::{FileWeight, HuggingFaceWeights, NameTable, file_weights};
+use jam_weights::checkpoints::{CheckpointReader, Dtype};
 
 use super::case::{Checked, Stop};
 

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use jam_backends::kernels::sampling::likeliest;
 use jam_backends::{ExecOptions, Executable, Gradients, Optimizer, Targets, Tokens};
 use jam_ir::recipe;
-use jam_runtime::checkpoints::CheckpointReader;
+use jam_weights::checkpoints::CheckpointReader;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance};
 use super::names::{Places, read};

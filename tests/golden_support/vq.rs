@@ -1,9 +1,10 @@
 //! Image tokenizers of cases: those of a case of their own, and those that a parent has beside its text model.
 
 use jam_backends::Device;
-use jam_runtime::checkpoints::CheckpointReader;
-use jam_runtime::checkpoints::import::CONFIG_FILE;
-use jam_runtime::tokens::image::vqgan::{VqganTokenizer, ids_of_codes};
+use jam_data::tokens::image::vqgan::{VqganCheckpoint, ids_of_codes};
+use jam_runtime::image_tokenizers::vqgan::VqganTokenizer;
+use jam_weights::checkpoints::CheckpointReader;
+use jam_weights::checkpoints::import::CONFIG_FILE;
 use serde_json::Value;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance};
@@ -27,7 +28,7 @@ fn signed(codes: &[u32]) -> Vec<i64> {
 /// A case of an image tokenizer alone.
 pub(crate) fn vq(case: &Case, findings: &mut Findings) -> Checked<()> {
     let tokenizer = open(case)?;
-    let file = VqganTokenizer::inspect(&case.folder)?;
+    let file = VqganCheckpoint::find(&case.folder)?.map(|found| found.file());
     let file = file.ok_or_else(|| "the headers show no image tokenizer".to_owned())?;
     let all = CheckpointReader::open(&case.folder)?;
     if let Some(told) = case.field("parameters").as_u64() {

@@ -8,9 +8,9 @@
 use jam_backends::{Executable, Targets, Tokens};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{ChoiceItem, ChoiceOption};
-use crate::tokens::Codec;
 use crate::{Error, Result};
+use jam_data::sources::{ChoiceItem, ChoiceOption};
+use jam_data::tokens::Codec;
 
 /// How many items were answered right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

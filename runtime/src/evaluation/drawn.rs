@@ -6,12 +6,12 @@ use jam_ir::recipe::DecodeRecipe;
 use serde::{Deserialize, Serialize};
 
 use crate::decoding::{Limits, Request, generate};
-use crate::images::Picture;
-use crate::lessons::{Scene, analyse, judge};
-use crate::pages::Piece;
-use crate::progress::{Bar, Stop};
-use crate::tokens::Codec;
 use crate::{Error, Result};
+use jam_data::images::Picture;
+use jam_data::tokens::Codec;
+use jam_data::tokens::Piece;
+use jam_lessons::{Scene, analyse, judge};
+use jam_weights::progress::{Bar, Stop};
 
 /// A caption and what a picture of it must show.
 #[derive(Clone, Debug, PartialEq)]

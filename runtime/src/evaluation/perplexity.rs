@@ -5,7 +5,7 @@ use jam_ir::{TokenKind, TokenLayout};
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::batches::EncodedSet;
+use jam_data::batches::EncodedSet;
 
 /// A sum of losses and how many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

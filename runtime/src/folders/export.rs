@@ -8,17 +8,15 @@ use std::path::Path;
 use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
-use super::{
-    ModelDraft, copy_companions, copy_tokenizer, stored_dtype, write_by_rows, write_model,
-};
-use crate::checkpoints::export::HuggingFaceModel;
-use crate::checkpoints::import::CONFIG_FILE;
-use crate::checkpoints::{
-    AtomicFolder, CheckpointWriter, WeightSource, WriteOptions, seal_folder, write_file,
-};
-use crate::progress::{Progress, Stop};
-use crate::tokens::text::TextTokenizer;
+use super::{ModelDraft, copy_companions, copy_tokenizer, write_by_rows, write_model};
 use crate::{Error, Result};
+use jam_data::tokens::text::TextTokenizer;
+use jam_weights::checkpoints::export::HuggingFaceModel;
+use jam_weights::checkpoints::import::CONFIG_FILE;
+use jam_weights::checkpoints::{
+    AtomicFolder, CheckpointWriter, Dtype, WeightSource, WriteOptions, seal_folder, write_file,
+};
+use jam_weights::progress::{Progress, Stop};
 
 /// Fields of a configuration that say what ids mean, and are kept where the model came with them.
 const IDS: [&str; 3] = ["bos_token_id", "eos_token_id", "pad_token_id"];
@@ -100,7 +98,7 @@ fn jam(
         tokenizers: vec![export.from.to_owned()],
         files: Vec::new(),
     };
-    let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn crate::progress::Bar| {
+    let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn jam_weights::progress::Bar| {
         let mut rows = |name: &str, rows| match stop.asked() {
             true => Err(Error::new("stopped")),
             false => export.weights.rows(name, rows),
@@ -132,9 +130,9 @@ fn hugging_face(
 
     let uses = export.model.weight_uses();
     let stored = |name: &str| {
-        let own = uses.get(name).map(|param| stored_dtype(param.ty.dtype));
+        let own = uses.get(name).map(|param| Dtype::from(param.ty.dtype));
         let file = export.weights.stored(name).map(|stored| stored.dtype);
-        file.or(own).unwrap_or(crate::checkpoints::Dtype::F32)
+        file.or(own).unwrap_or(Dtype::F32)
     };
     let mut writer = CheckpointWriter::create(folder.path(), layout.specs(stored), options)?;
     let entries = |shape: &[u64]| shape.iter().product::<u64>();

@@ -19,21 +19,22 @@ mod export;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use jam_ir::{DType, ImageTokens, Model, TextTokens, WeightType};
+use jam_ir::{ImageTokens, Model, TextTokens};
+use jam_weights::plans::weight_shapes;
 
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
 
-use crate::checkpoints::atomic::refuse_unfinished;
-use crate::checkpoints::bounded::{file_of, has, read};
-use crate::checkpoints::{
+use crate::image_tokenizers::ImageTokenizer;
+use crate::{Error, Result};
+use jam_data::tokens::text::TextTokenizer;
+use jam_weights::checkpoints::atomic::refuse_unfinished;
+use jam_weights::checkpoints::bounded::{file_of, has, read};
+use jam_weights::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
     verify_files, write_file,
 };
-use crate::progress::{Bar, Progress};
-use crate::tokens::image::ImageTokenizer;
-use crate::tokens::text::TextTokenizer;
-use crate::{Error, Result};
+use jam_weights::progress::{Bar, Progress};
 
 /// The graph.
 const GRAPH: &str = "model.ron";
@@ -122,18 +123,6 @@ impl ModelFolder {
     }
 }
 
-/// Every weight of a model with its shape, in order of first use.
-pub fn weight_shapes(model: &Model) -> Result<Vec<(String, Vec<u64>)>> {
-    let uses = model.weight_uses();
-    let shape = |name: &str, ty: &WeightType| {
-        let shape = model.weight_shape(ty);
-        shape.ok_or_else(|| Error::new(format!("weight `{name}` has an axis without a size")))
-    };
-    uses.iter()
-        .map(|(name, param)| Ok((name.clone(), shape(name, &param.ty)?)))
-        .collect()
-}
-
 /// A model folder about to be written.
 pub struct ModelDraft<'a> {
     /// The graph and its plans.
@@ -214,7 +203,7 @@ pub fn write_model(
     let specs = shapes
         .into_iter()
         .map(|(name, shape)| {
-            let dtype = stored_dtype(uses[&name].ty.dtype);
+            let dtype = Dtype::from(uses[&name].ty.dtype);
             TensorSpec::new(name, dtype, shape)
         })
         .collect();
@@ -305,15 +294,5 @@ fn write_image_tokenizer(from: Option<&PathBuf>, to: &Path) -> Result<()> {
     match from.filter(|from| !there && from.exists()) {
         Some(from) => ImageTokenizer::open(from, &burn::tensor::Device::flex())?.save(to),
         None => Ok(()),
-    }
-}
-
-/// The stored type of a weight in a safetensors file.
-pub(crate) fn stored_dtype(dtype: DType) -> Dtype {
-    match dtype {
-        DType::F32 => Dtype::F32,
-        DType::F16 => Dtype::F16,
-        DType::BF16 => Dtype::BF16,
-        DType::U32 => Dtype::U32,
     }
 }

@@ -12,17 +12,9 @@ pub use html::render_html;
 pub use markdown::{document_markdown, render_markdown};
 
 use crate::Result;
-use crate::checkpoints::AtomicFolder;
-use crate::images::Picture;
-
-/// A piece of an interleaved document.
-#[derive(Clone, Debug)]
-pub enum Piece {
-    /// A run of text.
-    Text(String),
-    /// A picture.
-    Picture(Picture),
-}
+use jam_data::images::Picture;
+use jam_data::tokens::Piece;
+use jam_weights::checkpoints::AtomicFolder;
 
 /// What one model answered.
 #[derive(Clone, Debug)]
@@ -94,8 +86,8 @@ pub fn write_page(
     let mut pictures = PictureFiles::new(folder.path());
     let html = render_html(page, &mut pictures)?;
     let markdown = render_markdown(page, &mut PictureFiles::new(folder.path()))?;
-    crate::checkpoints::write_file(&folder.path().join("index.html"), html.as_bytes())?;
-    crate::checkpoints::write_file(&folder.path().join("index.md"), markdown.as_bytes())?;
+    jam_weights::checkpoints::write_file(&folder.path().join("index.html"), html.as_bytes())?;
+    jam_weights::checkpoints::write_file(&folder.path().join("index.md"), markdown.as_bytes())?;
     finish(folder.path())?;
     folder.commit()
 }
@@ -122,7 +114,7 @@ impl<'a> PictureFiles<'a> {
         let name = format!("pictures/{:03}.png", self.count);
         let path = self.folder.join(&name);
         if !path.exists() {
-            crate::checkpoints::write_file(&path, &picture.to_png()?)?;
+            jam_weights::checkpoints::write_file(&path, &picture.to_png()?)?;
         }
         Ok(name)
     }

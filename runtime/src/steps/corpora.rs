@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use jam_ir::recipe::{DataKind, DataRef, DataSource};
 
 use super::{ResultKind, Runner};
-use crate::batches::EncodedSet;
-use crate::data::{self, ChoiceItem, DataSet, Document, Segment, is_held_out};
 use crate::evaluation::AskedPicture;
-use crate::images::Picture;
-use crate::lessons::{LessonsFolder, PairRecord, Split};
-use crate::tokens::{Codec, Part};
 use crate::{Error, Result};
+use jam_data::batches::EncodedSet;
+use jam_data::images::Picture;
+use jam_data::sources::{self, ChoiceItem, DataSet, Document, Segment, is_held_out};
+use jam_data::tokens::{Codec, Part};
+use jam_lessons::{LessonsFolder, PairRecord, Split};
 
 /// Pictures encoded at once.
 const PICTURES: usize = 256;
@@ -20,7 +20,7 @@ impl Runner<'_> {
     /// Files of one split of a data set.
     fn files(&self, source: &DataSource) -> Result<Vec<PathBuf>> {
         match source {
-            DataSource::Files(patterns) => data::matching_files(&self.work.folder, patterns),
+            DataSource::Files(patterns) => sources::matching_files(&self.work.folder, patterns),
             DataSource::Lessons {
                 lessons,
                 part,
@@ -41,7 +41,7 @@ impl Runner<'_> {
                     _ => folder.choice(split),
                 };
                 if path.is_dir() {
-                    return data::matching_files(&path, &["*.tar".to_owned()]);
+                    return sources::matching_files(&path, &["*.tar".to_owned()]);
                 }
                 Ok(vec![path])
             }
@@ -159,7 +159,7 @@ impl Runner<'_> {
                     return Ok(pictures);
                 }
                 if let Segment::Picture(picture) = segment {
-                    pictures.push(crate::tokens::fitted(&picture.load()?, side)?);
+                    pictures.push(jam_data::tokens::fitted(&picture.load()?, side)?);
                 }
             }
         }
@@ -181,7 +181,7 @@ impl Runner<'_> {
                 reference.name, reference.split
             ))
         })?;
-        let mut items = data::choices(format, &self.files(source)?)?;
+        let mut items = sources::choices(format, &self.files(source)?)?;
         if limit > 0 {
             items.truncate(limit as usize);
         }

@@ -12,10 +12,12 @@ use serde::Serialize;
 use super::keys::Keys;
 use super::workload::is_done;
 use super::{ResultKind, Runner};
-use crate::checkpoints::{CheckpointWriter, Stored, TensorSpec, WeightSource, WriteOptions};
-use crate::folders::{stored_dtype, weight_shapes};
-use crate::plans::{Limits, WeightStream};
 use crate::{Error, Result};
+use jam_weights::checkpoints::{
+    CheckpointWriter, Dtype, Stored, TensorSpec, WeightSource, WriteOptions,
+};
+use jam_weights::plans::weight_shapes;
+use jam_weights::plans::{Limits, WeightStream};
 
 /// Entries of a run that is evaluated to see how long all of them take.
 const SAMPLE: u64 = 16 << 20;
@@ -93,7 +95,7 @@ impl WeightSource for Unmade {
 
     fn stored(&self, name: &str) -> Option<Stored> {
         let uses = self.model.weight_uses();
-        let dtype = stored_dtype(uses.get(name)?.ty.dtype);
+        let dtype = Dtype::from(uses.get(name)?.ty.dtype);
         let entries: u64 = self.shape(name)?.iter().product();
         Some(Stored {
             dtype,
@@ -129,7 +131,7 @@ impl Runner<'_> {
         let specs: Vec<TensorSpec> = weight_shapes(model)?
             .into_iter()
             .map(|(name, shape)| {
-                let dtype = stored_dtype(uses[&name].ty.dtype);
+                let dtype = Dtype::from(uses[&name].ty.dtype);
                 TensorSpec::new(name, dtype, shape)
             })
             .collect();

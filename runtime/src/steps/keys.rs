@@ -68,7 +68,7 @@ impl<'w> Keys<'w> {
 
     pub(super) fn lessons(&self, name: &str) -> Result<String> {
         self.once(format!("lessons {name}"), |hasher| {
-            hasher.text(crate::lessons::FORMAT);
+            hasher.text(jam_lessons::FORMAT);
             hasher.recipe(self.work.lessons(name)?)
         })
     }
@@ -84,7 +84,7 @@ impl<'w> Keys<'w> {
                 hasher.text(split);
                 match source {
                     DataSource::Files(patterns) => {
-                        let found = crate::data::matching_files(&self.work.folder, patterns);
+                        let found = jam_data::sources::matching_files(&self.work.folder, patterns);
                         let files = found.map_err(|error| Error {
                             message: format!("data `{}`, {split}: {}", data.name, error.message),
                             ..error

@@ -5,14 +5,15 @@ use std::path::Path;
 use jam_ir::recipe::{TokenizerRecipe, VqRecipe};
 
 use super::{Runner, mark_done};
-use crate::batches::EncodedSet;
-use crate::checkpoints::{AtomicFolder, write_file};
-use crate::progress::Ended;
-use crate::room::check_room;
-use crate::tokens::image::{self, PictureSet, VqRun, VqSettings};
-use crate::tokens::text::TextTokenizer;
+use crate::image_tokenizers::{self, PictureSet, VqRun};
+use crate::memory_check::check_room;
 use crate::training::Training;
 use crate::{Error, Result};
+use jam_data::batches::EncodedSet;
+use jam_data::tokens::image::VqSettings;
+use jam_data::tokens::text::TextTokenizer;
+use jam_weights::checkpoints::{AtomicFolder, write_file};
+use jam_weights::progress::Ended;
 
 impl Runner<'_> {
     pub(super) fn train_tokenizer(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
@@ -54,18 +55,18 @@ impl Runner<'_> {
         };
         let mut source = PictureSet::new(pictures, recipe.seed)?;
         let mut bar = self.progress.begin(name, recipe.steps);
-        let mut progress = |step: image::VqStep| {
+        let mut progress = |step: image_tokenizers::VqStep| {
             let message = format!("{:.1} dB, {} codes", step.psnr, step.used_codes);
             bar.at(step.step as u64, &message);
         };
         // A run with other settings has another key, and so another place.
         let state = folder.with_file_name(format!(".{name}-{key}"));
-        let checkpoints = image::Checkpoints {
+        let checkpoints = image_tokenizers::Checkpoints {
             folder: &state,
             every: 500,
         };
         let flag = self.stop.flag();
-        let run = image::train(
+        let run = image_tokenizers::train(
             &settings,
             &mut source,
             &self.device,

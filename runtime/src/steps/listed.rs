@@ -13,9 +13,9 @@ use std::time::UNIX_EPOCH;
 use jam_ir::recipe::DataKind;
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoints::write_file;
-use crate::data::{DataSet, Segment};
 use crate::{Error, Result};
+use jam_data::sources::{DataSet, Segment};
+use jam_weights::checkpoints::write_file;
 
 /// What is known of files; kept between runs.
 #[derive(Debug, Default, Serialize, Deserialize)]

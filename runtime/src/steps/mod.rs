@@ -30,17 +30,19 @@ pub use report::{Measured, Report, ReportRow, read_report};
 pub use workload::{ResultKind, Workload};
 use workload::{is_done, mark, mark_done};
 
-use crate::checkpoints::WeightSource;
-use crate::checkpoints::import::open_weights;
-use crate::checkpoints::{CheckpointWriter, WriteOptions};
 use crate::folders::{ModelDraft, ModelFolder, TEXT_TOKENIZER, model_card, write_model};
-use crate::lessons::{self, LessonsSettings};
-use crate::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
-use crate::progress::{Bar, Ended, Progress, Stop};
-use crate::room::check_room;
-use crate::tokens::Codec;
-use crate::tokens::text::TextTokenizer;
-use crate::{Error, Result, memory};
+use crate::memory_check::check_room;
+use crate::vocabulary::open_codec;
+use crate::{Error, Result};
+use jam_data::tokens::Codec;
+use jam_data::tokens::text::TextTokenizer;
+use jam_lessons::LessonsSettings;
+use jam_weights::checkpoints::WeightSource;
+use jam_weights::checkpoints::import::open_weights;
+use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
+use jam_weights::memory;
+use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
+use jam_weights::progress::{Bar, Ended, Progress, Stop};
 
 /// Carries out the steps of a workload.
 pub struct Runner<'w> {
@@ -182,7 +184,7 @@ impl<'w> Runner<'w> {
         let mut bar = self
             .progress
             .begin(&format!("lessons {name}"), settings.records());
-        lessons::write(&settings, folder, &mut |done, _| bar.at(done, ""))
+        jam_lessons::write(&settings, folder, &mut |done, _| bar.at(done, ""))
             .map_err(|error| Error::new(error.to_string()))?;
         mark_done(folder, key)?;
         Ok(Ended::Complete)
@@ -257,7 +259,7 @@ impl<'w> Runner<'w> {
     /// The vocabulary of a model with its tokenizers.
     fn codec(&self, model: &Model) -> Result<Codec> {
         let (text, image) = self.tokenizer_paths(model)?;
-        Codec::open(
+        open_codec(
             model.tokens.clone(),
             text.as_deref(),
             image.as_deref(),

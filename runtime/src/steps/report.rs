@@ -7,15 +7,15 @@ use jam_ir::{DType, ModelRef};
 use serde::{Deserialize, Serialize};
 
 use super::{ResultKind, Runner, Workload, mark_done};
-use crate::checkpoints::{AtomicFolder, write_file};
 use crate::decoding::{Limits, Request, context_of, generate};
 use crate::evaluation::{ChoiceScore, DrawnScore, Losses, mean_loss, score_choices, score_drawn};
-use crate::images::Picture;
+use crate::image_tokenizers::VqTokenizer;
 use crate::pages::{Answer, Chart, Curve, Page, Question, Reconstructions, Table, write_page};
-use crate::progress::Ended;
-use crate::tokens::image::VqTokenizer;
 use crate::training::read_log;
 use crate::{Error, Result};
+use jam_data::images::Picture;
+use jam_weights::checkpoints::{AtomicFolder, write_file};
+use jam_weights::progress::Ended;
 
 /// A finished report.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -152,7 +152,7 @@ impl Runner<'_> {
                     at(index as u64, "drawn");
                     let asked = self.asked(data, *pictures)?;
                     let decode = self.work.decoding(decode)?;
-                    let mut silent = crate::progress::Silent;
+                    let mut silent = jam_weights::progress::Silent;
                     let score = score_drawn(
                         &executable,
                         &codec,

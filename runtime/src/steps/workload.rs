@@ -193,5 +193,5 @@ pub(super) fn mark(key: &str) -> (String, Vec<u8>) {
 /// Marks a folder as the finished result of the step with this key.
 pub(super) fn mark_done(folder: &Path, key: &str) -> Result<()> {
     let (name, bytes) = mark(key);
-    crate::checkpoints::write_file(&folder.join(name), &bytes)
+    jam_weights::checkpoints::write_file(&folder.join(name), &bytes)
 }

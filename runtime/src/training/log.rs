@@ -46,7 +46,7 @@ impl Log {
         for line in &kept {
             text.push_str(&encode(line)?);
         }
-        crate::checkpoints::write_file(path, text.as_bytes())?;
+        jam_weights::checkpoints::write_file(path, text.as_bytes())?;
         let file = OpenOptions::new().append(true).open(path);
         let file = file.map_err(|error| Error::io("open", path, error))?;
         Ok(Log {

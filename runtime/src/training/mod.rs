@@ -21,12 +21,12 @@ use jam_ir::recipe::TrainRecipe;
 pub use log::{LogLine, read_log};
 pub use schedule::learning_rate;
 
-use crate::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
-use crate::checkpoints::{CheckpointWriter, WriteOptions};
 use crate::evaluation::mean_loss;
 use crate::folders::{ModelDraft, write_by_rows, write_model};
-use crate::progress::{Bar, Ended, Progress, Silent, Stop};
 use crate::{Error, Result};
+use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
+use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
+use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 use log::Log;
 use state::RunState;
 

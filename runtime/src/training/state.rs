@@ -5,10 +5,10 @@ use std::path::Path;
 use jam_backends::{Executable, Moments, Optimizer};
 use serde::{Deserialize, Serialize};
 
-use crate::checkpoints::{
+use crate::{Error, Result};
+use jam_weights::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, write_file,
 };
-use crate::{Error, Result};
 
 /// Place of a run; weights and moments lie beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

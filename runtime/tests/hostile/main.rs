@@ -12,9 +12,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use jam_runtime::checkpoints::import::{ImportedConfig, open_weights};
-use jam_runtime::checkpoints::{CheckpointReader, verify_files};
 use jam_runtime::folders::ModelFolder;
+use jam_weights::checkpoints::import::{ImportedConfig, open_weights};
+use jam_weights::checkpoints::{CheckpointReader, verify_files};
 
 /// Most bytes that refusing may take at once.
 const MEMORY: usize = 64 << 20;

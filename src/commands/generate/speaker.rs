@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use jam_backends::Device;
+use jam_data::tokens::Codec;
 use jam_ir::{ImageTokens, Model, TextTokens};
-use jam_runtime::checkpoints::WeightSource;
-use jam_runtime::checkpoints::import::open_weights;
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::steps::Workload;
-use jam_runtime::tokens::Codec;
+use jam_runtime::vocabulary::{codec_of_folder, open_codec};
+use jam_weights::checkpoints::WeightSource;
+use jam_weights::checkpoints::import::open_weights;
 
 use crate::commands::known;
 use crate::console::Console;
@@ -35,7 +36,7 @@ impl Speaker {
         if path.join("model.ron").is_file() {
             let ModelFolder { model, weights, .. } = ModelFolder::open(&path)?;
             return Ok(Speaker {
-                codec: Codec::from_folder(&model, &path, device)?,
+                codec: codec_of_folder(&model, &path, device)?,
                 model,
                 weights: Box::new(weights),
                 path,
@@ -51,7 +52,7 @@ impl Speaker {
             _ => None,
         };
         Ok(Speaker {
-            codec: Codec::open(model.tokens.clone(), text, image, device)?,
+            codec: open_codec(model.tokens.clone(), text, image, device)?,
             weights: open_weights(&path)?,
             model,
             path,
@@ -69,7 +70,7 @@ impl Speaker {
         let path = work.path(path);
         let text = work.text_tokenizer(&model.tokens.text);
         let image = work.image_tokenizer(&model.tokens.image);
-        let codec = Codec::open(
+        let codec = open_codec(
             model.tokens.clone(),
             text.as_deref(),
             image.as_deref(),
