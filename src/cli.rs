@@ -186,7 +186,7 @@ pub(crate) enum Command {
         file: PathBuf,
         /// The training
         recipe: String,
-        /// Begin anew, whatever is there
+        /// Begin anew, whatever is there; what was made before is kept beside the new result
         #[arg(long)]
         restart: bool,
     },
@@ -203,6 +203,17 @@ pub(crate) enum Command {
     Run {
         /// The program
         file: PathBuf,
+        /// Begin this step anew, whatever is there; what it had made is kept beside the new result
+        #[arg(long, value_name = "NAME")]
+        restart: Vec<String>,
+    },
+    /// List what programs have made: name, state, date, size, and whether the program still asks for it
+    Results {
+        /// A program, or a folder of results
+        place: PathBuf,
+        /// Take this result away, as the list names it, and nothing else
+        #[arg(long, value_name = "RESULT")]
+        remove: Vec<String>,
     },
     /// Logits of a model on given tokens
     Forward {

@@ -81,7 +81,10 @@ fn main() -> ExitCode {
         } => commands::train::run(&file, &recipe, restart, &common, &console),
         Command::Generate(args) => commands::generate::run(&args, &common, &console),
         Command::Eval { file, report } => commands::eval::run(&file, &report, &common, &console),
-        Command::Run { file } => commands::run::run(&file, &common, &console),
+        Command::Run { file, restart } => commands::run::run(&file, &restart, &common, &console),
+        Command::Results { place, remove } => {
+            commands::results::run(&place, &remove, &common, &console)
+        }
         Command::Forward {
             model,
             tokens,

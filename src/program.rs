@@ -1,6 +1,7 @@
 //! From a `.jam` file to a checked program with every model it names: what all commands begin with.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -461,6 +462,7 @@ impl Loaded {
             source: self.source,
             folder: self.folder,
             out,
+            places: BTreeMap::new(),
         }
     }
 }

@@ -62,6 +62,50 @@ pub enum Step {
     Page(String),
 }
 
+impl Step {
+    /// The word that begins its statement in a program.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Step::Lessons(_) => "lessons",
+            Step::Tokenizer(_) => "tokenizer",
+            Step::Fuse(_) => "fuse",
+            Step::Train(_) => "train",
+            Step::Eval(_) => "eval",
+            Step::Page(_) => "page",
+        }
+    }
+
+    /// Its name in the program.
+    pub fn name(&self) -> &str {
+        match self {
+            Step::Lessons(name)
+            | Step::Tokenizer(name)
+            | Step::Fuse(name)
+            | Step::Train(name)
+            | Step::Eval(name)
+            | Step::Page(name) => name,
+        }
+    }
+}
+
+/// As the program writes it: `train tune`.
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.word(), self.name())
+    }
+}
+
+impl Program {
+    /// The models that a fusion or training is made from; none for what a program describes.
+    pub fn made_from(&self, name: &str) -> Vec<&ModelRef> {
+        let fusion = self.fusions.get(name);
+        let training = self.trainings.get(name);
+        let parents = fusion.into_iter().flat_map(|fusion| &fusion.parents);
+        let model = training.map(|training| &training.model);
+        parents.chain(model).collect()
+    }
+}
+
 /// Reference to a model by the name of a model, fusion or training: `llm`, `tune.best`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelRef {

@@ -13,6 +13,7 @@ pub mod folders;
 pub mod image_tokenizers;
 mod memory_check;
 pub mod pages;
+pub mod results;
 pub mod steps;
 pub mod training;
 pub mod vocabulary;

@@ -101,6 +101,17 @@ fn train_on(
     stop: &Stop,
     key: &str,
 ) -> Ended {
+    try_train(set, recipe, folder, progress, stop, key).unwrap()
+}
+
+fn try_train(
+    set: &EncodedSet,
+    recipe: &TrainRecipe,
+    folder: &Path,
+    progress: &dyn Progress,
+    stop: &Stop,
+    key: &str,
+) -> jam_ir::Result<Ended> {
     let model = model();
     let fresh = Fresh(&model);
     let device = jam_backends::DeviceChoice::Cpu.open().unwrap();
@@ -115,10 +126,9 @@ fn train_on(
         made_by: "A test.".to_owned(),
         tokenizers: Vec::new(),
         key,
+        record: b"",
     };
-    training
-        .run(folder, &mut executable, progress, stop)
-        .unwrap()
+    training.run(folder, &mut executable, progress, stop)
 }
 
 /// Weights drawn by the model's own plans.
@@ -159,8 +169,6 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
         log[0].loss,
         log[23].loss
     );
-    Training::forget_state(&whole).unwrap();
-    assert!(!whole.join("state").exists());
     for steps in [1, 4, 5, 17, 23] {
         let folder = root.path().join(format!("stopped-{steps}"));
         let (stop, begun) = (Stop::default(), Cell::new(0));
@@ -247,16 +255,88 @@ fn a_run_killed_between_saves_goes_on_from_the_last_one() {
 }
 
 #[test]
-fn a_state_of_another_recipe_is_not_gone_on_with() {
+fn a_state_of_another_recipe_is_refused_and_stays() {
     let root = tempfile::tempdir().unwrap();
-    let (whole, other) = (root.path().join("whole"), root.path().join("other"));
-    train(&whole, &Silent, &Stop::default(), "k");
+    let other = root.path().join("other");
     let stop = Stop::default();
     let begun = Cell::new(0);
     train(&other, &StopAfter(&stop, 5, &begun), &stop, "another key");
+    let none = Stop::default();
+    let refused = try_train(&documents(), &recipe(), &other, &Silent, &none, "k");
+    assert!(refused.unwrap_err().message.contains("another run"));
     assert_eq!(
-        train(&other, &Silent, &Stop::default(), "k"),
-        Ended::Complete
+        train(&other, &Silent, &none, "another key"),
+        Ended::Complete,
+        "it is still there"
     );
-    assert!(weights(&other) == weights(&whole), "it began anew");
+}
+
+/// Every damage to the last state, and to one of two, is told, and the one before it goes on to the same bits.
+#[test]
+fn a_damaged_state_is_passed_over_for_the_one_before_it() {
+    let root = tempfile::tempdir().unwrap();
+    let whole = root.path().join("whole");
+    train(&whole, &Silent, &Stop::default(), "k");
+    for name in [
+        "state.json",
+        "model.safetensors",
+        "checksums.json",
+        "record.json",
+    ] {
+        let folder = root.path().join(name);
+        let (stop, begun) = (Stop::default(), Cell::new(0));
+        train(&folder, &StopAfter(&stop, 12, &begun), &stop, "k");
+        let steps = |folder: &Path| -> Vec<String> {
+            let states = fs::read_dir(folder.join("state")).unwrap();
+            let names = states.map(|state| state.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        assert_eq!(steps(&folder), ["00000010", "00000012"]);
+        let file = folder.join("state/00000012").join(name);
+        let mut bytes = fs::read(&file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let told = Told::default();
+        let ended = try_train(
+            &documents(),
+            &recipe(),
+            &folder,
+            &told,
+            &Stop::default(),
+            "k",
+        );
+        assert_eq!(ended.unwrap(), Ended::Complete, "{name}");
+        let told = told.0.borrow().join("\n");
+        assert!(told.contains("of step 10"), "{name}: {told}");
+        assert!(weights(&folder) == weights(&whole), "{name}");
+    }
+    // Where none is whole, nothing begins anew by itself.
+    let folder = root.path().join("none");
+    let (stop, begun) = (Stop::default(), Cell::new(0));
+    train(&folder, &StopAfter(&stop, 12, &begun), &stop, "k");
+    for step in ["00000010", "00000012"] {
+        fs::write(folder.join("state").join(step).join("state.json"), "{}").unwrap();
+    }
+    let none = Stop::default();
+    let error = try_train(&documents(), &recipe(), &folder, &Silent, &none, "k").unwrap_err();
+    assert_eq!(error.kind, jam_ir::ErrorKind::Damaged);
+    assert!(error.help.unwrap().contains("--restart"));
+    assert!(folder.join("state/00000010/model.safetensors").exists());
+}
+
+/// Keeps what is told.
+#[derive(Default)]
+struct Told(std::cell::RefCell<Vec<String>>);
+
+impl Progress for Told {
+    fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
+        Silent.begin(label, total)
+    }
+
+    fn note(&self, line: &str) {
+        self.0.borrow_mut().push(line.to_owned());
+    }
 }

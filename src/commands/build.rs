@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use jam_ir::recipe::Step;
-use jam_runtime::steps::{Forecast, ResultKind, Runner, Workload};
+use jam_runtime::steps::{Forecast, Runner, Workload};
 use jam_weights::progress::Stop;
 use serde_json::json;
 
@@ -49,11 +49,14 @@ pub(crate) fn run(
         .iter()
         .map(|name| Step::Fuse((*name).clone()))
         .collect();
-    carry_out(&work, &steps, None, common, console)?;
+    carry_out(&work, &steps, &[], common, console)?;
     if let Some(peak) = jam_weights::memory::peak() {
         console.detail(&format!("peak memory: {} MiB", peak.div_ceil(1 << 20)));
     }
-    let folder = |name: &str| work.result(ResultKind::Model, name).display().to_string();
+    let folder = |name: &str| {
+        let step = Step::Fuse(name.to_owned());
+        work.result(&step).display().to_string()
+    };
     if common.json {
         let models = chosen
             .iter()
@@ -156,7 +159,7 @@ fn shown(forecast: &Forecast) -> String {
 }
 
 /// A size with three digits: `13.5 GB`.
-fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     let units = [(1e12, "TB"), (1e9, "GB"), (1e6, "MB"), (1e3, "kB")];
     for (scale, unit) in units {
         let size = count as f64 / scale;

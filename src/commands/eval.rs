@@ -22,7 +22,7 @@ pub(crate) fn run(
     carry_out(
         &work,
         &[Step::Eval(report.to_owned())],
-        None,
+        &[],
         common,
         console,
     )?;

@@ -10,6 +10,7 @@ pub(crate) mod forward;
 pub(crate) mod generate;
 pub(crate) mod import;
 pub(crate) mod inspect;
+pub(crate) mod results;
 pub(crate) mod run;
 pub(crate) mod synth;
 pub(crate) mod train;
@@ -22,12 +23,12 @@ use crate::cli::Common;
 use crate::console::{Console, stop_on_interrupt};
 use crate::failure::Failure;
 
-/// Carries out steps, and those they need, on the chosen device; what `anew` had made is removed
-/// before.
+/// Carries out steps, and those they need, on the chosen device; those of `anew` begin anew, and what they had made is
+/// kept.
 pub(crate) fn carry_out(
     work: &Workload,
     targets: &[Step],
-    anew: Option<&Step>,
+    anew: &[Step],
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -39,10 +40,7 @@ pub(crate) fn carry_out(
     if let Some(limits) = common.limits() {
         runner = runner.with_limits(limits);
     }
-    if let Some(step) = anew {
-        runner.forget(step)?;
-    }
-    match runner.run(&steps)? {
+    match runner.run(&steps, anew)? {
         Ended::Complete => Ok(()),
         Ended::Stopped => Err(Failure::Stopped),
     }

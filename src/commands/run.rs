@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use jam_runtime::steps::{ResultKind, read_report};
+use jam_ir::Error;
+use jam_ir::recipe::Step;
+use jam_runtime::steps::read_report;
 use serde_json::json;
 
 use super::carry_out;
@@ -11,11 +13,29 @@ use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::program::{self, Notes};
 
-pub(crate) fn run(file: &Path, common: &Common, console: &Console) -> Result<(), Failure> {
+pub(crate) fn run(
+    file: &Path,
+    restart: &[String],
+    common: &Common,
+    console: &Console,
+) -> Result<(), Failure> {
     let work = program::load(file, Notes::None, common, console)?.workload(common);
     let steps = work.program.steps.clone();
-    carry_out(&work, &steps, None, common, console)?;
-    let page = |name: &str| work.result(ResultKind::Page, name).join("index.html");
+    let mut anew = Vec::new();
+    for name in restart {
+        let found = steps.iter().find(|step| step.name() == name);
+        let found = found.ok_or_else(|| {
+            let names: Vec<String> = steps.iter().map(|step| format!("`{step}`")).collect();
+            let message = format!("the program has no step `{name}`");
+            Failure::Input(Error::new(message).with_help(format!("it has {}", names.join(", "))))
+        })?;
+        anew.push(found.clone());
+    }
+    carry_out(&work, &steps, &anew, common, console)?;
+    let page = |name: &str| {
+        let step = Step::Page(name.to_owned());
+        work.result(&step).join("index.html")
+    };
     if common.json {
         let mut reports = serde_json::Map::new();
         for name in work.program.evaluations.keys() {

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use jam_ir::recipe::Step;
-use jam_runtime::steps::ResultKind;
 use serde_json::json;
 
 use super::{carry_out, known};
@@ -22,9 +21,10 @@ pub(crate) fn run(
     let work = program::load(file, Notes::None, common, console)?.workload(common);
     known(&work.program.trainings, "training", recipe)?;
     let step = Step::Train(recipe.to_owned());
-    let anew = restart.then_some(&step);
-    carry_out(&work, std::slice::from_ref(&step), anew, common, console)?;
-    let folder = work.result(ResultKind::Training, recipe);
+    let target = std::slice::from_ref(&step);
+    let anew = if restart { target } else { &[] };
+    carry_out(&work, target, anew, common, console)?;
+    let folder = work.result(&step);
     let model = folder.join("last").display().to_string();
     if common.json {
         return print_json(&json!({ "model": model }));

@@ -32,4 +32,4 @@ pub use scene::{Colour, Figure, Kind, Place, Scene, Thing};
 pub use splits::Split;
 pub use write::write;
 
-pub use jam_ir::error::{Error, Result};
+pub use jam_ir::error::{Error, ErrorKind, Result};

@@ -14,7 +14,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
@@ -22,7 +22,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::Serialize;
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::images::Picture;
 
 use super::articles::{FEWEST_STEPS, article};
@@ -42,11 +42,11 @@ const TRIES: usize = 50;
 /// Pairs in one tar file.
 const PAIRS_PER_SHARD: usize = 10_000;
 
-/// Writes the lessons into `folder`. Lessons that are already there are replaced, anything else
-/// is left alone. `progress` is told the records done and the records in all.
+/// Writes the lessons into `folder`, which is made if it is not there and else must be empty but for hidden files;
+/// the manifest comes last. `progress` is told the records done and the records in all.
 ///
 /// # Errors
-/// When a setting is out of range, the folder holds something else, or a file cannot be written.
+/// When a setting is out of range, the folder holds something, or a file cannot be written.
 pub fn write(
     settings: &LessonsSettings,
     folder: &Path,
@@ -54,24 +54,27 @@ pub fn write(
 ) -> Result<LessonsFolder> {
     check(settings)?;
     let occupied = || -> io::Result<bool> {
-        Ok(folder.exists()
-            && !folder.join(MANIFEST).exists()
-            && fs::read_dir(folder)?.next().is_some())
+        if !folder.try_exists()? {
+            return Ok(false);
+        }
+        for entry in fs::read_dir(folder)? {
+            if !entry?.file_name().to_string_lossy().starts_with('.') {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     };
     if occupied().map_err(|error| Error::io("write", folder, error))? {
-        return Err(Error::new(
-            "the folder holds files that are not drawing lessons; nothing was written",
-        )
-        .with_path(folder)
-        .with_help("name another folder, or empty this one"));
+        let message = "the folder holds files; nothing was written";
+        return Err(Error::of(ErrorKind::Exists, message)
+            .with_path(folder)
+            .with_help("name another folder, or empty this one"));
     }
-    let partial = beside(folder, "partial")?;
-    remove(&partial)?;
     let total = settings.records();
     let mut done = 0;
     let mut writer = Writer {
         settings,
-        root: &partial,
+        root: folder,
         tick: &mut || {
             done += 1;
             progress(done, total);
@@ -85,12 +88,11 @@ pub fn write(
         format: FORMAT.to_owned(),
         settings: settings.clone(),
     };
-    let path = partial.join(MANIFEST);
+    let path = folder.join(MANIFEST);
     let mut file = create(&path)?;
     serde_json::to_writer_pretty(&mut file, &manifest)
         .map_err(|error| Error::io("write", &path, error.into()))?;
     finish(file, &path)?;
-    replace(&partial, folder)?;
     Ok(LessonsFolder {
         folder: folder.to_owned(),
         settings: settings.clone(),
@@ -343,37 +345,6 @@ fn create(path: &Path) -> Result<BufWriter<File>> {
 fn finish(mut file: BufWriter<File>, path: &Path) -> Result<()> {
     file.flush()
         .map_err(|error| Error::io("write", path, error))
-}
-
-/// A hidden neighbour of the folder.
-fn beside(folder: &Path, ending: &str) -> Result<PathBuf> {
-    let Some(name) = folder.file_name().and_then(|name| name.to_str()) else {
-        return Err(Error::new(format!(
-            "`{}` is no name for a folder",
-            folder.display()
-        )));
-    };
-    Ok(folder.with_file_name(format!(".{name}.{ending}")))
-}
-
-fn remove(folder: &Path) -> Result<()> {
-    match fs::remove_dir_all(folder) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            Err(Error::io("write", folder, error))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Puts the finished folder in the place of the old one.
-fn replace(partial: &Path, folder: &Path) -> Result<()> {
-    let old = beside(folder, "old")?;
-    remove(&old)?;
-    if folder.exists() {
-        fs::rename(folder, &old).map_err(|error| Error::io("write", folder, error))?;
-    }
-    fs::rename(partial, folder).map_err(|error| Error::io("write", folder, error))?;
-    remove(&old)
 }
 
 #[cfg(test)]

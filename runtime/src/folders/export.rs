@@ -147,7 +147,7 @@ fn hugging_face(
         bar.at(done, &tensor.name);
     }
     writer.finish()?;
-    seal_folder(folder.path())?;
+    seal_folder(folder.path(), &[])?;
     folder.commit()?;
     Ok(true)
 }

@@ -26,13 +26,14 @@ pub use card::model_card;
 pub use export::{Export, Exported, export_model};
 
 use crate::image_tokenizers::ImageTokenizer;
+use crate::results::RESULT_FILE;
 use crate::{Error, Result};
 use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::atomic::refuse_unfinished;
 use jam_weights::checkpoints::bounded::{file_of, has, read};
 use jam_weights::checkpoints::{
     AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
-    verify_files, write_file,
+    verify_sealed, write_file,
 };
 use jam_weights::progress::{Bar, Progress};
 
@@ -46,7 +47,7 @@ pub(crate) const TEXT_TOKENIZER: &str = "tokenizer.json";
 pub(crate) const IMAGE_TOKENIZER: [&str; 2] = ["vq.json", "vq.safetensors"];
 
 /// Files of a Hugging Face folder that belong to its tokenizer or its sampling, and travel as they are.
-const COMPANIONS: [&str; 9] = [
+pub(crate) const COMPANIONS: [&str; 9] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
     "added_tokens.json",
@@ -83,7 +84,7 @@ impl ModelFolder {
                 .with_help(format!("a model folder has a {GRAPH}")));
         }
         refuse_unfinished(path)?;
-        verify_files(path)?;
+        verify_sealed(path)?;
         let text = String::from_utf8(read(&file_of(path, GRAPH)?, MAX_GRAPH_BYTES)?)
             .map_err(|_| Error::new("it is not UTF-8 text").with_path(&file))?;
         let model: Model = ron::from_str(&text).map_err(|error| {
@@ -215,7 +216,7 @@ pub fn write_model(
     bar.at(total, "flushing");
     writer.finish()?;
     bar.at(total, "checksums");
-    seal_folder(folder.path())?;
+    seal_folder(folder.path(), &[RESULT_FILE])?;
     bar.at(total, "renaming");
     folder.commit()?;
     Ok(true)

@@ -75,7 +75,7 @@ impl VqTokenizer {
     }
 }
 
-/// Writes the state of a run into its folder, over an older one.
+/// Writes the state of a run into a folder.
 pub(super) fn write_state(settings: &VqSettings, state: &State, folder: &Path) -> Result<()> {
     let mut tensors = named("weight.", settings, &state.weights)?;
     tensors.append(&mut named("first.", settings, &state.adam.first)?);
@@ -107,21 +107,11 @@ pub(super) fn write_state(settings: &VqSettings, state: &State, folder: &Path) -
     )
 }
 
-/// Reads the state of a run; none when the folder has no checkpoint.
-pub(super) fn read_state(
-    settings: &VqSettings,
-    folder: &Path,
-    device: &Device,
-) -> Result<Option<State>> {
+/// Reads the state of a run out of a folder.
+pub(super) fn read_state(settings: &VqSettings, folder: &Path, device: &Device) -> Result<State> {
     let path = folder.join(TRAINING_FILE);
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(Error::io("read", &path, error)),
-    };
-    state(settings, &bytes, device)
-        .map(Some)
-        .map_err(|error| error.with_path(path))
+    let bytes = std::fs::read(&path).map_err(|error| Error::io("read", &path, error))?;
+    state(settings, &bytes, device).map_err(|error| error.with_path(path))
 }
 
 fn state(settings: &VqSettings, bytes: &[u8], device: &Device) -> Result<State> {

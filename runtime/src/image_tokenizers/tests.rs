@@ -183,6 +183,8 @@ fn a_stopped_run_goes_on_to_the_same_bits() {
                 Some(Checkpoints {
                     folder: folder.path(),
                     every: 7,
+                    record: b"",
+                    note: &|text| panic!("{text}"),
                 }),
             );
             (run.unwrap(), first)
@@ -300,7 +302,12 @@ fn what_does_not_fit_is_refused() {
 #[test]
 fn training_tells_what_is_wrong() {
     let run = |settings: &VqSettings, source: &mut dyn PictureSource, folder: Option<&Path>| {
-        let checkpoints = folder.map(|folder| Checkpoints { folder, every: 1 });
+        let checkpoints = folder.map(|folder| Checkpoints {
+            folder,
+            every: 1,
+            record: b"",
+            note: &|_| (),
+        });
         let stop = AtomicBool::new(false);
         train(
             settings,
@@ -338,7 +345,7 @@ fn training_tells_what_is_wrong() {
         _ => Err(Error::new("the disk is gone")),
     };
     run(&short, &mut fails_later, Some(folder.path()));
-    let file = folder.path().join(TRAINING_FILE);
+    let file = folder.path().join("00000001").join(TRAINING_FILE);
     let error = run(
         &VqSettings {
             steps: 3,

@@ -21,6 +21,7 @@ use super::codebook::{Codebook, nearest};
 use super::measure::decibels;
 use super::optimizer::Adam;
 use super::{VqTokenizer, files, host, network, patches};
+use crate::results::Slots;
 use crate::{Error, Result};
 use jam_data::images::Picture;
 use jam_data::tokens::image::VqSettings;
@@ -107,13 +108,17 @@ pub struct VqStep {
     pub used_codes: usize,
 }
 
-/// Where a run keeps its state, to go on after an interruption.
-#[derive(Debug, Clone, Copy)]
+/// Where a run keeps its last two states, to go on after an interruption.
+#[derive(Clone, Copy)]
 pub struct Checkpoints<'a> {
     /// The folder; made if it is not there.
     pub folder: &'a Path,
     /// Steps between checkpoints. There is one at the end, and when a run is stopped, in any case.
     pub every: usize,
+    /// The record of the result, which is saved with every state.
+    pub record: &'a [u8],
+    /// Told where the last state is damaged, and the one before it is used.
+    pub note: &'a dyn Fn(&str),
 }
 
 /// How a run ended.
@@ -167,7 +172,10 @@ pub fn train(
 ) -> Result<VqRun> {
     settings.check()?;
     let resumed = match checkpoints {
-        Some(checkpoints) => files::read_state(settings, checkpoints.folder, device)?,
+        Some(it) => {
+            let mut read = |folder: &Path| files::read_state(settings, folder, device);
+            Slots::of(it.folder).latest(&mut read, it.note)?
+        }
         None => None,
     };
     let mut state = resumed.unwrap_or_else(|| {
@@ -180,7 +188,10 @@ pub fn train(
         }
     });
     let save = |state: &State| match checkpoints {
-        Some(checkpoints) => files::write_state(settings, state, checkpoints.folder),
+        Some(it) => {
+            let mut fill = |folder: &Path| files::write_state(settings, state, folder);
+            Slots::of(it.folder).write(state.step as u64, it.record, &mut fill)
+        }
         None => Ok(()),
     };
     let mut saved = state.step;

@@ -14,7 +14,7 @@ pub use markdown::{document_markdown, render_markdown};
 use crate::Result;
 use jam_data::images::Picture;
 use jam_data::tokens::Piece;
-use jam_weights::checkpoints::AtomicFolder;
+use jam_weights::checkpoints::{AtomicFolder, write_file};
 
 /// What one model answered.
 #[derive(Clone, Debug)]
@@ -83,13 +83,20 @@ pub fn write_page(
     finish: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let folder = AtomicFolder::create(target)?;
-    let mut pictures = PictureFiles::new(folder.path());
-    let html = render_html(page, &mut pictures)?;
-    let markdown = render_markdown(page, &mut PictureFiles::new(folder.path()))?;
-    jam_weights::checkpoints::write_file(&folder.path().join("index.html"), html.as_bytes())?;
-    jam_weights::checkpoints::write_file(&folder.path().join("index.md"), markdown.as_bytes())?;
+    fill_page(page, folder.path())?;
     finish(folder.path())?;
     folder.commit()
+}
+
+/// Writes the files of a page into a folder that is there.
+///
+/// # Errors
+/// As [`write_page`].
+pub fn fill_page(page: &Page, folder: &Path) -> Result<()> {
+    let html = render_html(page, &mut PictureFiles::new(folder))?;
+    let markdown = render_markdown(page, &mut PictureFiles::new(folder))?;
+    write_file(&folder.join("index.html"), html.as_bytes())?;
+    write_file(&folder.join("index.md"), markdown.as_bytes())
 }
 
 /// Numbers the pictures of a page and writes each into its folder.
@@ -114,7 +121,7 @@ impl<'a> PictureFiles<'a> {
         let name = format!("pictures/{:03}.png", self.count);
         let path = self.folder.join(&name);
         if !path.exists() {
-            jam_weights::checkpoints::write_file(&path, &picture.to_png()?)?;
+            write_file(&path, &picture.to_png()?)?;
         }
         Ok(name)
     }

@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
-use jam_ir::recipe::{DataKind, DataRef, DataSource};
+use jam_ir::recipe::{DataKind, DataRef, DataSource, Step};
 
-use super::{ResultKind, Runner};
+use super::Runner;
+use super::graph::Graph;
 use crate::evaluation::AskedPicture;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::batches::EncodedSet;
 use jam_data::images::Picture;
 use jam_data::sources::{self, ChoiceItem, DataSet, Document, Segment, is_held_out};
@@ -26,7 +27,7 @@ impl Runner<'_> {
                 part,
                 split,
             } => {
-                let folder = self.work.result(ResultKind::Lessons, lessons);
+                let folder = self.work.result(&Step::Lessons(lessons.clone()));
                 let folder =
                     LessonsFolder::open(&folder).map_err(|error| Error::new(error.to_string()))?;
                 let split = match split.as_str() {
@@ -84,20 +85,16 @@ impl Runner<'_> {
 
     /// A split as token ids; encoded once and kept.
     pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
-        let layout = codec.layout();
-        let key = format!(
-            "{}-{}",
-            self.keys.data(reference)?,
-            self.keys.tokens(layout)?
-        );
-        let name = blake3::hash(key.as_bytes()).to_hex();
-        let path = self
-            .work
-            .out
-            .join("cache")
-            .join(format!("{}.tokens", &name[..32]));
-        if let Ok(set) = EncodedSet::load(&path) {
-            return Ok(set);
+        let key = Graph::new(self.work, &self.hashes).encoded_key(reference, codec.layout())?;
+        let cache = self.work.out.join("cache");
+        let path = cache.join(format!("{key}.tokens"));
+        match EncodedSet::load(&path) {
+            Ok(set) => return Ok(set),
+            Err(error) if error.kind == ErrorKind::Absent => {}
+            Err(error) if error.kind == ErrorKind::Damaged => {
+                self.progress.note(&format!("{error}: encoded again"));
+            }
+            Err(error) => return Err(error),
         }
         let documents = self.documents(reference)?;
         let mut bar = self

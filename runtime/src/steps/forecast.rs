@@ -6,12 +6,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use jam_ir::recipe::Step;
 use jam_ir::{Model, ModelRef, Plan};
 use serde::Serialize;
 
-use super::keys::Keys;
-use super::workload::is_done;
-use super::{ResultKind, Runner};
+use super::Runner;
 use crate::{Error, Result};
 use jam_weights::checkpoints::{
     CheckpointWriter, Dtype, Stored, TensorSpec, WeightSource, WriteOptions,
@@ -144,13 +143,11 @@ impl Runner<'_> {
             true => Some(seconds(&stream, limits, writes.bytes)?),
             false => None,
         };
-        let folder = self.work.result(ResultKind::Model, name);
+        let step = Step::Fuse(name.to_owned());
+        let folder = self.work.result(&step);
         Ok(Forecast {
             name: name.to_owned(),
-            done: is_done(
-                &folder,
-                &Keys::reading(self.work).model(&ModelRef::last(name))?,
-            ),
+            done: self.is_done(&step)?,
             folder,
             reads,
             writes,

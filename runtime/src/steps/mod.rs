@@ -1,53 +1,52 @@
 //! The steps of a program, carried out in order; what is done already is passed over.
 //!
-//! A step is done when the key of its recipe, inputs and format is the one in its folder (see
-//! `keys`). Its folder is written under a temporary name and renamed, but for training, whose
-//! folder grows and is marked at the end. So a program can be interrupted anywhere and goes on.
+//! A kind of step states what its result is made from ([`kinds`]); order, needs and keys follow from it ([`graph`]).
+//! A result is done when one with its key stands finished and whole in the folder of results, see
+//! [`crate::results`]. So a program can be interrupted anywhere and goes on, and what another version of it made
+//! stays.
 
 mod corpora;
 mod forecast;
-mod keys;
-mod learn;
-mod listed;
+mod graph;
+mod kinds;
 mod lock;
-mod needs;
-mod report;
+mod overview;
 mod workload;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use indexmap::IndexMap;
 use jam_backends::{Device, ExecOptions, Executable, Precision};
-use jam_ir::recipe::Step;
-use jam_ir::{DType, Model, ModelRef, TextTokens};
-
-pub use forecast::{Forecast, Reads, Writes};
-use keys::Keys;
-use lock::Lock;
-pub use needs::needed;
-pub use report::{Measured, Report, ReportRow, read_report};
-pub use workload::{ResultKind, Workload};
-use workload::{is_done, mark, mark_done};
-
-use crate::folders::{ModelDraft, ModelFolder, TEXT_TOKENIZER, model_card, write_model};
-use crate::memory_check::check_room;
-use crate::vocabulary::open_codec;
-use crate::{Error, Result};
 use jam_data::tokens::Codec;
 use jam_data::tokens::text::TextTokenizer;
-use jam_lessons::LessonsSettings;
+use jam_ir::recipe::Step;
+use jam_ir::{DType, Model, ModelRef, TextTokens};
 use jam_weights::checkpoints::WeightSource;
 use jam_weights::checkpoints::import::open_weights;
-use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
 use jam_weights::memory;
-use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
-use jam_weights::progress::{Bar, Ended, Progress, Stop};
+use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources};
+use jam_weights::progress::{Ended, Progress, Stop};
+
+pub use forecast::{Forecast, Reads, Writes};
+use graph::Graph;
+pub use graph::needed;
+pub use kinds::{Measured, Report, ReportRow, read_report};
+use kinds::{Task, kind};
+use lock::Lock;
+pub use overview::{Listed, overview, remove_result};
+pub use workload::Workload;
+
+use crate::folders::TEXT_TOKENIZER;
+use crate::memory_check::check_room;
+use crate::results::{Hashes, Place, Record, Standing, find, set_aside};
+use crate::vocabulary::open_codec;
+use crate::{Error, ErrorKind, Result};
 
 /// Carries out the steps of a workload.
 pub struct Runner<'w> {
     work: &'w Workload,
-    keys: Keys<'w>,
+    hashes: Hashes,
     device: Device,
     progress: &'w dyn Progress,
     stop: Stop,
@@ -67,7 +66,7 @@ impl<'w> Runner<'w> {
     ) -> Runner<'w> {
         Runner {
             work,
-            keys: Keys::new(work),
+            hashes: Hashes::open(&work.out),
             device,
             progress,
             stop,
@@ -83,145 +82,153 @@ impl<'w> Runner<'w> {
         self
     }
 
-    /// Carries out steps in order. Data and weights that are not there are told before the first.
+    /// Carries out steps in order. Data and weights that are not there are told before the first. Those of `anew` begin
+    /// anew, whatever is there: it is kept beside the new result.
     ///
     /// # Errors
     /// When another process works in the folder of results, or a step fails; those before it stay
     /// done.
-    pub fn run(&self, steps: &[Step]) -> Result<Ended> {
+    pub fn run(&self, steps: &[Step], anew: &[Step]) -> Result<Ended> {
         let _lock = Lock::take(&self.work.out)?;
-        let keys: Vec<String> = steps
+        let graph = Graph::new(self.work, &self.hashes);
+        let wanted: Vec<Record> = steps
             .iter()
-            .map(|step| self.key(step))
+            .map(|step| graph.wanted(step))
             .collect::<Result<_>>()?;
-        for (step, key) in steps.iter().zip(keys) {
-            let (kind, name) = place(step);
-            let folder = self.work.result(kind, name);
-            if is_done(&folder, &key) {
-                let Err(damage) = sound(step, &folder) else {
-                    self.progress
-                        .note(&format!("{:<28} done before", title(step)));
-                    continue;
-                };
-                self.progress
-                    .note(&format!("{}: made again, since {damage}", title(step)));
+        self.hashes.keep();
+        for (step, record) in steps.iter().zip(wanted) {
+            let folder = self.work.result(step);
+            if anew.contains(step)
+                && let Some(kept) = set_aside(&folder, "")?
+            {
+                let kept = kept.display();
+                self.progress.note(&format!(
+                    "{step}: begins anew; what was there is kept in {kept}"
+                ));
             }
+            let Some(task) = self.task(step, record, folder)? else {
+                self.progress
+                    .note(&format!("{:<28} done before", step.to_string()));
+                continue;
+            };
             let begun = Instant::now();
-            let ended = match self.step(step, &folder, &key) {
+            let ended = match kind(step).make(self, &task) {
                 // Work that cannot be halved gives up with an error when it is asked to stop.
                 Err(_) if self.stop.asked() => Ended::Stopped,
-                ended => ended?,
+                ended => ended.map_err(|error| self.about(step, error))?,
             };
+            self.hashes.keep();
             if ended == Ended::Stopped {
                 self.progress.note(&format!(
-                    "{}: stopped; the same command goes on from here",
-                    title(step)
+                    "{step}: stopped; the same command goes on from here"
                 ));
                 return Ok(Ended::Stopped);
             }
             let seconds = begun.elapsed().as_secs_f64();
             self.progress
-                .note(&format!("{:<28} done in {seconds:.1} s", title(step)));
+                .note(&format!("{:<28} done in {seconds:.1} s", step.to_string()));
         }
         Ok(Ended::Complete)
     }
 
-    /// Removes what a step has made so far, so that it begins anew.
-    ///
-    /// # Errors
-    /// When another process works in the folder of results, or something cannot be removed.
-    pub fn forget(&self, step: &Step) -> Result<()> {
-        let _lock = Lock::take(&self.work.out)?;
-        let (kind, name) = place(step);
-        let folder = self.work.result(kind, name);
-        match std::fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", &folder, error))
+    /// What is to be made of a step; `None` where it is done.
+    fn task<'s>(
+        &self,
+        step: &'s Step,
+        wanted: Record,
+        folder: PathBuf,
+    ) -> Result<Option<Task<'s>>> {
+        let kind = kind(step);
+        let setting = |name: &str| self.work.place_of(step, name);
+        let note = |text: &str| self.progress.note(text);
+        let standing = find(&Place {
+            folder: &folder,
+            wanted: &wanted,
+            sound: &|folder| kind.sound(&self.hashes, folder),
+            heal: &|folder| kind.other_record(folder),
+            setting: &setting,
+            note: &note,
+        })?;
+        let task = |record, begun| {
+            Some(Task {
+                name: step.name(),
+                folder: folder.clone(),
+                record,
+                begun,
+            })
+        };
+        Ok(match standing {
+            Standing::Done => None,
+            Standing::Absent => task(wanted, false),
+            Standing::Begun(before) => {
+                let changed = wanted.ingredients.changes(&before.ingredients, &setting);
+                for change in &changed {
+                    note(&format!("{step}: goes on, though {change}"));
+                }
+                let record = wanted.going_on(&before, changed);
+                task(record, true)
             }
-            _ => Ok(()),
-        }
+            Standing::Damaged(why) if kind.is_learned(self.work, step.name()) => {
+                return Err(self.damaged(step, why));
+            }
+            Standing::Damaged(why) => {
+                let kept = set_aside(&folder, "damaged")?;
+                let kept = kept.map_or_else(String::new, |kept| kept.display().to_string());
+                note(&format!(
+                    "{step}: made again, since {why}; the damaged one is kept in {kept}"
+                ));
+                task(wanted, false)
+            }
+        })
     }
 
-    fn key(&self, step: &Step) -> Result<String> {
-        match step {
-            Step::Lessons(name) => self.keys.lessons(name),
-            Step::Tokenizer(name) => self.keys.tokenizer(name),
-            Step::Fuse(name) => self.keys.model(&ModelRef::last(name)),
-            Step::Train(name) => self.keys.train(name),
-            Step::Eval(name) => self.keys.eval(name),
-            Step::Page(name) => self.keys.page(name),
-        }
-    }
-
-    fn step(&self, step: &Step, folder: &Path, key: &str) -> Result<Ended> {
-        match step {
-            Step::Lessons(name) => self.write_lessons(name, folder, key),
-            Step::Tokenizer(name) => self.train_tokenizer(name, folder, key),
-            Step::Fuse(name) => self.fuse(name, folder, key),
-            Step::Train(name) => self.train(name, folder, key),
-            Step::Eval(name) => self.evaluate(name, folder, key),
-            Step::Page(name) => self.write_page(name, folder, key),
-        }
-    }
-
-    fn write_lessons(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
-        let recipe = self.work.lessons(name)?;
-        let part = recipe.choices as usize;
-        let settings = LessonsSettings {
-            seed: recipe.seed,
-            texts: recipe.texts as usize,
-            pairs: recipe.pairs as usize,
-            articles: recipe.articles as usize,
-            choices: part,
-            val_texts: part,
-            val_pairs: part,
-            test_pairs: part,
-            val_articles: part.div_ceil(4),
-            test_articles: part.div_ceil(4),
-            val_choices: part,
-            ..LessonsSettings::default()
+    /// An error that says how a damaged result is made anew.
+    fn damaged(&self, step: &Step, why: Error) -> Error {
+        let command = match step {
+            Step::Train(name) => format!("jamc train {} {name} --restart", self.program()),
+            step => format!("jamc run {} --restart {}", self.program(), step.name()),
         };
-        let mut bar = self
-            .progress
-            .begin(&format!("lessons {name}"), settings.records());
-        jam_lessons::write(&settings, folder, &mut |done, _| bar.at(done, ""))
-            .map_err(|error| Error::new(error.to_string()))?;
-        mark_done(folder, key)?;
-        Ok(Ended::Complete)
+        let message = match &why.path {
+            Some(path) => format!(
+                "the result of `{step}` is damaged: {}: {}",
+                path.display(),
+                why.message
+            ),
+            None => format!("the result of `{step}` is damaged: {}", why.message),
+        };
+        Error::damaged(message)
+            .with_path(self.work.result(step))
+            .with_help(format!(
+                "`{command}` makes it anew, and keeps the damaged one beside it"
+            ))
     }
 
-    /// Carries out the weight plan of a fusion and writes its folder.
-    fn fuse(&self, name: &str, folder: &Path, key: &str) -> Result<Ended> {
-        let model = self.work.model(name)?;
-        let fusion = self.work.program.fusions.get(name);
-        let fusion = fusion.ok_or_else(|| Error::new(format!("`{name}` is not a fusion")))?;
-        let sources = self.plan_sources(model)?;
-        let parents: Vec<_> = fusion
-            .parents
-            .iter()
-            .map(|parent| format!("`{parent}`"))
-            .collect();
-        let made_by = format!("Fusion `{}` of {}.", fusion.strategy, parents.join(" and "));
-        let draft = ModelDraft {
-            model,
-            source: &self.work.source,
-            card: model_card(model, &made_by),
-            tokenizers: self.tokenizer_folders(model)?,
-            files: vec![mark(key)],
-        };
-        let stream = WeightStream::new(model, self.work.program.seed, &sources)?;
-        let limits = self.limits.map_or_else(Limits::default, |limits| Limits {
-            memory: limits.memory + memory::held().saturating_sub(self.held),
-            ..limits
-        });
-        let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {
-            stream.write(writer, limits, bar, &self.stop)
-        };
-        let options = WriteOptions::default();
-        match write_model(folder, &draft, options, &mut write, self.progress)? {
-            true => Ok(Ended::Complete),
-            false => Ok(Ended::Stopped),
+    /// The program as a command line would name it.
+    fn program(&self) -> String {
+        let file = self
+            .work
+            .folder
+            .join(format!("{}.jam", self.work.program.name));
+        let shown = file.strip_prefix(".").unwrap_or(&file);
+        shown.display().to_string()
+    }
+
+    /// A failure of a step that read what others made: where their files turn out to be damaged, they are looked at again
+    /// by the next command.
+    fn about(&self, step: &Step, error: Error) -> Error {
+        if error.kind == ErrorKind::Damaged
+            && let Some(path) = &error.path
+        {
+            self.hashes.forget(path.parent().unwrap_or(path));
+            self.hashes.forget(path);
+            let _ = step;
         }
+        error
+    }
+
+    /// Whether the result of a step stands finished and whole.
+    fn is_done(&self, step: &Step) -> Result<bool> {
+        overview::is_done(self.work, &self.hashes, step)
     }
 
     /// Opens everything that the plans of a model load from.
@@ -347,38 +354,5 @@ impl WeightSource for FreshWeights {
         let place = format!("{}/{name}", self.model.name);
         let sources: &dyn PlanSources = &NoSources;
         PlanRows::new(&weight.plan, &place, &shape, self.seed, sources).rows(rows)
-    }
-}
-
-/// Whether what a step once made is still there: a fused model has its files, and they are whole as
-/// far as that is seen without reading its tensors.
-fn sound(step: &Step, folder: &Path) -> Result<()> {
-    match step {
-        Step::Fuse(_) => ModelFolder::open(folder).map(drop),
-        _ => Ok(()),
-    }
-}
-
-/// Kind and name of a step's result.
-fn place(step: &Step) -> (ResultKind, &str) {
-    match step {
-        Step::Lessons(name) => (ResultKind::Lessons, name),
-        Step::Tokenizer(name) => (ResultKind::Tokenizer, name),
-        Step::Fuse(name) => (ResultKind::Model, name),
-        Step::Train(name) => (ResultKind::Training, name),
-        Step::Eval(name) => (ResultKind::Report, name),
-        Step::Page(name) => (ResultKind::Page, name),
-    }
-}
-
-/// A step as the program writes it.
-fn title(step: &Step) -> String {
-    match step {
-        Step::Lessons(name) => format!("lessons {name}"),
-        Step::Tokenizer(name) => format!("tokenizer {name}"),
-        Step::Fuse(name) => format!("fuse {name}"),
-        Step::Train(name) => format!("train {name}"),
-        Step::Eval(name) => format!("eval {name}"),
-        Step::Page(name) => format!("page {name}"),
     }
 }

@@ -1,15 +1,17 @@
 //! A program with every model it names, and the folder where its results go.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::recipe::{
-    Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, TokenizerRecipe,
-    TrainRecipe,
+    Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, Step,
+    TokenizerRecipe, TrainRecipe,
 };
 use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens};
 
+use super::kinds::kind;
 use crate::{Error, Result};
 
 /// Everything that the steps of a program need to know.
@@ -25,6 +27,8 @@ pub struct Workload {
     pub folder: PathBuf,
     /// Where results go.
     pub out: PathBuf,
+    /// Where the program says a setting, `drawing.jam:45`, by step and path: `train tune.optimizer`.
+    pub places: BTreeMap<String, String>,
 }
 
 /// A lookup that tells what is missing: the language has checked names, a stored program may lie.
@@ -103,9 +107,9 @@ impl Workload {
         self.folder.join(path)
     }
 
-    /// Folder of the results of a step.
-    pub fn result(&self, kind: ResultKind, name: &str) -> PathBuf {
-        self.out.join(kind.folder()).join(name)
+    /// Folder of the result of a step.
+    pub fn result(&self, step: &Step) -> PathBuf {
+        self.out.join(kind(step).folder()).join(step.name())
     }
 
     /// Folder with the weights behind a reference; `None` for a fresh model.
@@ -116,10 +120,10 @@ impl Workload {
                 Checkpoint::Last => "last",
                 Checkpoint::Best => "best",
             };
-            return Some(self.result(ResultKind::Training, name).join(state));
+            return Some(self.result(&Step::Train(name.clone())).join(state));
         }
         if self.program.fusions.contains_key(name) {
-            return Some(self.result(ResultKind::Model, name));
+            return Some(self.result(&Step::Fuse(name.clone())));
         }
         let recipe = self.program.models.get(name)?;
         recipe.weights.as_ref().map(|weights| self.path(weights))
@@ -131,7 +135,7 @@ impl Workload {
     /// for the union of several, which is made.
     pub fn text_tokenizer(&self, text: &TextTokens) -> Option<PathBuf> {
         match text {
-            TextTokens::Tokenizer(name) => Some(self.result(ResultKind::Tokenizer, name)),
+            TextTokens::Tokenizer(name) => Some(self.result(&Step::Tokenizer(name.clone()))),
             TextTokens::Files(path) => Some(self.path(path)),
             TextTokens::Joint(_) | TextTokens::Ids => None,
         }
@@ -140,58 +144,9 @@ impl Workload {
     /// Where the image tokenizer of a vocabulary lies; `None` for bare ids.
     pub fn image_tokenizer(&self, image: &ImageTokens) -> Option<PathBuf> {
         match image {
-            ImageTokens::Tokenizer(name) => Some(self.result(ResultKind::Tokenizer, name)),
+            ImageTokens::Tokenizer(name) => Some(self.result(&Step::Tokenizer(name.clone()))),
             ImageTokens::Files(path) => Some(self.path(path)),
             ImageTokens::Ids => None,
         }
     }
-}
-
-/// Kinds of results, one folder each below the folder of a run.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ResultKind {
-    /// Drawing lessons.
-    Lessons,
-    /// Tokenizers.
-    Tokenizer,
-    /// Fused models.
-    Model,
-    /// Training runs.
-    Training,
-    /// Reports.
-    Report,
-    /// Pages.
-    Page,
-}
-
-impl ResultKind {
-    fn folder(self) -> &'static str {
-        match self {
-            ResultKind::Lessons => "lessons",
-            ResultKind::Tokenizer => "tokenizers",
-            ResultKind::Model => "models",
-            ResultKind::Training => "training",
-            ResultKind::Report => "reports",
-            ResultKind::Page => "pages",
-        }
-    }
-}
-
-/// The mark of a finished step: a file with its key, written last.
-const MARK: &str = "step.key";
-
-/// True when the folder holds the finished result of the step with this key.
-pub(super) fn is_done(folder: &Path, key: &str) -> bool {
-    std::fs::read_to_string(folder.join(MARK)).is_ok_and(|found| found.trim() == key)
-}
-
-/// The mark of a step with this key, as a file of its folder: its name and what it holds.
-pub(super) fn mark(key: &str) -> (String, Vec<u8>) {
-    (MARK.to_owned(), format!("{key}\n").into_bytes())
-}
-
-/// Marks a folder as the finished result of the step with this key.
-pub(super) fn mark_done(folder: &Path, key: &str) -> Result<()> {
-    let (name, bytes) = mark(key);
-    jam_weights::checkpoints::write_file(&folder.join(name), &bytes)
 }

@@ -1,7 +1,7 @@
 //! `log.jsonl`: a line a step, from which curves are drawn.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,7 @@ use crate::{Error, Result};
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct LogLine {
     /// Optimizer steps done.
     pub step: u64,
@@ -36,14 +37,22 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the log and drops every line after step `step`: those steps are done again.
-    pub(super) fn resume(path: &Path, step: u64) -> Result<Log> {
-        let kept: Vec<_> = read_log(path)?
-            .into_iter()
-            .filter(|line| line.step <= step)
-            .collect();
+    /// Opens the log and drops every line after step `step`: those steps are done again. Lines that are damaged are told
+    /// by `note` and left out; the file as it was is kept beside it.
+    pub(super) fn resume(path: &Path, step: u64, note: &dyn Fn(&str)) -> Result<Log> {
+        let found = read(path)?;
+        if found.damaged > 0 {
+            let kept = free_beside(path)?;
+            std::fs::copy(path, &kept).map_err(|error| Error::io("copy", path, error))?;
+            note(&format!(
+                "{}: {} lines are damaged and left out; the file as it was is {}",
+                path.display(),
+                found.damaged,
+                kept.display()
+            ));
+        }
         let mut text = String::new();
-        for line in &kept {
+        for line in found.lines.iter().filter(|line| line.step <= step) {
             text.push_str(&encode(line)?);
         }
         jam_weights::checkpoints::write_file(path, text.as_bytes())?;
@@ -62,26 +71,133 @@ impl Log {
     }
 }
 
+/// The first name `log.damaged-N.jsonl` that is free.
+fn free_beside(path: &Path) -> Result<PathBuf> {
+    let mut number = 1;
+    loop {
+        let kept = path.with_extension(format!("damaged-{number}.jsonl"));
+        if !crate::results::stands(&kept)? {
+            return Ok(kept);
+        }
+        number += 1;
+    }
+}
+
+/// What stands before the checksum that ends a line, and behind it.
+const CHECK: (&str, &str) = (",\"check\":\"", "\"}");
+
+/// The checksum of a line without it: eight digits of its BLAKE3.
+fn checksum(line: &str) -> String {
+    blake3::hash(line.as_bytes()).to_hex()[..8].to_owned()
+}
+
 fn encode(line: &LogLine) -> Result<String> {
     let text = serde_json::to_string(line)
         .map_err(|error| Error::new(format!("a line of the log cannot be written: {error}")))?;
-    Ok(text + "\n")
+    let check = checksum(&text);
+    let open = text.strip_suffix('}').unwrap_or(&text);
+    Ok(format!("{open}{}{check}{}\n", CHECK.0, CHECK.1))
 }
 
-/// The lines of a log; none where there is no file. A last line that was cut off is left out.
+/// A line as it was written; none where it is damaged. Earlier versions wrote no checksums.
+fn decode(text: &str) -> Option<LogLine> {
+    let Some((open, check)) = text.rsplit_once(CHECK.0) else {
+        return serde_json::from_str(text).ok();
+    };
+    let bare = format!("{open}}}");
+    (check.strip_suffix(CHECK.1)? == checksum(&bare)).then(|| serde_json::from_str(&bare).ok())?
+}
+
+/// The lines of a log.
+#[derive(Debug, Default)]
+struct Lines {
+    lines: Vec<LogLine>,
+    /// Lines that are not as they were written, a last one that was cut off left out.
+    damaged: usize,
+}
+
+/// Reads a log; a last line that was cut off is what a killed process leaves, and no damage.
+fn read(path: &Path) -> Result<Lines> {
+    let Some(bytes) = crate::results::read_optional(path)? else {
+        return Ok(Lines::default());
+    };
+    let mut found = Lines::default();
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let whole = line.strip_suffix(b"\n");
+        let text = std::str::from_utf8(whole.unwrap_or(line)).ok();
+        match text.and_then(decode) {
+            Some(line) => found.lines.push(line),
+            None if whole.is_none() => {}
+            None => found.damaged += 1,
+        }
+    }
+    Ok(found)
+}
+
+/// The lines of a log; none where there is no file. Lines that are damaged or cut off are left out.
 ///
 /// # Errors
 /// When the file cannot be read.
 pub fn read_log(path: &Path) -> Result<Vec<LogLine>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(Error::io("open", path, error)),
-    };
-    let mut lines = Vec::new();
-    for line in BufReader::new(file).lines() {
-        let line = line.map_err(|error| Error::io("read", path, error))?;
-        lines.extend(serde_json::from_str::<LogLine>(&line).ok());
+    Ok(read(path)?.lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    fn line(step: u64) -> LogLine {
+        LogLine {
+            step,
+            tokens: 8 * step,
+            loss: 2.5,
+            grad_norm: 1.0,
+            lr: 0.001,
+            tokens_per_second: 100.0,
+            validation: vec![("val".to_owned(), 3.0)],
+        }
     }
-    Ok(lines)
+
+    #[test]
+    fn damaged_lines_are_told_and_kept_and_the_log_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log.jsonl");
+        let told = RefCell::new(Vec::new());
+        let note = |text: &str| told.borrow_mut().push(text.to_owned());
+        let mut log = Log::resume(&path, 0, &note).unwrap();
+        (1..=4).for_each(|step| log.add(&line(step)).unwrap());
+        // Killed in the middle of a line.
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, format!("{text}{{\"step\":5,\"tok")).unwrap();
+        drop(Log::resume(&path, 3, &note).unwrap());
+        assert!(told.borrow().is_empty());
+        let steps = |path: &Path| -> Vec<u64> {
+            let lines = read_log(path).unwrap();
+            lines.iter().map(|line| line.step).collect()
+        };
+        assert_eq!(steps(&path), [1, 2, 3]);
+        // A digit of a number is still a number.
+        let text = std::fs::read_to_string(&path).unwrap();
+        let damaged = text.replacen("2.5", "2.4", 1);
+        std::fs::write(&path, &damaged).unwrap();
+        drop(Log::resume(&path, 3, &note).unwrap());
+        assert_eq!(steps(&path), [2, 3]);
+        assert!(told.borrow()[0].contains("1 lines are damaged"), "{told:?}");
+        let kept = folder.path().join("log.damaged-1.jsonl");
+        assert_eq!(std::fs::read_to_string(kept).unwrap(), damaged);
+    }
+
+    #[test]
+    fn every_flipped_bit_of_a_line_is_found() {
+        let text = encode(&line(7)).unwrap();
+        let text = text.trim_end().as_bytes();
+        for bit in 0..text.len() * 8 {
+            let mut damaged = text.to_vec();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let read = std::str::from_utf8(&damaged).ok().and_then(decode);
+            assert_eq!(read, None, "bit {bit}");
+        }
+    }
 }

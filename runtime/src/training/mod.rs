@@ -3,7 +3,7 @@
 //! ```text
 //! training/NAME/
 //!   log.jsonl      a line a step
-//!   state/         weights, moments and place of the run; complete or absent; gone at the end
+//!   state/STEP/    weights, moments and place of the run, of the last two saves; gone at the end
 //!   best/ last/    model folders
 //! ```
 
@@ -23,6 +23,7 @@ pub use schedule::learning_rate;
 
 use crate::evaluation::mean_loss;
 use crate::folders::{ModelDraft, write_by_rows, write_model};
+use crate::results::Slots;
 use crate::{Error, Result};
 use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
 use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
@@ -48,8 +49,10 @@ pub struct Training<'a> {
     pub made_by: String,
     /// Folders whose tokenizer files go into model folders.
     pub tokenizers: Vec<PathBuf>,
-    /// Key of the step; a state with another key is not gone on with.
+    /// Key of what may not change while the run goes on; a state with another key is refused.
     pub key: &'a str,
+    /// The record of the result, which is saved with every state.
+    pub record: &'a [u8],
 }
 
 /// Documents of each validation set that are read at most.
@@ -84,13 +87,14 @@ impl Training<'_> {
         };
         let mut stream = BatchStream::new(self.data.clone(), options)?;
         let mut optimizer = Optimizer::new(executable, &recipe.optimizer);
-        let state_folder = folder.join("state");
-        let mut state = RunState::open(&state_folder, self.key, executable, &mut optimizer)?;
+        let slots = Training::slots(folder);
+        let note = |text: &str| progress.note(text);
+        let mut state = RunState::open(&slots, self.key, executable, &mut optimizer, &note)?;
         if state.step > 0 {
             progress.note(&format!("{}: goes on from step {}", self.name, state.step));
             stream.skip_to(state.step);
         }
-        let mut log = Log::resume(&folder.join("log.jsonl"), state.step)?;
+        let mut log = Log::resume(&folder.join("log.jsonl"), state.step, &note)?;
         let mut bar = progress.begin(self.name, recipe.steps);
         bar.at(state.step, "");
         while state.step < recipe.steps {
@@ -146,7 +150,7 @@ impl Training<'_> {
             }
             let last = state.step == recipe.steps;
             if !last && (stop.asked() || state.step.is_multiple_of(recipe.save_every.max(1))) {
-                state.save(&state_folder, self.key, executable, &optimizer)?;
+                state.save(&slots, self.record, executable, &optimizer)?;
             }
             if !last && stop.asked() {
                 return Ok(Ended::Stopped);
@@ -157,16 +161,13 @@ impl Training<'_> {
         if state.best.is_none() {
             self.write(&folder.join("best"), executable)?;
         }
-        state.save(&state_folder, self.key, executable, &optimizer)?;
+        state.save(&slots, self.record, executable, &optimizer)?;
         Ok(Ended::Complete)
     }
 
-    /// Removes the state that a run needs to go on, once its end is recorded.
-    ///
-    /// # Errors
-    /// When it cannot be removed.
-    pub fn forget_state(folder: &Path) -> Result<()> {
-        RunState::remove(&folder.join("state"))
+    /// The saved states of the run in a folder.
+    pub(crate) fn slots(folder: &Path) -> Slots {
+        Slots::of(&folder.join("state"))
     }
 
     /// One optimizer step: loss and norm of the gradients before clipping.

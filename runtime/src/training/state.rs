@@ -5,15 +5,19 @@ use std::path::Path;
 use jam_backends::{Executable, Moments, Optimizer};
 use serde::{Deserialize, Serialize};
 
+use crate::results::Slots;
 use crate::{Error, Result};
 use jam_weights::checkpoints::{
-    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, write_file,
+    CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, write_file,
 };
+
+/// Name of the file beside weights and moments.
+const FILE: &str = "state.json";
 
 /// Place of a run; weights and moments lie beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct RunState {
-    /// Key of the step that the run belongs to.
+    /// Key of what may not change while the run goes on.
     key: String,
     /// Batches read.
     pub(super) step: u64,
@@ -26,51 +30,43 @@ pub(super) struct RunState {
 }
 
 impl RunState {
-    /// Opens the state in a folder, if it belongs to this run, and loads weights and moments;
-    /// else a run at its beginning.
+    /// The latest whole state of a run, its weights and moments loaded; else a run at its beginning. `note` tells of
+    /// damage.
+    ///
+    /// # Errors
+    /// When no state is whole, one belongs to another run, or one cannot be read.
     pub(super) fn open(
-        folder: &Path,
+        slots: &Slots,
         key: &str,
         executable: &mut Executable,
         optimizer: &mut Optimizer,
+        note: &dyn Fn(&str),
     ) -> Result<RunState> {
-        let file = folder.join("state.json");
-        let Ok(text) = std::fs::read_to_string(&file) else {
-            return Ok(RunState::fresh(key));
-        };
-        let state: RunState = serde_json::from_str(&text).map_err(|error| {
-            Error::new(format!("is not the state of a run: {error}")).with_path(&file)
-        })?;
-        if state.key != key {
-            return Ok(RunState::fresh(key));
-        }
-        let reader = CheckpointReader::open(folder)?;
-        for name in names(executable) {
-            executable.write(&name, reader.read_f32(&format!("weight/{name}"))?)?;
-            let first = reader.read_f32(&format!("first/{name}"))?;
-            let second = reader.read_f32(&format!("second/{name}"))?;
-            optimizer.set_moments(executable, &name, Moments { first, second })?;
-        }
-        optimizer.set_steps(state.updates);
-        Ok(state)
-    }
-
-    fn fresh(key: &str) -> RunState {
-        RunState {
+        let mut read = |folder: &Path| read(folder, key, executable, optimizer);
+        let found = slots.latest(&mut read, note)?;
+        Ok(found.unwrap_or_else(|| RunState {
             key: key.to_owned(),
             ..RunState::default()
-        }
+        }))
     }
 
-    /// Writes the state: complete under a temporary name, then renamed.
+    /// Writes the state beside those before it; `record` is that of the result.
+    ///
+    /// # Errors
+    /// When a file cannot be written; the states before are then still there.
     pub(super) fn save(
         &self,
-        folder: &Path,
-        key: &str,
+        slots: &Slots,
+        record: &[u8],
         executable: &Executable,
         optimizer: &Optimizer,
     ) -> Result<()> {
-        let draft = AtomicFolder::create(folder)?;
+        slots.write(self.step, record, &mut |folder| {
+            self.fill(folder, executable, optimizer)
+        })
+    }
+
+    fn fill(&self, folder: &Path, executable: &Executable, optimizer: &Optimizer) -> Result<()> {
         let mut specs = Vec::new();
         for parameter in executable.parameters() {
             let shape: Vec<u64> = parameter.shape().iter().map(|size| *size as u64).collect();
@@ -82,7 +78,7 @@ impl RunState {
                 ));
             }
         }
-        let mut writer = CheckpointWriter::create(draft.path(), specs, WriteOptions::default())?;
+        let mut writer = CheckpointWriter::create(folder, specs, WriteOptions::default())?;
         for name in names(executable) {
             let weight = executable.read(&name)?;
             // A weight that no loss has reached yet has no moments.
@@ -98,25 +94,39 @@ impl RunState {
         }
         writer.finish()?;
         let state = RunState {
-            key: key.to_owned(),
             updates: optimizer.steps(),
             ..self.clone()
         };
         let text = serde_json::to_string_pretty(&state)
             .map_err(|error| Error::new(format!("the state cannot be written: {error}")))?;
-        write_file(&draft.path().join("state.json"), text.as_bytes())?;
-        draft.commit()
+        write_file(&folder.join(FILE), text.as_bytes())
     }
+}
 
-    /// Removes the state of a finished run.
-    pub(super) fn remove(folder: &Path) -> Result<()> {
-        match std::fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("remove", folder, error))
-            }
-            _ => Ok(()),
-        }
+/// Reads a state that was found whole.
+fn read(
+    folder: &Path,
+    key: &str,
+    executable: &mut Executable,
+    optimizer: &mut Optimizer,
+) -> Result<RunState> {
+    let file = folder.join(FILE);
+    let text = std::fs::read(&file).map_err(|error| Error::io("read", &file, error))?;
+    let state: RunState = serde_json::from_slice(&text).map_err(|error| {
+        Error::damaged(format!("is not the state of a run: {error}")).with_path(&file)
+    })?;
+    if state.key != key {
+        return Err(Error::new("this is the state of another run").with_path(&file));
     }
+    let reader = CheckpointReader::open(folder)?;
+    for name in names(executable) {
+        executable.write(&name, reader.read_f32(&format!("weight/{name}"))?)?;
+        let first = reader.read_f32(&format!("first/{name}"))?;
+        let second = reader.read_f32(&format!("second/{name}"))?;
+        optimizer.set_moments(executable, &name, Moments { first, second })?;
+    }
+    optimizer.set_steps(state.updates);
+    Ok(state)
 }
 
 fn names(executable: &Executable) -> Vec<String> {

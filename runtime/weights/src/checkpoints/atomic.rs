@@ -5,6 +5,9 @@
 //! gone only after that. Until then it holds a file `.unfinished`, and who finds one refuses the folder. Its
 //! writer has it locked; what nobody has locked was left by a killed process, and the next writer of the
 //! same folder removes it.
+//!
+//! Where a system cannot exchange two names, replacing a folder takes two renames. What stood there is called
+//! `.NAME.before` between them, and [`recover`] ends what a killed process began.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -12,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Stands in a folder that is being filled.
 const UNFINISHED: &str = ".unfinished";
@@ -158,6 +161,7 @@ impl AtomicFolder {
     /// # Errors
     /// When the temporary folder cannot be made.
     pub fn create(target: &Path) -> Result<Self> {
+        recover(target)?;
         remove_left_over(target);
         let temporary = temporary_beside(target);
         // It gets its name once it is locked, so that nobody takes it for a left-over.
@@ -204,28 +208,8 @@ impl AtomicFolder {
     /// When a file cannot be flushed or the folder not renamed; what stood there before then stands there
     /// again. That the old folder cannot be removed is none: the next writer tries again.
     pub fn commit(mut self) -> Result<()> {
-        sync_tree(&self.temporary)?;
-        let mark = self.temporary.join(UNFINISHED);
-        fs::remove_file(&mark).map_err(|error| Error::io("remove", &mark, error))?;
-        sync_folder(&self.temporary);
-        let rename = |from: &Path, to: &Path| {
-            fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
-        };
-        let mut old = None;
-        if exchange(&self.temporary, &self.target) {
-            // What stood there has the temporary name now.
-            old = Some(self.temporary.clone());
-        } else if self.target.exists() {
-            let aside = temporary_beside(&self.target);
-            rename(&self.target, &aside)?;
-            if let Err(error) = rename(&self.temporary, &self.target) {
-                rename(&aside, &self.target)?;
-                return Err(error);
-            }
-            old = Some(aside);
-        } else {
-            rename(&self.temporary, &self.target)?;
-        }
+        self.finish()?;
+        let old = swap_in(&self.temporary, &self.target, exchange, &mut || {})?;
         self.committed = true;
         if let Some(parent) = self.target.parent() {
             sync_folder(parent);
@@ -235,6 +219,134 @@ impl AtomicFolder {
         }
         Ok(())
     }
+
+    /// The same where nothing may stand there yet.
+    ///
+    /// # Errors
+    /// As [`AtomicFolder::commit`], and when something stands there: it is left as it is.
+    pub fn commit_new(mut self) -> Result<()> {
+        self.finish()?;
+        if fs::symlink_metadata(&self.target).is_ok() {
+            let message = "something stands where the result was to go";
+            return Err(Error::of(ErrorKind::Exists, message)
+                .with_path(&self.target)
+                .with_help("it came while the result was made: move it away, and make it again"));
+        }
+        fs::rename(&self.temporary, &self.target)
+            .map_err(|error| Error::io("rename", &self.temporary, error))?;
+        self.committed = true;
+        if let Some(parent) = self.target.parent() {
+            sync_folder(parent);
+        }
+        Ok(())
+    }
+
+    /// Flushes everything and takes the mark away.
+    fn finish(&self) -> Result<()> {
+        sync_tree(&self.temporary)?;
+        let mark = self.temporary.join(UNFINISHED);
+        fs::remove_file(&mark).map_err(|error| Error::io("remove", &mark, error))?;
+        sync_folder(&self.temporary);
+        Ok(())
+    }
+}
+
+/// Where what stood at `target` lies between two renames.
+fn before(target: &Path) -> PathBuf {
+    let name = target
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    target.with_file_name(format!(".{name}.before"))
+}
+
+/// Puts `temporary` in the place of `target`; returns where what stood there lies now. `between` is called where
+/// two renames are needed and one is done.
+fn swap_in(
+    temporary: &Path,
+    target: &Path,
+    exchange: impl Fn(&Path, &Path) -> bool,
+    between: &mut dyn FnMut(),
+) -> Result<Option<PathBuf>> {
+    let rename = |from: &Path, to: &Path| {
+        fs::rename(from, to).map_err(|error| Error::io("rename", from, error))
+    };
+    if exchange(temporary, target) {
+        // What stood there has the temporary name now.
+        return Ok(Some(temporary.to_owned()));
+    }
+    if fs::symlink_metadata(target).is_err() {
+        rename(temporary, target)?;
+        return Ok(None);
+    }
+    let aside = before(target);
+    if fs::symlink_metadata(&aside).is_ok() {
+        // `target` is there, so that this one was replaced long ago.
+        fs::remove_dir_all(&aside).map_err(|error| Error::io("remove", &aside, error))?;
+    }
+    rename(target, &aside)?;
+    between();
+    if let Err(error) = rename(temporary, target) {
+        rename(&aside, target)?;
+        return Err(error);
+    }
+    Ok(Some(aside))
+}
+
+/// Ends what a process began that was killed while it put a folder in its place: where nothing stands at `target`,
+/// the new folder takes its place if it was complete, else the one before it. Nothing is done where something
+/// stands there, or somebody is still at it.
+///
+/// # Errors
+/// When a folder that is to take its place cannot be renamed.
+pub fn recover(target: &Path) -> Result<()> {
+    match fs::symlink_metadata(target) {
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(Error::io("read", target, error)),
+    }
+    let name = target.file_name().map(|name| name.to_string_lossy());
+    let (Some(name), Some(parent)) = (name, target.parent()) else {
+        return Ok(());
+    };
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    let entries = match fs::read_dir(parent) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::io("list", parent, error)),
+    };
+    let mut complete: Option<(std::time::SystemTime, PathBuf)> = None;
+    for entry in entries {
+        let path = entry
+            .map_err(|error| Error::io("list", parent, error))?
+            .path();
+        let found = path.file_name().map(|name| name.to_string_lossy());
+        let kind = found.and_then(|found| Temporary::of(&found, &name));
+        if kind != Some(Temporary::Locked) || !path.is_dir() {
+            continue;
+        }
+        let marked = fs::symlink_metadata(path.join(UNFINISHED)).is_ok();
+        let held = open_lock(&path).is_ok_and(|lock| lock.try_lock().is_err());
+        if marked || held {
+            continue;
+        }
+        let time = path.metadata().and_then(|meta| meta.modified());
+        let time = time.map_err(|error| Error::io("read", &path, error))?;
+        if complete.as_ref().is_none_or(|(latest, _)| time > *latest) {
+            complete = Some((time, path));
+        }
+    }
+    let old = before(target);
+    let there = fs::symlink_metadata(&old).is_ok().then_some(old);
+    let Some(from) = complete.map(|(_, path)| path).or(there) else {
+        return Ok(());
+    };
+    fs::rename(&from, target).map_err(|error| Error::io("rename", &from, error))?;
+    sync_folder(parent);
+    Ok(())
 }
 
 impl Drop for AtomicFolder {
@@ -344,6 +456,56 @@ mod tests {
             draft.commit().unwrap();
             assert_eq!(fs::read(target.join("sub/file")).unwrap(), round);
         }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    /// A folder with one file.
+    fn filled(path: &Path, text: &str) {
+        fs::create_dir_all(path).unwrap();
+        fs::write(path.join("file"), text).unwrap();
+    }
+
+    #[test]
+    fn two_renames_lose_nothing_when_killed_between_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("last");
+        let temporary = folder.path().join(".last.7-0.tmp");
+        let never = |_: &Path, _: &Path| false;
+        // Killed after the first rename: neither stands there.
+        filled(&target, "old");
+        filled(&temporary, "new");
+        let killed = std::panic::catch_unwind(|| {
+            let _ = swap_in(&temporary, &target, never, &mut || panic!("killed"));
+        });
+        assert!(killed.is_err() && !target.exists());
+        recover(&target).unwrap();
+        assert_eq!(
+            fs::read(target.join("file")).unwrap(),
+            b"new",
+            "it was complete"
+        );
+        // What was not complete does not take the place of what was there.
+        filled(&temporary, "half");
+        fs::write(temporary.join(UNFINISHED), b"").unwrap();
+        fs::rename(&target, before(&target)).unwrap();
+        recover(&target).unwrap();
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"new");
+        // Without a kill the old one is given back to be removed.
+        fs::remove_file(temporary.join(UNFINISHED)).unwrap();
+        let old = swap_in(&temporary, &target, never, &mut || {}).unwrap();
+        assert_eq!(fs::read(old.unwrap().join("file")).unwrap(), b"new");
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"half");
+    }
+
+    #[test]
+    fn what_is_new_replaces_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = folder.path().join("model");
+        let draft = AtomicFolder::create(&target).unwrap();
+        filled(&target, "of another");
+        let error = draft.commit_new().unwrap_err();
+        assert_eq!(error.kind, ErrorKind::Exists);
+        assert_eq!(fs::read(target.join("file")).unwrap(), b"of another");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 

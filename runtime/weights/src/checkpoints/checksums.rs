@@ -5,13 +5,13 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
 use super::atomic::write_file;
-use super::bounded::{TABLE, file_of, has, open, read_json};
+use super::bounded::{TABLE, file_of, has, is_plain, open, read_json};
 use crate::{Error, Result};
 
 /// Name of the manifest in a checkpoint folder.
@@ -83,7 +83,7 @@ impl Checksums {
         }
         let text = read_json(&file_of(folder, CHECKSUMS_FILE)?, TABLE)?;
         let checksums: Self = serde_json::from_slice(&text).map_err(|error| {
-            Error::new(format!("the list of checksums is wrong: {error}")).with_path(&path)
+            Error::damaged(format!("the list of checksums is wrong: {error}")).with_path(&path)
         })?;
         drop(text);
         if checksums.algorithm != "blake3" {
@@ -93,7 +93,7 @@ impl Checksums {
                 .with_help("`blake3` is known"));
         }
         if !checksums.manifest.is_empty() && checksums.manifest != checksums.own_checksum()? {
-            return Err(Error::new("it is not the list that was written")
+            return Err(Error::damaged("it is not the list that was written")
                 .with_path(path)
                 .with_help(
                     "its own checksum differs: the folder is damaged; delete it, and make or fetch it again",
@@ -139,29 +139,19 @@ impl Checksums {
     }
 }
 
-/// Adds every file at the top of `folder` whose header is not in its manifest to it (made where there is none),
-/// in the order of their names. Call it last, before the folder takes its place.
+/// Adds every file of `folder` and of the folders in it whose header is not in its manifest to it (made where there
+/// is none), in the order of their names; hidden ones and those of `except`, by name at the top, are left out, and
+/// so are folders with a manifest of their own. Call it last, before the folder takes its place.
 ///
 /// # Errors
 /// When a file cannot be read or the manifest not written.
-pub fn seal_folder(folder: &Path) -> Result<()> {
+pub fn seal_folder(folder: &Path, except: &[&str]) -> Result<()> {
     let mut checksums = Checksums::load(folder)?.unwrap_or_default();
     checksums.algorithm = "blake3".to_owned();
     checksums.files.clear();
-    let failed = |error| Error::io("list", folder, error);
     let mut names = Vec::new();
-    for entry in fs::read_dir(folder).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let is_file = entry.file_type().map_err(failed)?.is_file();
-        if is_file
-            && name != CHECKSUMS_FILE
-            && !name.starts_with('.')
-            && !checksums.headers.contains_key(&name)
-        {
-            names.push(name);
-        }
-    }
+    files_below(folder, "", &mut names)?;
+    names.retain(|name| !checksums.headers.contains_key(name) && !except.contains(&name.as_str()));
     names.sort();
     for name in names {
         let sum = file_checksum(&folder.join(&name))?;
@@ -170,31 +160,111 @@ pub fn seal_folder(folder: &Path) -> Result<()> {
     checksums.save(folder)
 }
 
-/// Compares every file that a folder's manifest names with its checksum. Tensors are verified when they are
-/// read. A folder without a manifest passes.
-///
-/// # Errors
-/// The first file that is missing or differs.
-pub fn verify_files(folder: &Path) -> Result<()> {
-    let Some(checksums) = Checksums::load(folder)? else {
-        return Ok(());
-    };
-    for (name, expected) in &checksums.files {
-        let path = file_of(folder, name)?;
-        if file_checksum(&path)? != *expected {
-            return Err(Error::new("the file is not the one that was written")
-                .with_path(path)
-                .with_help(format!(
-                    "its checksum differs from {CHECKSUMS_FILE}: make it again, or remove the \
-                     list of checksums if the change is meant"
-                )));
+/// Names of files below a folder, their parts divided by `/`.
+fn files_below(folder: &Path, prefix: &str, names: &mut Vec<String>) -> Result<()> {
+    let failed = |error| Error::io("list", folder, error);
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with('.') || name == CHECKSUMS_FILE {
+            continue;
+        }
+        let kind = entry.file_type().map_err(failed)?;
+        let below = entry.path();
+        if kind.is_file() {
+            names.push(format!("{prefix}{name}"));
+        } else if kind.is_dir() && !has(&below, CHECKSUMS_FILE) {
+            files_below(&below, &format!("{prefix}{name}/"), names)?;
         }
     }
     Ok(())
 }
 
-/// BLAKE3 of a file's bytes, read in pieces.
-fn file_checksum(path: &Path) -> Result<String> {
+/// Compares every file that a folder's manifest names with its checksum. Tensors are verified when they are
+/// read. A folder without a manifest passes: those of others have none.
+///
+/// # Errors
+/// The first file that is missing or differs.
+pub fn verify_files(folder: &Path) -> Result<()> {
+    match Checksums::load(folder)? {
+        Some(checksums) => checksums.verify(folder, &mut file_checksum),
+        None => Ok(()),
+    }
+}
+
+/// As [`verify_files`], where the folder must have a manifest.
+///
+/// # Errors
+/// As [`verify_files`], and when there is none.
+pub fn verify_sealed(folder: &Path) -> Result<Checksums> {
+    let checksums = sealed(folder)?;
+    checksums.verify(folder, &mut file_checksum)?;
+    Ok(checksums)
+}
+
+/// The manifest of a folder that must have one.
+///
+/// # Errors
+/// When there is none, or it is damaged.
+pub fn sealed(folder: &Path) -> Result<Checksums> {
+    Checksums::load(folder)?.ok_or_else(|| {
+        Error::damaged(format!("the folder has no {CHECKSUMS_FILE}"))
+            .with_path(folder)
+            .with_help("without it nobody can tell whether its files are whole: make it again")
+    })
+}
+
+impl Checksums {
+    /// Compares every file that the manifest names with its checksum, which `sum` computes or knows.
+    ///
+    /// # Errors
+    /// The first file that is missing or differs.
+    pub fn verify(
+        &self,
+        folder: &Path,
+        sum: &mut dyn FnMut(&Path) -> Result<String>,
+    ) -> Result<()> {
+        for (name, expected) in &self.files {
+            let path = file_below(folder, name)?;
+            if sum(&path)? != *expected {
+                return Err(Error::damaged("the file is not the one that was written")
+                    .with_path(path)
+                    .with_help(format!(
+                        "its checksum differs from {CHECKSUMS_FILE}: make it again, or remove the \
+                         list of checksums if the change is meant"
+                    )));
+            }
+        }
+        Ok(())
+    }
+
+    /// What the whole list comes to: the checksum of itself.
+    pub fn seal(&self) -> &str {
+        &self.manifest
+    }
+}
+
+/// A file of a folder or of folders in it, as [`file_of`] finds one.
+fn file_below(folder: &Path, name: &str) -> Result<PathBuf> {
+    match name.split_once('/') {
+        Some((first, rest)) if is_plain(first) => {
+            let below = folder.join(first);
+            let kind =
+                fs::symlink_metadata(&below).map_err(|error| Error::io("read", &below, error))?;
+            match kind.is_dir() {
+                true => file_below(&below, rest),
+                false => Err(Error::new("it is no folder").with_path(below)),
+            }
+        }
+        _ => file_of(folder, name),
+    }
+}
+
+/// BLAKE3 of a file's bytes, read in pieces, in lower-case hexadecimal.
+///
+/// # Errors
+/// When it is no regular file or cannot be read.
+pub fn file_checksum(path: &Path) -> Result<String> {
     let failed = |error| Error::io("read", path, error);
     let mut file: File = open(path)?;
     let mut hasher = blake3::Hasher::new();
@@ -217,7 +287,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("config.json"), b"{}").unwrap();
         fs::write(folder.path().join("model.ir"), b"model").unwrap();
-        seal_folder(folder.path()).unwrap();
+        seal_folder(folder.path(), &[]).unwrap();
         verify_files(folder.path()).unwrap();
         let names: Vec<String> = Checksums::load(folder.path())
             .unwrap()
@@ -231,6 +301,32 @@ mod tests {
         assert!(error.path.unwrap().ends_with("model.ir"));
         fs::remove_file(folder.path().join("model.ir")).unwrap();
         assert!(verify_files(folder.path()).is_err());
+    }
+
+    #[test]
+    fn files_of_folders_inside_are_sealed_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path();
+        fs::create_dir_all(place.join("val/deep")).unwrap();
+        for name in [
+            "a.txt",
+            "val/b.txt",
+            "val/deep/c.txt",
+            "result.json",
+            ".hidden",
+        ] {
+            fs::write(place.join(name), name).unwrap();
+        }
+        seal_folder(place, &["result.json"]).unwrap();
+        let names: Vec<String> = verify_sealed(place).unwrap().files.into_keys().collect();
+        assert_eq!(names, ["a.txt", "val/b.txt", "val/deep/c.txt"]);
+        fs::write(place.join("val/deep/c.txt"), "other").unwrap();
+        let error = verify_sealed(place).unwrap_err();
+        assert_eq!(error.kind, crate::ErrorKind::Damaged);
+        assert!(error.path.unwrap().ends_with("val/deep/c.txt"));
+        fs::remove_file(place.join(CHECKSUMS_FILE)).unwrap();
+        assert!(verify_sealed(place).is_err());
+        verify_files(place).unwrap();
     }
 
     #[test]

@@ -27,9 +27,11 @@ mod turn;
 mod vocabulary;
 mod writer;
 
-pub use atomic::{AtomicFolder, write_file};
+pub use atomic::{AtomicFolder, recover, write_file};
 pub use band::Band;
-pub use checksums::{CHECKSUMS_FILE, Checksums, seal_folder, verify_files};
+pub use checksums::{
+    CHECKSUMS_FILE, Checksums, file_checksum, seal_folder, sealed, verify_files, verify_sealed,
+};
 pub use dtype::Dtype;
 pub use header::{Header, HeaderEntry, MAX_HEADER_BYTES};
 pub use index::ShardIndex;

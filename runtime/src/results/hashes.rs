@@ -1,0 +1,466 @@
+//! Hashes of the contents of files, computed once for each state of a file.
+//!
+//! Contents count, and reading them again each time would take long: what a file hashes to is kept beside the results
+//! with the [`Stamp`] that the file had, and read again only where the stamp has changed. The memory is under a
+//! checksum of its own; where it is damaged or missing, everything is read again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fs::{File, Metadata};
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use jam_data::sources::{DataSet, Segment};
+use jam_ir::recipe::DataKind;
+use jam_weights::checkpoints::{
+    CHECKSUMS_FILE, CheckpointReader, Checksums, file_checksum, sealed, write_file,
+};
+use serde::{Deserialize, Serialize};
+
+use super::read_optional;
+use crate::{Error, Result};
+
+/// Files of checkpoints of others that are longer are not read whole to be told apart, see [`Hashes::weights`].
+const WHOLE: u64 = 256 << 20;
+/// Pieces of a longer file that are read, and bytes of each.
+const PIECES: u64 = 64;
+/// Bytes of a piece.
+const PIECE: u64 = 1 << 20;
+
+/// What is known of files; kept between runs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Known {
+    /// By path: the hash of its content, in hexadecimal; of files of tensors what [`Hashes::verify`] puts there.
+    contents: BTreeMap<PathBuf, Stamped<String>>,
+    /// By the path of a list: the paths of the pictures that it names.
+    lists: BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
+    /// BLAKE3 of the rest, as compact JSON.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    blake3: String,
+}
+
+/// Something that was read from a file, and the stamp that the file had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stamped<T> {
+    stamp: Stamp,
+    found: T,
+}
+
+/// What changes when a file is written: its size and time and, where the system has them, its
+/// number and the time of the last change to anything about it, which no program can set back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    bytes: u64,
+    modified: u64,
+    changed: u64,
+    number: u64,
+}
+
+impl Stamp {
+    fn of(meta: &Metadata) -> Stamp {
+        let modified = meta.modified().ok();
+        let modified = modified.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        #[cfg(unix)]
+        let (changed, number) = {
+            use std::os::unix::fs::MetadataExt;
+            let seconds = (meta.ctime() as u64).wrapping_mul(1_000_000_000);
+            (seconds.wrapping_add(meta.ctime_nsec() as u64), meta.ino())
+        };
+        #[cfg(not(unix))]
+        let (changed, number) = (0, 0);
+        Stamp {
+            bytes: meta.len(),
+            modified: modified.map_or(0, |time| time.as_nanos() as u64),
+            changed,
+            number,
+        }
+    }
+
+    fn read(path: &Path) -> Result<Stamp> {
+        let meta = path.metadata();
+        let meta = meta.map_err(|error| Error::io("read", path, error))?;
+        Ok(Stamp::of(&meta))
+    }
+}
+
+/// Hashes of files, with what was known of them before.
+#[derive(Debug)]
+pub(crate) struct Hashes {
+    memory: PathBuf,
+    known: RefCell<Known>,
+    changed: Cell<bool>,
+}
+
+impl Hashes {
+    /// What is known below a folder of results. A memory that cannot be read knows nothing.
+    pub(crate) fn open(out: &Path) -> Hashes {
+        let memory = out.join("cache").join("hashes.json");
+        let known = read_optional(&memory).ok().flatten().and_then(|bytes| {
+            let known: Known = serde_json::from_slice(&bytes).ok()?;
+            (known.blake3 == known.checksum()?).then_some(known)
+        });
+        Hashes {
+            memory,
+            known: RefCell::new(known.unwrap_or_default()),
+            changed: Cell::new(false),
+        }
+    }
+
+    /// Keeps what was found out for the next run. That it cannot be kept is no failure: it is read again.
+    pub(crate) fn keep(&self) {
+        if !self.changed.replace(false) {
+            return;
+        }
+        let mut known = self.known.borrow_mut();
+        known.contents.retain(|path, _| path.exists());
+        known.lists.retain(|path, _| path.exists());
+        known.blake3 = known.checksum().unwrap_or_default();
+        let bytes = serde_json::to_vec(&*known).unwrap_or_default();
+        known.blake3.clear();
+        let _ = write_file(&self.memory, &bytes);
+    }
+
+    /// BLAKE3 of a file's content, in hexadecimal.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(crate) fn content(&self, path: &Path) -> Result<String> {
+        self.once(path, &|| file_checksum(path))
+    }
+
+    /// What `find` finds in a file, which is asked only where the file has changed.
+    fn once(&self, path: &Path, find: &dyn Fn() -> Result<String>) -> Result<String> {
+        let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let stamp = Stamp::read(path)?;
+        if let Some(known) = self.known.borrow().contents.get(&place)
+            && known.stamp == stamp
+        {
+            return Ok(known.found.clone());
+        }
+        let found = find()?;
+        self.remember(place, stamp, found.clone());
+        Ok(found)
+    }
+
+    fn remember(&self, place: PathBuf, stamp: Stamp, found: String) {
+        let stamped = Stamped { stamp, found };
+        self.known.borrow_mut().contents.insert(place, stamped);
+        self.changed.set(true);
+    }
+
+    /// What tells a checkpoint, tokenizer or folder of them from another: of a folder that JAM sealed its list of
+    /// checksums, of other files their contents. Of one longer than 256 MiB its size, its first 8 MiB, 64 pieces of
+    /// 1 MiB spread over it, and its end: every change that training, conversion or another version makes
+    /// is in them, and reading them takes no time beside a build.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub(crate) fn weights(&self, path: &Path) -> Result<Vec<(String, String)>> {
+        if !path.is_dir() {
+            let name = path.file_name().map(|name| name.to_string_lossy());
+            let name = name.unwrap_or_default().into_owned();
+            return Ok(vec![(name, self.tensors_file(path)?)]);
+        }
+        if let Some(checksums) = Checksums::load(path)?.filter(|found| !found.seal().is_empty()) {
+            return Ok(vec![(
+                CHECKSUMS_FILE.to_owned(),
+                checksums.seal().to_owned(),
+            )]);
+        }
+        let failed = |error| Error::io("list", path, error);
+        let mut names = Vec::new();
+        for entry in path.read_dir().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            // A link that leads nowhere need not be one that is read.
+            if !name.starts_with('.') && entry.path().is_file() {
+                names.push(name);
+            }
+        }
+        names.sort();
+        let found = names.into_iter().map(|name| {
+            let hash = self.tensors_file(&path.join(&name))?;
+            Ok((name, hash))
+        });
+        found.collect()
+    }
+
+    fn tensors_file(&self, path: &Path) -> Result<String> {
+        let bytes = Stamp::read(path)?.bytes;
+        match bytes <= WHOLE {
+            true => self.content(path),
+            false => self.once(path, &|| sampled(path, bytes)),
+        }
+    }
+
+    /// Paths of the pictures that a list names in files of their own, in its order; none where it is no list.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is not of its kind.
+    pub(crate) fn named_pictures(&self, kind: &DataKind, list: &Path) -> Result<Vec<PathBuf>> {
+        // Pictures in shards, and so in folders of shards, are part of their file.
+        let lines = match list.is_dir() {
+            true => list.join("captions.jsonl"),
+            false => list.to_owned(),
+        };
+        if !is_list(&lines) || !super::stands(&lines)? {
+            return Ok(Vec::new());
+        }
+        let place = std::path::absolute(&lines).unwrap_or_else(|_| lines.clone());
+        let stamp = Stamp::read(&lines)?;
+        if let Some(known) = self.known.borrow().lists.get(&place)
+            && known.stamp == stamp
+        {
+            return Ok(known.found.clone());
+        }
+        let set = DataSet::open(kind, &[lines])?;
+        let mut found = Vec::new();
+        for index in 0..set.len() {
+            for segment in set.document(index)?.segments {
+                if let Segment::Picture(picture) = segment {
+                    found.push(picture.path().to_owned());
+                }
+            }
+        }
+        let stamped = Stamped {
+            stamp,
+            found: found.clone(),
+        };
+        self.known.borrow_mut().lists.insert(place, stamped);
+        self.changed.set(true);
+        Ok(found)
+    }
+
+    /// Whether a sealed folder is whole: every file and every tensor that its list of checksums names. What was
+    /// verified and has not been touched since is believed.
+    ///
+    /// # Errors
+    /// When there is no list, or something is missing or differs.
+    pub(crate) fn verify(&self, folder: &Path) -> Result<()> {
+        let checksums = sealed(folder)?;
+        checksums.verify(folder, &mut |path| self.content(path))?;
+        if checksums.headers.is_empty() {
+            return Ok(());
+        }
+        let whole = format!("tensors of {}", checksums.seal());
+        let verified = |file: &str| -> Result<bool> {
+            let path = folder.join(file);
+            let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            let stamp = Stamp::read(&path)?;
+            let known = self.known.borrow();
+            let known = known.contents.get(&place);
+            Ok(known.is_some_and(|known| known.stamp == stamp && known.found == whole))
+        };
+        let mut all = true;
+        for file in checksums.headers.keys() {
+            all &= verified(file)?;
+        }
+        if all {
+            return Ok(());
+        }
+        let reader = CheckpointReader::open(folder)?;
+        let stamps = checksums.headers.keys().map(|file| {
+            let path = folder.join(file);
+            let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            Ok((place, Stamp::read(&path)?))
+        });
+        let stamps = stamps.collect::<Result<Vec<_>>>()?;
+        for name in checksums.tensors.keys() {
+            reader.verify(name)?;
+        }
+        for (place, stamp) in stamps {
+            self.remember(place, stamp, whole.clone());
+        }
+        Ok(())
+    }
+
+    /// Takes a sealed folder that was just written for whole.
+    pub(crate) fn trust(&self, folder: &Path) {
+        let Ok(checksums) = sealed(folder) else {
+            return;
+        };
+        let whole = format!("tensors of {}", checksums.seal());
+        let tensors = checksums.headers.keys().map(|file| (file, &whole));
+        for (file, sum) in checksums.files.iter().chain(tensors) {
+            let path = folder.join(file);
+            if let (Ok(stamp), Ok(place)) = (Stamp::read(&path), std::path::absolute(&path)) {
+                self.remember(place, stamp, sum.clone());
+            }
+        }
+    }
+
+    /// Knows nothing more of the files of a folder: what was read of them was not what was written.
+    pub(crate) fn forget(&self, folder: &Path) {
+        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let mut known = self.known.borrow_mut();
+        known.contents.retain(|path, _| !path.starts_with(&folder));
+        self.changed.set(true);
+    }
+}
+
+impl Drop for Hashes {
+    fn drop(&mut self) {
+        self.keep();
+    }
+}
+
+impl Known {
+    fn checksum(&self) -> Option<String> {
+        #[derive(Serialize)]
+        struct Rest<'k> {
+            contents: &'k BTreeMap<PathBuf, Stamped<String>>,
+            lists: &'k BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
+        }
+        let rest = Rest {
+            contents: &self.contents,
+            lists: &self.lists,
+        };
+        let bytes = serde_json::to_vec(&rest).ok()?;
+        Some(blake3::hash(&bytes).to_hex().to_string())
+    }
+}
+
+/// A hash of pieces of a long file, and of its size.
+fn sampled(path: &Path, bytes: u64) -> Result<String> {
+    let failed = |error| Error::io("read", path, error);
+    let mut file = File::open(path).map_err(failed)?;
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&bytes.to_le_bytes());
+    let mut take = |start: u64, count: u64| -> Result<()> {
+        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let mut piece = Vec::new();
+        file.by_ref()
+            .take(count)
+            .read_to_end(&mut piece)
+            .map_err(failed)?;
+        hasher.update(&piece);
+        Ok(())
+    };
+    take(0, 8 * PIECE)?;
+    for piece in 1..=PIECES {
+        take((bytes - PIECE) / PIECES * piece, PIECE)?;
+    }
+    take(bytes - PIECE, PIECE)?;
+    Ok(format!("pieces {}", hasher.finalize().to_hex()))
+}
+
+fn is_list(path: &Path) -> bool {
+    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
+    ending.is_some_and(|ending| ending == "jsonl" || ending == "ndjson")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use jam_weights::checkpoints::seal_folder;
+
+    use super::*;
+
+    /// The pictures that a list names, with their hashes, by a memory that is kept.
+    fn pictures(folder: &Path) -> Vec<(String, Option<String>)> {
+        let hashes = Hashes::open(folder);
+        let list = folder.join("a.jsonl");
+        let named = hashes
+            .named_pictures(&DataKind::Interleaved, &list)
+            .unwrap();
+        named
+            .into_iter()
+            .map(|path| {
+                let name = path.strip_prefix(folder).unwrap().display().to_string();
+                (name, hashes.content(&path).ok())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_picture_replaced_in_place_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let article =
+            r#"{"segments": [{"text": "a"}, {"image": "p/1.png"}, {"image": "p/2.png"}]}"#;
+        fs::write(folder.join("a.jsonl"), format!("{article}\n")).unwrap();
+        fs::create_dir(folder.join("p")).unwrap();
+        fs::write(folder.join("p/1.png"), b"one").unwrap();
+        let first = pictures(folder);
+        let hash = blake3::hash(b"one").to_hex().to_string();
+        let one = ("p/1.png".to_owned(), Some(hash));
+        assert_eq!(first, [one.clone(), ("p/2.png".to_owned(), None)]);
+        assert_eq!(pictures(folder), first, "from memory");
+
+        // Another picture of the same size, its time set back.
+        let times = fs::metadata(folder.join("p/1.png")).unwrap();
+        let times = fs::FileTimes::new().set_modified(times.modified().unwrap());
+        fs::write(folder.join("p/new.png"), b"two").unwrap();
+        fs::rename(folder.join("p/new.png"), folder.join("p/1.png")).unwrap();
+        let file = fs::File::options().write(true).open(folder.join("p/1.png"));
+        file.unwrap().set_times(times).unwrap();
+        if cfg!(unix) {
+            assert_ne!(pictures(folder), first);
+        }
+        // The same bytes again are the same content, whatever the time.
+        fs::write(folder.join("p/1.png"), b"one").unwrap();
+        assert_eq!(pictures(folder), first);
+        // A list that names others is read again; a damaged memory does no harm.
+        let other = r#"{"segments": [{"image": "p/1.png"}]}"#;
+        fs::write(folder.join("a.jsonl"), format!("{other}\n")).unwrap();
+        assert_eq!(pictures(folder), [one.clone()]);
+        fs::write(folder.join("cache/hashes.json"), "{damaged").unwrap();
+        assert_eq!(pictures(folder), [one]);
+    }
+
+    #[test]
+    fn a_memory_with_a_flipped_bit_is_not_believed() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("a");
+        fs::write(&file, b"content").unwrap();
+        let right = Hashes::open(folder.path()).content(&file).unwrap();
+        let memory = folder.path().join("cache/hashes.json");
+        let bytes = fs::read(&memory).unwrap();
+        for bit in (0..bytes.len() * 8).step_by(7) {
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            fs::write(&memory, &damaged).unwrap();
+            assert_eq!(Hashes::open(folder.path()).content(&file).unwrap(), right);
+        }
+    }
+
+    #[test]
+    fn long_files_are_told_apart_by_pieces_and_short_ones_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("long");
+        let file = File::create(&path).unwrap();
+        file.set_len(WHOLE + 12_345).unwrap();
+        let hash = |path: &Path| {
+            Hashes::open(folder.path()).weights(path).unwrap()[0]
+                .1
+                .clone()
+        };
+        let first = hash(&path);
+        assert!(first.starts_with("pieces "));
+        file.set_len(WHOLE + 12_346).unwrap();
+        assert_ne!(hash(&path), first);
+        let short = folder.path().join("short");
+        fs::write(&short, b"short").unwrap();
+        assert_eq!(hash(&short), blake3::hash(b"short").to_hex().to_string());
+    }
+
+    #[test]
+    fn a_folder_is_verified_again_where_it_was_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let result = folder.path().join("result");
+        fs::create_dir(&result).unwrap();
+        fs::write(result.join("a"), b"right").unwrap();
+        seal_folder(&result, &[]).unwrap();
+        let hashes = Hashes::open(folder.path());
+        hashes.trust(&result);
+        hashes.verify(&result).unwrap();
+        fs::write(result.join("a"), b"wrong").unwrap();
+        assert!(hashes.verify(&result).is_err());
+        fs::write(result.join("a"), b"right").unwrap();
+        hashes.verify(&result).unwrap();
+        fs::remove_file(result.join(CHECKSUMS_FILE)).unwrap();
+        assert!(hashes.verify(&result).is_err());
+    }
+}

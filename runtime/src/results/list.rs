@@ -1,0 +1,203 @@
+//! What there is in a folder of results, and taking one away.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde::Serialize;
+
+use super::record::Found;
+use super::{Hashes, Ingredients, Record, stands};
+use crate::{Error, ErrorKind, Result};
+
+/// A result in a folder of results.
+#[derive(Clone, Debug, Serialize)]
+pub struct Entry {
+    /// Its folder below the folder of results, which names it: `training/tune`, `training/tune@1f2e3d4c`.
+    pub id: String,
+    /// Kind of its step; none where that is not known.
+    pub kind: Option<String>,
+    /// Its name in the program; none where that is not known.
+    pub name: Option<String>,
+    /// What it is.
+    pub state: State,
+    /// When it was finished, or begun where it is not; seconds since 1970.
+    pub made: Option<u64>,
+    /// Bytes of all its files.
+    pub bytes: u64,
+    /// What it is made from.
+    pub ingredients: Option<Ingredients>,
+    /// Settings that changed while it was made.
+    pub changes: Vec<String>,
+    /// Its key.
+    pub key: Option<String>,
+}
+
+/// What a result is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Finished and whole.
+    Done,
+    /// Begun, with this step of a training saved last.
+    Begun(Option<u64>),
+    /// Damaged in this way.
+    Damaged(String),
+    /// Made by an earlier version.
+    Earlier,
+    /// Not made by a step.
+    Foreign,
+    /// What a killed process left while it wrote or removed something.
+    LeftOver,
+}
+
+/// Everything below `out` in the folders of the kinds `folders`; `sound` tells whether a finished one is whole.
+///
+/// # Errors
+/// When a folder cannot be read.
+pub fn list(
+    out: &Path,
+    folders: &[&str],
+    sound: &dyn Fn(&str, &Path) -> Result<()>,
+) -> Result<Vec<Entry>> {
+    let mut all = Vec::new();
+    for folder in folders {
+        let place = out.join(folder);
+        if !stands(&place)? {
+            continue;
+        }
+        let failed = |error| Error::io("list", &place, error);
+        let mut paths = Vec::new();
+        for entry in place.read_dir().map_err(failed)? {
+            paths.push(entry.map_err(failed)?.path());
+        }
+        paths.sort();
+        for path in paths {
+            all.push(entry(folder, &path, sound)?);
+        }
+    }
+    Ok(all)
+}
+
+fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -> Result<Entry> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let mut entry = Entry {
+        id: format!("{folder}/{name}"),
+        kind: None,
+        name: None,
+        state: State::Foreign,
+        made: None,
+        bytes: bytes_of(path)?,
+        ingredients: None,
+        changes: Vec::new(),
+        key: None,
+    };
+    if name.starts_with('.') {
+        entry.state = State::LeftOver;
+        return Ok(entry);
+    }
+    match Record::look(path)? {
+        Found::Record(record) => {
+            let Record {
+                kind,
+                name,
+                progress,
+                begun,
+                ingredients,
+                changes,
+                key,
+                ..
+            } = *record;
+            (entry.state, entry.made) = match progress {
+                super::Progress::Done(time) => match sound(folder, path) {
+                    Ok(()) => (State::Done, Some(time)),
+                    Err(error) => (State::Damaged(error.to_string()), Some(time)),
+                },
+                super::Progress::Begun => (State::Begun(last_state(path)), Some(begun)),
+            };
+            entry.kind = Some(kind);
+            entry.name = Some(name);
+            entry.ingredients = Some(ingredients);
+            entry.changes = changes;
+            entry.key = Some(key);
+        }
+        Found::Damaged(error) => entry.state = State::Damaged(error.to_string()),
+        Found::Earlier => entry.state = State::Earlier,
+        Found::Foreign | Found::Nothing => {}
+    }
+    Ok(entry)
+}
+
+/// The latest step that a training saved.
+fn last_state(path: &Path) -> Option<u64> {
+    let entries = path.join("state").read_dir().ok()?;
+    let steps = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    steps.max()
+}
+
+fn bytes_of(path: &Path) -> Result<u64> {
+    let failed = |error| Error::io("read", path, error);
+    let meta = path.symlink_metadata().map_err(failed)?;
+    if !meta.is_dir() {
+        return Ok(meta.len());
+    }
+    let mut bytes = 0;
+    for entry in path.read_dir().map_err(failed)? {
+        bytes += bytes_of(&entry.map_err(failed)?.path())?;
+    }
+    Ok(bytes)
+}
+
+/// Takes the result away that `id` names, as [`Entry::id`] does, and nothing else; returns where it was.
+///
+/// # Errors
+/// When nothing of that name is there, it is no result, or it cannot be removed.
+pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
+    let mut parts = Path::new(id).components();
+    let named = match (parts.next(), parts.next(), parts.next()) {
+        (Some(Component::Normal(kind)), Some(Component::Normal(name)), None)
+            if folders.iter().any(|folder| kind == *folder) =>
+        {
+            Some(out.join(kind).join(name))
+        }
+        _ => None,
+    };
+    let Some(path) = named else {
+        let kinds = folders.join(", ");
+        return Err(
+            Error::new(format!("`{id}` names no result")).with_help(format!(
+                "write KIND/NAME as `jamc results` lists them; kinds are {kinds}"
+            )),
+        );
+    };
+    if !stands(&path)? {
+        return Err(
+            Error::of(ErrorKind::Absent, format!("there is no result `{id}`"))
+                .with_path(out)
+                .with_help("`jamc results` lists what there is"),
+        );
+    }
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if !name.starts_with('.') && matches!(Record::look(&path)?, Found::Foreign) {
+        return Err(Error::of(
+            ErrorKind::Exists,
+            format!("no step of a program made `{id}`"),
+        )
+        .with_path(&path)
+        .with_help("it is yours: remove it yourself"));
+    }
+    // Gone at once under its name, so that a kill leaves nothing that looks whole.
+    let going = match name.starts_with('.') {
+        true => path.clone(),
+        false => {
+            let going = jam_weights::checkpoints::atomic::temporary_beside(&path);
+            std::fs::rename(&path, &going).map_err(|error| Error::io("rename", &path, error))?;
+            going
+        }
+    };
+    Hashes::open(out).forget(&path);
+    let removed = match going.is_dir() {
+        true => std::fs::remove_dir_all(&going),
+        false => std::fs::remove_file(&going),
+    };
+    removed.map_err(|error| Error::io("remove", &going, error))?;
+    Ok(path)
+}

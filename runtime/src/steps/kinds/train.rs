@@ -1,0 +1,120 @@
+//! `train NAME`: a training run, whose folder grows and is marked at its end.
+
+use std::path::Path;
+
+use jam_data::batches::EncodedSet;
+use jam_ir::recipe::TrainRecipe;
+use jam_weights::progress::Ended;
+
+use super::{Kind, Task};
+use crate::Result;
+use crate::folders::ModelFolder;
+use crate::memory_check::check_room;
+use crate::results::{Hashes, Record};
+use crate::steps::graph::Inputs;
+use crate::steps::{Runner, Workload};
+use crate::training::Training;
+
+/// The kind.
+pub(super) struct Train;
+
+/// What the settings of validation, which change what is told and which state is `best`, stand behind.
+const VALIDATION: &str = "validate";
+
+impl Kind for Train {
+    fn word(&self) -> &'static str {
+        "train"
+    }
+
+    fn folder(&self) -> &'static str {
+        "training"
+    }
+
+    fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
+        let recipe = TrainRecipe {
+            span: None,
+            ..work.training(name)?.clone()
+        };
+        // How often a run saves does not change what it learns.
+        inputs.recipe("", &recipe, &["save_every"])?;
+        inputs.model(&recipe.model)?;
+        let data = recipe.data.iter().map(|(_, data)| data);
+        data.into_iter().try_for_each(|data| inputs.data(data))?;
+        inputs.group(VALIDATION);
+        recipe
+            .validate
+            .iter()
+            .try_for_each(|data| inputs.data(data))
+    }
+
+    fn may_change(&self, ingredient: &str) -> bool {
+        let of_validation = |name: &str| {
+            name.strip_prefix(VALIDATION)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '_', '.']))
+        };
+        ingredient == "steps" || of_validation(ingredient)
+    }
+
+    fn is_learned(&self, _: &Workload, _: &str) -> bool {
+        true
+    }
+
+    fn sound(&self, hashes: &Hashes, folder: &Path) -> Result<()> {
+        hashes.verify(folder)?;
+        for state in ["last", "best"] {
+            let model = folder.join(state);
+            ModelFolder::open(&model)?;
+            hashes.verify(&model)?;
+        }
+        Ok(())
+    }
+
+    fn other_record(&self, folder: &Path) -> Result<Option<Record>> {
+        let bytes = Training::slots(folder).record()?;
+        Ok(bytes.and_then(|bytes| Record::parse(&bytes).ok()))
+    }
+
+    fn make(&self, runner: &Runner<'_>, task: &Task<'_>) -> Result<Ended> {
+        let work = runner.work;
+        let recipe = work.training(task.name)?;
+        let model = work.model(&recipe.model.name)?;
+        // The weights, a gradient of each, and the two moments of AdamW.
+        check_room(model, 4, &runner.device)?;
+        let codec = runner.codec(model)?;
+        let mut data: Vec<(f64, EncodedSet)> = Vec::new();
+        for (weight, reference) in &recipe.data {
+            data.push((*weight, runner.encoded(reference, &codec)?));
+        }
+        let mut validate: Vec<(String, EncodedSet)> = Vec::new();
+        for reference in &recipe.validate {
+            validate.push((reference.to_string(), runner.encoded(reference, &codec)?));
+        }
+        let record = task.record.bytes()?;
+        let training = Training {
+            name: task.name,
+            recipe,
+            model,
+            data: data.iter().map(|(weight, set)| (*weight, set)).collect(),
+            validate: validate
+                .iter()
+                .map(|(name, set)| (name.clone(), set))
+                .collect(),
+            source: &work.source,
+            made_by: format!("Training `{}` of `{}`.", task.name, recipe.model),
+            tokenizers: runner.tokenizer_folders(model)?,
+            key: &task.record.base,
+            record: &record,
+        };
+        task.begin()?;
+        let mut executable = runner.load(&recipe.model, recipe.precision)?;
+        let ended = training.run(&task.folder, &mut executable, runner.progress, &runner.stop)?;
+        if ended == Ended::Complete {
+            task.end(&runner.hashes)?;
+            for state in ["last", "best"] {
+                runner.hashes.trust(&task.folder.join(state));
+            }
+            Training::slots(&task.folder).remove()?;
+        }
+        Ok(ended)
+    }
+}

@@ -1,0 +1,133 @@
+//! What there is in a folder of results, and what of it the program as it stands asks for.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::graph::Graph;
+use super::kinds::{KINDS, kind};
+use super::lock::Lock;
+use super::{Step, Workload};
+use crate::Result;
+use crate::results::{Entry, Hashes, State, list, remove};
+
+/// A result, and whether the program asks for it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// What it is.
+    #[serde(flatten)]
+    pub entry: Entry,
+    /// Whether the program as it stands asks for it; none where there is no program.
+    pub wanted: Option<bool>,
+    /// Why not, in words.
+    pub why: Option<String>,
+}
+
+/// Everything in a folder of results, compared with what a program asks for.
+///
+/// # Errors
+/// When the folder cannot be read.
+pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
+    let hashes = Hashes::open(out);
+    let sound = |folder: &str, path: &Path| {
+        let kind = KINDS.iter().find(|kind| kind.folder() == folder);
+        kind.map_or(Ok(()), |kind| kind.sound(&hashes, path))
+    };
+    let entries = list(out, &folders(), &sound)?;
+    let graph = work.map(|work| (work, Graph::new(work, &hashes)));
+    let listed = entries.into_iter().map(|entry| {
+        let (wanted, why) = match &graph {
+            None => (None, None),
+            Some((work, graph)) => {
+                let why = unwanted(work, graph, &entry);
+                (Some(why.is_none()), why)
+            }
+        };
+        Listed { entry, wanted, why }
+    });
+    Ok(listed.collect())
+}
+
+/// Takes one result away, as [`remove`] does, while nobody works in the folder.
+///
+/// # Errors
+/// As [`remove`], and when another process works there.
+pub fn remove_result(out: &Path, id: &str) -> Result<PathBuf> {
+    let _lock = Lock::take(out)?;
+    remove(out, &folders(), id)
+}
+
+/// The folders of all kinds.
+fn folders() -> Vec<&'static str> {
+    KINDS.iter().map(|kind| kind.folder()).collect()
+}
+
+/// Why a program does not ask for a result; none where it does.
+fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String> {
+    let (Some(name), Some(word), Some(key)) = (&entry.name, &entry.kind, &entry.key) else {
+        return Some(match entry.state {
+            State::Foreign => "no step made it".to_owned(),
+            State::LeftOver => "a killed process left it".to_owned(),
+            _ => "nobody can tell what it is".to_owned(),
+        });
+    };
+    let mut steps = work.program.steps.iter();
+    let Some(step) = steps.find(|step| step.word() == word && step.name() == name) else {
+        return Some(format!("the program has no `{word} {name}`"));
+    };
+    let wanted = match graph.wanted(step) {
+        Ok(wanted) => wanted,
+        Err(error) => return Some(format!("its inputs cannot be read: {error}")),
+    };
+    let here = work.result(step);
+    let own = here.file_name().is_some_and(|file| {
+        let folder = kind(step).folder();
+        entry.id == format!("{folder}/{}", file.to_string_lossy())
+    });
+    let same = match entry.state {
+        State::Begun(_) => entry
+            .ingredients
+            .as_ref()
+            .is_some_and(|made| made.key_of(&|name| !kind(step).may_change(name)) == wanted.base),
+        _ => *key == wanted.key,
+    };
+    match (same, own) {
+        (true, true) => None,
+        (true, false) => Some("another one of the same stands in its place".to_owned()),
+        (false, _) => {
+            let setting = |name: &str| work.place_of(step, name);
+            let made = entry.ingredients.as_ref();
+            let told = made.map(|made| wanted.ingredients.told_changes(made, &setting));
+            Some(told.unwrap_or_default())
+        }
+    }
+}
+
+/// Whether the result of a step stands finished and whole. Nothing is moved.
+pub(super) fn is_done(work: &Workload, hashes: &Hashes, step: &Step) -> Result<bool> {
+    let wanted = Graph::new(work, hashes).wanted(step)?;
+    let folder = work.result(step);
+    let path = folder.join(crate::results::RESULT_FILE);
+    let Some(bytes) = crate::results::read_optional(&path)? else {
+        return Ok(false);
+    };
+    let record = crate::results::Record::parse(&bytes).map_err(|error| error.with_path(&path));
+    Ok(
+        record.is_ok_and(|record| record.is_done() && record.key == wanted.key)
+            && kind(step).sound(hashes, &folder).is_ok(),
+    )
+}
+
+impl Workload {
+    /// Where the program says a setting of a step: the line of the setting or, where that is not known, of what it is in.
+    pub(super) fn place_of(&self, step: &Step, setting: &str) -> Option<String> {
+        let mut path = format!("{step}.{setting}");
+        loop {
+            if let Some(place) = self.places.get(&path) {
+                return Some(place.clone());
+            }
+            let end = path.rfind('.')?;
+            path.truncate(end);
+        }
+    }
+}
