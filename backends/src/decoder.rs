@@ -1,82 +1,15 @@
 //! Decoding token by token with a preallocated key-value cache.
 //!
-//! A cache holds keys and values `[rows, capacity, head, key]` for every attention of every call.
-//! All rows advance together: a step adds one column. Rows of different lengths are padded, left
+//! All rows advance together: a step adds one column to the cache. Rows of different lengths are padded, left
 //! or right, and a mask remembers which columns hold tokens; positions count those alone, so that
 //! the logits are those of the full pass.
 
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Int, Tensor, TensorData};
 
+use crate::cache::{Cache, MOST_BYTES, cache_bytes};
 use crate::error::ExecError;
 use crate::executable::{Executable, Tokens, count_before};
-use crate::lower::Site;
 use crate::parameters::read;
-
-/// Keys and values of the past, per attention.
-#[derive(Debug)]
-pub(crate) struct Cache {
-    /// `[rows, capacity, kv head, key]` and `[rows, capacity, kv head, value]`; taken out while written.
-    sites: Vec<(Option<Tensor<4>>, Option<Tensor<4>>)>,
-    /// Columns written by all earlier runs.
-    past: usize,
-}
-
-impl Cache {
-    fn new(sites: &[Site], rows: usize, capacity: usize, device: &Device) -> Cache {
-        let empty = |heads, features| {
-            let shape = [rows, capacity, heads, features];
-            Some(Tensor::zeros(shape, (device, DType::F32)))
-        };
-        Cache {
-            sites: sites
-                .iter()
-                .map(|site| {
-                    (
-                        empty(site.kv_heads, site.key),
-                        empty(site.kv_heads, site.value),
-                    )
-                })
-                .collect(),
-            past: 0,
-        }
-    }
-
-    /// Writes the columns of this run; returns all columns so far and how many are of the past.
-    pub(crate) fn extend(
-        &mut self,
-        site: usize,
-        k: Tensor<4>,
-        v: Tensor<4>,
-    ) -> (Tensor<4>, Tensor<4>, usize) {
-        let from = self.past;
-        let (keys, values) = &mut self.sites[site];
-        (write(keys, k, from), write(values, v, from), from)
-    }
-}
-
-/// Writes columns `from ..` in place; returns a view of all columns up to their end.
-fn write(slot: &mut Option<Tensor<4>>, new: Tensor<4>, from: usize) -> Tensor<4> {
-    let [rows, time, heads, features] = new.dims();
-    let Some(cached) = slot.take() else {
-        return new;
-    };
-    let cached = cached.slice_assign([0..rows, from..from + time, 0..heads, 0..features], new);
-    let all = cached.clone().narrow(1, 0, from + time);
-    *slot = Some(cached);
-    all
-}
-
-/// Largest cache that is asked of any machine: a tebibyte.
-const MOST_BYTES: u64 = 1 << 40;
-
-/// Bytes of a cache in f32; `None` beyond 64 bits.
-fn cache_bytes(sites: &[Site], rows: usize, capacity: usize) -> Option<u64> {
-    let columns = (rows as u64).checked_mul(capacity as u64)?;
-    sites.iter().try_fold(0u64, |sum, site| {
-        let features = (site.kv_heads as u64).checked_mul(site.key as u64 + site.value as u64)?;
-        sum.checked_add(columns.checked_mul(features)?.checked_mul(4)?)
-    })
-}
 
 /// Sequences that grow by one token at a time.
 ///

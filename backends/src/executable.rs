@@ -342,7 +342,7 @@ impl Executable {
 impl Run<'_> {
     /// The trunk's results.
     pub(crate) fn trunk(&mut self, program: &Program) -> Result<Vec<Tensor<3>>, ExecError> {
-        let results = self.body(&program.trunk, vec![Value::Tokens]);
+        let results = self.body(&program.trunk, vec![Value::Tokens])?;
         results
             .into_iter()
             .map(|value| self.states(value))
@@ -366,14 +366,13 @@ impl Run<'_> {
         program: &Program,
         states: Vec<Tensor<3>>,
     ) -> Result<Tensor<3>, ExecError> {
-        let logits = match &program.head {
+        match &program.head {
             Some(head) => self.logits(head, &states),
-            None => states.into_iter().next(),
-        };
-        logits.ok_or_else(|| ExecError::Graph {
-            place: "block main".to_owned(),
-            reason: "it has no result".to_owned(),
-        })
+            None => states.into_iter().next().ok_or_else(|| ExecError::Graph {
+                place: "block main".to_owned(),
+                reason: "it has no result".to_owned(),
+            }),
+        }
     }
 }
 

@@ -6,14 +6,15 @@
 
 use burn::tensor::{Bool, FloatDType, Int, Tensor};
 
-use crate::decoder::Cache;
+use crate::cache::Cache;
+use crate::error::ExecError;
 use crate::kernels::activation::{activation, gated};
 use crate::kernels::attention::{AttentionOptions, attention};
 use crate::kernels::embedding::embedding;
 use crate::kernels::linear::linear;
 use crate::kernels::norm::norm;
 use crate::kernels::rotary::{RotaryTable, rotary};
-use crate::lower::{Action, Body, Head, Step};
+use crate::lower::{Action, Body, Head, Output, Step};
 use crate::parameters::ParamTensor;
 
 /// Element type of matrix products.
@@ -68,24 +69,33 @@ pub(crate) struct Run<'a> {
 
 impl Run<'_> {
     /// Runs a body on the values that a caller gives; returns what it gets.
-    pub(crate) fn body(&mut self, body: &Body, inputs: Vec<Value>) -> Vec<Value> {
+    ///
+    /// # Errors
+    /// When a step has not the operands that it needs.
+    pub(crate) fn body(
+        &mut self,
+        body: &Body,
+        inputs: Vec<Value>,
+    ) -> Result<Vec<Value>, ExecError> {
         let mut frame: Vec<Option<Value>> = vec![None; body.values];
         for (&slot, value) in body.inputs.iter().zip(inputs) {
             frame[slot] = Some(value);
         }
         for step in &body.steps {
-            let operands = read_operands(&frame, step);
+            let operands = read_operands(&frame, step)?;
             // Dropped before the step runs, so that it may work in place.
             for &dead in &step.last {
                 frame[dead] = None;
             }
-            let result = self.action(&step.action, operands);
+            let result = self.action(&step.action, operands)?;
             if !step.last.contains(&step.result) {
                 frame[step.result] = Some(result);
             }
         }
-        let result = |&slot: &usize| frame[slot].clone().unwrap_or(Value::Tokens);
-        body.results.iter().map(result).collect()
+        body.results
+            .iter()
+            .map(|&slot| read_value(&frame, slot))
+            .collect()
     }
 
     pub(crate) fn weight(&self, index: usize) -> Tensor<2> {
@@ -114,43 +124,44 @@ impl Run<'_> {
         }
     }
 
-    /// One action. Operands are as many as the operation has, floats but for token ids.
-    pub(crate) fn action(&mut self, action: &Action, operands: Vec<Value>) -> Value {
+    /// One action.
+    ///
+    /// # Errors
+    /// When it has not the operands that it needs.
+    pub(crate) fn action(
+        &mut self,
+        action: &Action,
+        operands: Vec<Value>,
+    ) -> Result<Value, ExecError> {
         if let Action::Call(body) = action {
-            let results = self.body(body, operands);
-            return results.into_iter().next().unwrap_or(Value::Tokens);
+            let results = self.body(body, operands)?;
+            let mut results = results.into_iter();
+            return results
+                .next()
+                .ok_or_else(|| broken(action, "has no result"));
         }
-        let mut floats = operands.into_iter().filter_map(|value| match value {
-            Value::Floats(tensor) => Some(tensor),
-            Value::Tokens => None,
-        });
+        let mut operands = Operands {
+            action,
+            values: operands.into_iter(),
+        };
         let result = match action {
+            Action::Call(_) => return Err(broken(action, "is no operation")),
             Action::Embed { table } => embedding(self.weight(*table), self.tokens.clone()),
             Action::Positions { table, offset } => {
                 let rows = self.positions.clone().add_scalar(*offset as i64);
                 embedding(self.weight(*table), rows)
             }
-            _ => match (floats.next(), floats.next()) {
-                (Some(x), None) => self.unary(action, x),
-                (Some(x), Some(y)) => self.several(action, x, y, floats.collect()),
-                // A lowered graph has operands for all other actions.
-                (None, _) => return Value::Tokens,
-            },
-        };
-        Value::Floats(result)
-    }
-
-    fn unary(&mut self, action: &Action, x: Tensor<3>) -> Tensor<3> {
-        match action {
             Action::Linear {
                 weight,
                 bias,
                 inner,
             } => {
-                let bias = self.bias(*bias);
+                let (x, bias) = (operands.next()?, self.bias(*bias));
                 in_groups(x, *inner, |x| self.product(x, self.weight(*weight), bias))
             }
-            Action::Unembed { table } => self.product(x, self.weight(*table).transpose(), None),
+            Action::Unembed { table } => {
+                self.product(operands.next()?, self.weight(*table).transpose(), None)
+            }
             Action::Norm {
                 kind,
                 gain,
@@ -160,6 +171,7 @@ impl Run<'_> {
                 last,
                 wide,
             } => {
+                let x = operands.next()?;
                 let (gain, bias) = (self.bias(*gain), self.bias(*bias));
                 if *wide {
                     let mut y = in_groups(x, *last, |x| norm(x, None, None, *kind, parts, *eps));
@@ -175,62 +187,10 @@ impl Run<'_> {
                 }
             }
             Action::Rotary { table, layout, key } => {
+                let x = operands.next()?;
                 let [batch, time, features] = x.dims();
                 let x = x.reshape([batch, time, features / key, *key]);
                 rotary(x, &self.rotaries[*table], *layout).reshape([batch, time, features])
-            }
-            Action::Activation(kind) => activation(x, *kind),
-            Action::Scale(by) => x * *by,
-            Action::Concat(_) => x,
-            Action::Slice { start, len, last } => {
-                let [batch, time, features] = x.dims();
-                let groups = features / last;
-                x.reshape([batch, time, groups, *last])
-                    .narrow(3, *start, *len)
-                    .reshape([batch, time, groups * len])
-            }
-            Action::MaskRows(constant) => match &self.constants[*constant] {
-                ConstantTensor::Bias(bias) => x + bias.clone(),
-                ConstantTensor::Choice(_) => x,
-            },
-            Action::Round(dtype) => match dtype {
-                jam_ir::DType::BF16 => x.cast(FloatDType::BF16).cast(FloatDType::F32),
-                jam_ir::DType::F16 => x.cast(FloatDType::F16).cast(FloatDType::F32),
-                jam_ir::DType::F32 | jam_ir::DType::U32 => x,
-            },
-            // These have more operands.
-            _ => x,
-        }
-    }
-
-    fn several(
-        &mut self,
-        action: &Action,
-        x: Tensor<3>,
-        y: Tensor<3>,
-        rest: Vec<Tensor<3>>,
-    ) -> Tensor<3> {
-        match action {
-            Action::Add => x + y,
-            Action::Mul => x * y,
-            Action::Gated(kind) => {
-                let (x, y) = self.alike(x, y);
-                gated(x, y, *kind)
-            }
-            Action::ChooseRows(constant) => {
-                let (x, y) = self.alike(x, y);
-                match &self.constants[*constant] {
-                    ConstantTensor::Choice(choice) => {
-                        let shape = x.dims();
-                        x.mask_where(choice.clone().expand(shape), y)
-                    }
-                    ConstantTensor::Bias(_) => x,
-                }
-            }
-            Action::Concat(lengths) => {
-                let parts = [x, y].into_iter().chain(rest);
-                let parts: Vec<Tensor<3>> = parts.map(|part| self.spread(part)).collect();
-                side_by_side(parts, lengths)
             }
             Action::Attention {
                 site,
@@ -238,13 +198,81 @@ impl Run<'_> {
                 scale,
                 heads,
             } => {
-                let Some(v) = rest.into_iter().next() else {
-                    return x;
-                };
-                let (q, k, v) = (self.spread(x), self.spread(y), self.spread(v));
+                let (q, k, v) = (operands.next()?, operands.next()?, operands.next()?);
+                let (q, k, v) = (self.spread(q), self.spread(k), self.spread(v));
                 self.attention(q, k, v, *site, *causal, *scale, *heads)
             }
-            _ => x,
+            Action::Activation(kind) => activation(operands.next()?, *kind),
+            Action::Gated(kind) => {
+                let (x, y) = self.alike(operands.next()?, operands.next()?);
+                gated(x, y, *kind)
+            }
+            Action::Add => operands.next()? + operands.next()?,
+            Action::Mul => operands.next()? * operands.next()?,
+            Action::Scale(by) => operands.next()? * *by,
+            Action::Concat(lengths) => {
+                let parts: Result<Vec<Tensor<3>>, ExecError> =
+                    lengths.iter().map(|_| operands.next()).collect();
+                match <[Tensor<3>; 1]>::try_from(parts?) {
+                    Ok([alone]) => alone,
+                    Err(parts) => {
+                        let parts = parts.into_iter().map(|part| self.spread(part)).collect();
+                        side_by_side(parts, lengths)
+                    }
+                }
+            }
+            Action::Slice { start, len, last } => {
+                let x = operands.next()?;
+                let [batch, time, features] = x.dims();
+                let groups = features / last;
+                x.reshape([batch, time, groups, *last])
+                    .narrow(3, *start, *len)
+                    .reshape([batch, time, groups * len])
+            }
+            Action::ChooseRows(constant) => {
+                let (x, y) = self.alike(operands.next()?, operands.next()?);
+                let shape = x.dims();
+                x.mask_where(self.choice(*constant)?.expand(shape), y)
+            }
+            Action::MaskRows(constant) => operands.next()? + self.forbidding(*constant)?,
+            Action::Round(dtype) => {
+                let x = operands.next()?;
+                match dtype {
+                    jam_ir::DType::BF16 => x.cast(FloatDType::BF16).cast(FloatDType::F32),
+                    jam_ir::DType::F16 => x.cast(FloatDType::F16).cast(FloatDType::F32),
+                    // What is computed with is f32 already; ids are never rounded.
+                    jam_ir::DType::F32 => x,
+                    jam_ir::DType::U32 => return Err(broken(action, "rounds to whole numbers")),
+                }
+            }
+        };
+        match action {
+            // What they read is the run's own.
+            Action::Embed { .. } | Action::Positions { .. } => {}
+            _ => operands.end()?,
+        }
+        Ok(Value::Floats(result))
+    }
+
+    /// A constant that is added to logits.
+    pub(crate) fn forbidding(&self, constant: usize) -> Result<Tensor<3>, ExecError> {
+        match &self.constants[constant] {
+            ConstantTensor::Bias(bias) => Ok(bias.clone()),
+            ConstantTensor::Choice(_) => Err(ExecError::Graph {
+                place: format!("constant {constant}"),
+                reason: "it chooses between rows, and is read as numbers to add".to_owned(),
+            }),
+        }
+    }
+
+    /// A constant that chooses between rows.
+    pub(crate) fn choice(&self, constant: usize) -> Result<Tensor<3, Bool>, ExecError> {
+        match &self.constants[constant] {
+            ConstantTensor::Choice(choice) => Ok(choice.clone()),
+            ConstantTensor::Bias(_) => Err(ExecError::Graph {
+                place: format!("constant {constant}"),
+                reason: "it has numbers to add, and is read as a choice between rows".to_owned(),
+            }),
         }
     }
 
@@ -308,8 +336,11 @@ impl Run<'_> {
     }
 
     /// The logits of a head, from the trunk's results.
-    pub(crate) fn logits(&self, head: &Head, states: &[Tensor<3>]) -> Option<Tensor<3>> {
-        let mut outputs = head.outputs.iter().map(|output| {
+    ///
+    /// # Errors
+    /// When the head has not one output layer, or two with a choice between them.
+    pub(crate) fn logits(&self, head: &Head, states: &[Tensor<3>]) -> Result<Tensor<3>, ExecError> {
+        let output = |output: &Output| {
             let x = states[output.state].clone();
             let x = if output.scale == 1.0 {
                 x
@@ -323,20 +354,59 @@ impl Run<'_> {
                 weight
             };
             self.product(x, weight, scaled(self.bias(output.bias), output.scale))
-        });
-        let mut logits = outputs.next()?;
-        if let (Some(second), Some(choice)) = (outputs.next(), head.choice)
-            && let ConstantTensor::Choice(choice) = &self.constants[choice]
-        {
-            let shape = logits.dims();
-            logits = logits.mask_where(choice.clone().expand(shape), second);
+        };
+        let logits = match (&head.outputs[..], head.choice) {
+            ([one], None) => output(one),
+            ([first, second], Some(choice)) => {
+                let (first, second) = (output(first), output(second));
+                let shape = first.dims();
+                first.mask_where(self.choice(choice)?.expand(shape), second)
+            }
+            (outputs, _) => return Err(unknown_head(outputs.len())),
+        };
+        match head.mask {
+            Some(mask) => Ok(logits + self.forbidding(mask)?),
+            None => Ok(logits),
         }
-        if let Some(mask) = head.mask
-            && let ConstantTensor::Bias(mask) = &self.constants[mask]
-        {
-            logits = logits + mask.clone();
+    }
+}
+
+/// A head that is neither one output layer nor two with a choice between them.
+pub(crate) fn unknown_head(outputs: usize) -> ExecError {
+    ExecError::Graph {
+        place: "block main".to_owned(),
+        reason: format!("its logits come from {outputs} output layers without a choice of two"),
+    }
+}
+
+/// The operands of an action, one after another.
+struct Operands<'a> {
+    action: &'a Action,
+    values: std::vec::IntoIter<Value>,
+}
+
+impl Operands<'_> {
+    fn next(&mut self) -> Result<Tensor<3>, ExecError> {
+        match self.values.next() {
+            Some(Value::Floats(tensor)) => Ok(tensor),
+            Some(Value::Tokens) => Err(broken(self.action, "reads token ids as numbers")),
+            None => Err(broken(self.action, "has too few operands")),
         }
-        Some(logits)
+    }
+
+    fn end(mut self) -> Result<(), ExecError> {
+        match self.values.next() {
+            Some(_) => Err(broken(self.action, "has too many operands")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An action that is not as lowering makes it.
+fn broken(action: &Action, reason: &str) -> ExecError {
+    ExecError::Graph {
+        place: format!("the operation {}", action.name()),
+        reason: format!("it {reason}"),
     }
 }
 
@@ -346,9 +416,25 @@ pub(crate) fn scaled(bias: Option<Tensor<1>>, by: f64) -> Option<Tensor<1>> {
 }
 
 /// The operands of a step.
-pub(crate) fn read_operands(frame: &[Option<Value>], step: &Step) -> Vec<Value> {
-    let operand = |&slot: &usize| frame[slot].clone().unwrap_or(Value::Tokens);
-    step.operands.iter().map(operand).collect()
+///
+/// # Errors
+/// When one is not there.
+pub(crate) fn read_operands(frame: &[Option<Value>], step: &Step) -> Result<Vec<Value>, ExecError> {
+    step.operands
+        .iter()
+        .map(|&slot| read_value(frame, slot))
+        .collect()
+}
+
+/// A value of a block.
+///
+/// # Errors
+/// When no step has made it, or it was dropped.
+pub(crate) fn read_value(frame: &[Option<Value>], slot: usize) -> Result<Value, ExecError> {
+    frame[slot].clone().ok_or_else(|| ExecError::Graph {
+        place: format!("value {slot} of a block"),
+        reason: "it is read where it is not there".to_owned(),
+    })
 }
 
 /// Applies `f` to every run of `inner` features by itself.
@@ -374,4 +460,99 @@ fn side_by_side(parts: Vec<Tensor<3>>, lengths: &[usize]) -> Tensor<3> {
     let parts = parts.map(|(part, &len)| part.reshape([batch, time, groups, len]));
     let total: usize = lengths.iter().sum();
     Tensor::cat(parts.collect(), 3).reshape([batch, time, groups * total])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::{DType, Device};
+
+    fn refused(action: &Action, operands: Vec<Value>) -> String {
+        let device = Device::flex();
+        let constants = [ConstantTensor::Bias(Tensor::zeros(
+            [1, 1, 2],
+            (&device, DType::F32),
+        ))];
+        let mut run = Run {
+            params: &[],
+            constants: &constants,
+            precision: Precision::F32,
+            tokens: Tensor::zeros([1, 1], (&device, DType::I32)),
+            positions: Tensor::zeros([1, 1], (&device, DType::I32)),
+            rotaries: &[],
+            key_mask: None,
+            cache: None,
+        };
+        run.action(action, operands).unwrap_err().to_string()
+    }
+
+    fn floats() -> Value {
+        Value::Floats(Tensor::zeros([1, 1, 2], (&Device::flex(), DType::F32)))
+    }
+
+    #[test]
+    fn an_operation_without_its_operands_is_an_error_and_not_its_first_operand() {
+        let attention = Action::Attention {
+            site: 0,
+            causal: true,
+            scale: 1.0,
+            heads: 1,
+        };
+        for (action, operands, told) in [
+            (Action::Add, vec![floats()], "add: it has too few operands"),
+            (
+                Action::Scale(2.0),
+                vec![floats(); 2],
+                "scale: it has too many",
+            ),
+            (
+                Action::Mul,
+                vec![floats(), Value::Tokens],
+                "reads token ids",
+            ),
+            (attention, vec![floats(); 2], "attention: it has too few"),
+            (
+                Action::Concat(vec![2, 2]),
+                vec![floats()],
+                "concat: it has too few",
+            ),
+            (
+                Action::ChooseRows(0),
+                vec![floats(); 2],
+                "as a choice between rows",
+            ),
+            (
+                Action::Round(jam_ir::DType::U32),
+                vec![floats()],
+                "whole numbers",
+            ),
+        ] {
+            let refused = refused(&action, operands);
+            assert!(refused.contains(told), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_block_that_reads_or_returns_what_is_not_there_is_an_error() {
+        let body = |steps, results| {
+            Action::Call(Box::new(Body {
+                steps,
+                values: 2,
+                inputs: vec![0],
+                results,
+            }))
+        };
+        let step = Step {
+            action: Action::Add,
+            operands: vec![0, 1],
+            result: 1,
+            last: vec![],
+        };
+        let told = refused(&body(vec![step], vec![1]), vec![floats()]);
+        assert!(told.contains("value 1 of a block"), "{told}");
+        let told = refused(&body(vec![], vec![1]), vec![floats()]);
+        assert!(told.contains("value 1 of a block"), "{told}");
+        let told = refused(&body(vec![], vec![]), vec![floats()]);
+        assert!(told.contains("call: it has no result"), "{told}");
+    }
 }

@@ -13,10 +13,12 @@
 //! reference beside them. Callers give token ids as slices and get numbers back; every failure is
 //! an [`ExecError`].
 
+mod cache;
 mod decoder;
 mod device;
 mod error;
 mod executable;
+mod gradients;
 mod interpreter;
 pub mod kernels;
 mod lower;
@@ -29,7 +31,8 @@ pub use decoder::Decoder;
 pub use device::{DeviceChoice, Doctor, Kind, UnknownDevice, WgpuChoice, doctor};
 pub use error::ExecError;
 pub use executable::{ExecOptions, Executable, Tokens, WeightSource};
+pub use gradients::Gradients;
 pub use interpreter::Precision;
 pub use optimizer::{Moments, Optimizer};
-pub use parameters::{Gradients, Parameter};
+pub use parameters::Parameter;
 pub use train::{Loss, NextTokens, Targets, TrainStep};

@@ -169,6 +169,35 @@ pub(crate) struct Output {
     pub(crate) scale: f64,
 }
 
+impl Action {
+    /// Its name in the text form.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Action::Embed { .. } => "embed",
+            Action::Positions { .. } => "positions",
+            Action::Linear { .. } => "linear",
+            Action::Unembed { .. } => "unembed",
+            Action::Norm { kind, .. } => match kind {
+                norm::Norm::Layer => "layer_norm",
+                norm::Norm::Rms => "rms_norm",
+            },
+            Action::Rotary { .. } => "rotary",
+            Action::Attention { .. } => "attention",
+            Action::Activation(_) => "act",
+            Action::Gated(_) => "mul of act",
+            Action::Add => "add",
+            Action::Mul => "mul",
+            Action::Scale(_) => "scale",
+            Action::Concat(_) => "concat",
+            Action::Slice { .. } => "slice",
+            Action::ChooseRows(_) => "choose_rows",
+            Action::MaskRows(_) => "mask_rows",
+            Action::Round(_) => "cast",
+            Action::Call(_) => "call",
+        }
+    }
+}
+
 impl Body {
     /// Parameters that the action at `step` reads, calls followed, each once and ascending.
     pub(crate) fn params_of(action: &Action, found: &mut Vec<usize>) {
@@ -186,7 +215,18 @@ impl Body {
                     Body::params_of(&step.action, found);
                 }
             }
-            _ => {}
+            Action::Rotary { .. }
+            | Action::Attention { .. }
+            | Action::Activation(_)
+            | Action::Gated(_)
+            | Action::Add
+            | Action::Mul
+            | Action::Scale(_)
+            | Action::Concat(_)
+            | Action::Slice { .. }
+            | Action::ChooseRows(_)
+            | Action::MaskRows(_)
+            | Action::Round(_) => {}
         }
         found.sort_unstable();
         found.dedup();

@@ -6,8 +6,9 @@ use jam_ir::recipe;
 
 use crate::error::ExecError;
 use crate::executable::Executable;
+use crate::gradients::Gradients;
 use crate::kernels::optimizer::{AdamW, Slot, adamw_step, clip_factor, global_norm};
-use crate::parameters::{Gradients, ParamTensor, read};
+use crate::parameters::{ParamTensor, read};
 
 /// Moments of every parameter, and the rule.
 #[derive(Debug)]

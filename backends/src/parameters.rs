@@ -1,9 +1,8 @@
-//! Parameters: named tensors on a device, and gradients in the same order.
+//! Parameters: named tensors on a device.
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
 use crate::error::ExecError;
-use crate::executable::Executable;
 use crate::lower::ParamSpec;
 
 /// A stored weight on a device: a vector, or a matrix `[product of inputs, product of outputs]`.
@@ -56,11 +55,17 @@ impl ParamTensor {
     }
 
     /// Element by element sum of two of one shape.
-    pub(crate) fn plus(self, other: ParamTensor) -> ParamTensor {
+    ///
+    /// # Errors
+    /// When one is a vector and the other a matrix.
+    pub(crate) fn plus(self, other: ParamTensor) -> Result<ParamTensor, ExecError> {
         match (self, other) {
-            (ParamTensor::Vector(a), ParamTensor::Vector(b)) => ParamTensor::Vector(a + b),
-            (ParamTensor::Matrix(a), ParamTensor::Matrix(b)) => ParamTensor::Matrix(a + b),
-            (kept, _) => kept,
+            (ParamTensor::Vector(a), ParamTensor::Vector(b)) => Ok(ParamTensor::Vector(a + b)),
+            (ParamTensor::Matrix(a), ParamTensor::Matrix(b)) => Ok(ParamTensor::Matrix(a + b)),
+            _ => Err(ExecError::Graph {
+                place: "a sum of two tensors".to_owned(),
+                reason: "one is a vector and the other a matrix".to_owned(),
+            }),
         }
     }
 
@@ -78,6 +83,17 @@ pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecEr
     tensor
         .try_into_vec_as::<f32>()
         .map_err(|error| ExecError::Device(format!("reading a tensor back failed: {error}")))
+}
+
+/// The one number of a tensor, on the host.
+///
+/// # Errors
+/// When the device fails, or gives no number.
+pub(crate) fn read_number(tensor: Tensor<1>) -> Result<f32, ExecError> {
+    let numbers = read(tensor)?;
+    numbers.first().copied().ok_or_else(|| {
+        ExecError::Device("the device gave nothing where a number was computed".to_owned())
+    })
 }
 
 /// One weight of an executable.
@@ -114,39 +130,5 @@ impl Parameter {
     /// When the device fails.
     pub fn read(&self) -> Result<Vec<f32>, ExecError> {
         self.tensor.to_vec()
-    }
-}
-
-/// A gradient for every parameter that the loss depends on, in the order of the parameters.
-#[derive(Debug, Clone)]
-pub struct Gradients {
-    pub(crate) tensors: Vec<Option<ParamTensor>>,
-}
-
-impl Gradients {
-    /// The gradient of a parameter in storage order; `None` where the loss does not depend on it.
-    ///
-    /// # Errors
-    /// When there is no such parameter, or the device fails.
-    pub fn read(&self, executable: &Executable, name: &str) -> Result<Option<Vec<f32>>, ExecError> {
-        let index = executable.index(name)?;
-        let tensor = self.tensors.get(index).and_then(Option::as_ref);
-        tensor.map(ParamTensor::to_vec).transpose()
-    }
-
-    /// No gradient yet for `count` parameters.
-    pub(crate) fn none(count: usize) -> Gradients {
-        Gradients {
-            tensors: vec![None; count],
-        }
-    }
-
-    /// Adds to the gradient of one parameter.
-    pub(crate) fn add(&mut self, index: usize, gradient: ParamTensor) {
-        let slot = &mut self.tensors[index];
-        *slot = Some(match slot.take() {
-            None => gradient,
-            Some(sum) => sum.plus(gradient),
-        });
     }
 }

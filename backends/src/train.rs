@@ -12,10 +12,11 @@ use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
 
 use crate::error::ExecError;
 use crate::executable::{Executable, Placed, Tokens};
-use crate::interpreter::{ConstantTensor, Run, Value, read_operands, scaled};
+use crate::gradients::Gradients;
+use crate::interpreter::{Run, Value, read_operands, read_value, scaled, unknown_head};
 use crate::kernels::cross_entropy::{self, CrossEntropy, HeadLayout, linear_cross_entropy};
 use crate::lower::{Body, Head, Program};
-use crate::parameters::{Gradients, ParamTensor, read};
+use crate::parameters::{ParamTensor, read, read_number};
 
 /// What every position should be followed by, and how much it counts.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +95,7 @@ impl Executable {
     pub fn loss(&self, tokens: Tokens<'_>, targets: Targets<'_>) -> Result<Loss, ExecError> {
         let total = weight_of(&targets);
         let found = self.cross_entropy(tokens, targets)?;
-        let sum = read(found.sum)?.first().copied().unwrap_or(0.0);
-        Ok(mean_of(f64::from(sum), total))
+        Ok(mean_of(f64::from(read_number(found.sum)?), total))
     }
 
     /// The cross-entropy of every position by itself, unweighted, in nats: `[rows, length]` row by
@@ -151,7 +151,7 @@ impl Executable {
             } else {
                 self.backward_once(&placed, aims, 1.0 / total, &mut gradients)?
             };
-            sum += f64::from(read(found)?.first().copied().unwrap_or(0.0));
+            sum += f64::from(read_number(found)?);
         }
         Ok(TrainStep {
             loss: mean_of(sum, total),
@@ -175,7 +175,7 @@ impl Executable {
         let scaled = found.sum * scale;
         if scaled.is_tracked() {
             let all: Vec<usize> = (0..leaves.len()).collect();
-            collect(&leaves, &all, &mut scaled.backward(), gradients);
+            collect(&leaves, &all, &mut scaled.backward(), gradients)?;
         }
         Ok(sum)
     }
@@ -198,8 +198,8 @@ impl Executable {
         }
         let mut run = self.run(&plain, placed);
         for step in &trunk.steps {
-            let operands = read_operands(&frame, step);
-            frame[step.result] = Some(run.action(&step.action, operands));
+            let operands = read_operands(&frame, step)?;
+            frame[step.result] = Some(run.action(&step.action, operands)?);
         }
 
         // The loss, and its gradient for the values that the head reads.
@@ -207,11 +207,12 @@ impl Executable {
         let used = head_params(self.program.head.as_ref());
         let params = with_leaves(&plain, &used);
         let run = self.run(&params, placed);
-        let values: Vec<Value> = trunk
+        let values: Result<Vec<Value>, ExecError> = trunk
             .results
             .iter()
-            .map(|&slot| as_leaf(frame[slot].clone()))
+            .map(|&slot| read_value(&frame, slot).map(as_leaf))
             .collect();
+        let values = values?;
         let states: Result<Vec<Tensor<3>>, ExecError> = values
             .iter()
             .map(|value| run.states(value.clone()))
@@ -221,7 +222,7 @@ impl Executable {
         let scaled = found.sum * scale;
         if scaled.is_tracked() {
             let mut tape = scaled.backward();
-            collect(&params, &used, &mut tape, gradients);
+            collect(&params, &used, &mut tape, gradients)?;
             for (&slot, value) in trunk.results.iter().zip(&values) {
                 hand_on(value, slot, &mut tape, &mut upstream);
             }
@@ -235,20 +236,21 @@ impl Executable {
             let mut used = Vec::new();
             Body::params_of(&step.action, &mut used);
             let params = with_leaves(&plain, &used);
-            let operands: Vec<Value> = read_operands(&frame, step)
+            let operands: Vec<Value> = read_operands(&frame, step)?
                 .into_iter()
-                .map(|value| as_leaf(Some(value)))
+                .map(as_leaf)
                 .collect();
             let result = self
                 .run(&params, placed)
-                .action(&step.action, operands.clone());
+                .action(&step.action, operands.clone())?;
+            // Token ids have no gradient.
             let Value::Floats(result) = result else {
                 continue;
             };
             let product = (result * gradient).sum();
             if product.is_tracked() {
                 let mut tape = product.backward();
-                collect(&params, &used, &mut tape, gradients);
+                collect(&params, &used, &mut tape, gradients)?;
                 for (&slot, value) in step.operands.iter().zip(&operands) {
                     hand_on(value, slot, &mut tape, &mut upstream);
                 }
@@ -301,7 +303,7 @@ impl Run<'_> {
         aims: Aims,
     ) -> Result<CrossEntropy, ExecError> {
         let joined = match &program.head {
-            Some(head) => self.joined_head(head, &states),
+            Some(head) => Some(self.joined_head(head, &states)?),
             None => None,
         };
         if let Some((hidden, head)) = joined {
@@ -329,25 +331,19 @@ impl Run<'_> {
         &self,
         head: &Head,
         states: &[Tensor<3>],
-    ) -> Option<(Tensor<2>, cross_entropy::Head)> {
+    ) -> Result<(Tensor<2>, cross_entropy::Head), ExecError> {
         let flat = |state: usize, scale: f64| {
             let x = states[state].clone();
             let [rows, time, width] = x.dims();
             let x = x.reshape([rows * time, width]);
             if scale == 1.0 { x } else { x * scale }
         };
-        let mask = head.mask.and_then(|mask| match &self.constants[mask] {
-            ConstantTensor::Bias(bias) => Some(flatten(bias.clone())),
-            ConstantTensor::Choice(_) => None,
-        });
-        let choice = head
-            .choice
-            .and_then(|choice| match &self.constants[choice] {
-                ConstantTensor::Choice(choice) => Some(flatten(choice.clone().float())),
-                ConstantTensor::Bias(_) => None,
-            });
+        let mask = head.mask.map(|mask| self.forbidding(mask)).transpose()?;
+        let mask = mask.map(flatten);
+        let choice = head.choice.map(|choice| self.choice(choice)).transpose()?;
+        let choice = choice.map(|choice| flatten(choice.float()));
         match (&head.outputs[..], choice) {
-            ([output], None) => Some((
+            ([output], None) => Ok((
                 flat(output.state, output.scale),
                 cross_entropy::Head {
                     weight: self.weight(output.weight),
@@ -387,9 +383,9 @@ impl Run<'_> {
                     bias,
                     mask,
                 };
-                Some((Tensor::cat(hidden, 1), head))
+                Ok((Tensor::cat(hidden, 1), head))
             }
-            _ => None,
+            (outputs, _) => Err(unknown_head(outputs.len())),
         }
     }
 }
@@ -437,10 +433,10 @@ fn with_leaves(plain: &[ParamTensor], used: &[usize]) -> Vec<ParamTensor> {
 }
 
 /// A value as a leaf of a new tape.
-fn as_leaf(value: Option<Value>) -> Value {
+fn as_leaf(value: Value) -> Value {
     match value {
-        Some(Value::Floats(tensor)) => Value::Floats(tensor.autodiff().require_grad()),
-        Some(Value::Tokens) | None => Value::Tokens,
+        Value::Floats(tensor) => Value::Floats(tensor.autodiff().require_grad()),
+        Value::Tokens => Value::Tokens,
     }
 }
 
@@ -450,16 +446,17 @@ fn collect(
     used: &[usize],
     tape: &mut burn::tensor::Gradients,
     gradients: &mut Gradients,
-) {
+) -> Result<(), ExecError> {
     for &index in used {
         let gradient = match &leaves[index] {
             ParamTensor::Vector(leaf) => leaf.grad_remove(tape).map(ParamTensor::Vector),
             ParamTensor::Matrix(leaf) => leaf.grad_remove(tape).map(ParamTensor::Matrix),
         };
         if let Some(gradient) = gradient {
-            gradients.add(index, gradient);
+            gradients.add(index, gradient)?;
         }
     }
+    Ok(())
 }
 
 /// Moves the gradient of a leaf from a tape to the sum for the value that it stands for.

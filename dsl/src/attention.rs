@@ -5,7 +5,7 @@ use jam_ir::{AxisId, Mask, Op, Role, RotaryLayout, RotaryScaling};
 
 use crate::given::{as_call, as_number};
 use crate::graph::FreshKind;
-use crate::layers::{LayerCall, NormSettings};
+use crate::layer_call::{LayerCall, NormSettings};
 use crate::value::{Spanned, Stream, Value};
 
 impl LayerCall<'_, '_> {

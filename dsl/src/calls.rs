@@ -10,7 +10,7 @@ use jam_ir::{AxisId, Op, ValueType};
 use crate::checker::{Checker, Kind};
 use crate::evaluate::Global;
 use crate::given::as_count;
-use crate::graph::{Frame, Graph};
+use crate::graph::{Frame, Graph, Instance};
 use crate::suggest;
 use crate::syntax::{Expression, ExpressionKind, Name, Statement, Subject};
 use crate::value::{Call, Spanned, Stream, Value};
@@ -21,15 +21,6 @@ const MAX_REPEAT: u64 = 4096;
 const MAX_INSTANCES: usize = 1000;
 /// Deepest nesting of blocks.
 const MAX_BLOCKS: usize = 32;
-
-/// A finished block.
-#[derive(Clone)]
-pub(crate) struct Instance {
-    /// Its name in the model.
-    name: String,
-    /// Axes of its result.
-    axes: Vec<AxisId>,
-}
 
 impl<'a> Graph<'a> {
     /// `repeat 32 { x = decoder(x) }`.

@@ -2,45 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use jam_ir::Program;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
-use jam_ir::span::{FileId, SourceMap, Span};
-use jam_ir::{Program, StrategySignature};
+use jam_ir::span::{SourceMap, Span};
 
 use crate::checker::Checker;
+use crate::definitions;
 use crate::parse::{parse, parse_value};
 use crate::scan::{MAX_BYTES, too_long};
-use crate::syntax::{Expression, File, Name, Statement, Subject};
-
-/// What lies outside of a program's text.
-pub trait World {
-    /// The text of a file named by `use`; the path is joined to the folder of the file that
-    /// names it.
-    ///
-    /// # Errors
-    /// Why it cannot be read, as a sentence.
-    fn read(&self, path: &str) -> Result<String, String>;
-
-    /// Whether a file or folder is there.
-    fn exists(&self, path: &str) -> bool;
-
-    /// The absolute path of a file or folder that a text of the command line names, if it is
-    /// there: such a text starts where the command was given, and not in the program's folder.
-    fn absolute(&self, path: &str) -> Option<String> {
-        let _ = path;
-        None
-    }
-}
-
-/// What a run of the compiler is given beside the program.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct CompileOptions<'a> {
-    /// The strategies of fusion that there are.
-    pub strategies: &'a [StrategySignature],
-    /// Values from the command line: name of a setting, or `recipe.key`, and the value's text.
-    pub set: &'a [(String, String)],
-    /// Seed in place of the program's own.
-    pub seed: Option<u64>,
-}
+use crate::syntax::{File, Name, Statement, Subject};
+use crate::world::{CompileOptions, Override, World, folder, join};
 
 /// What became of a program.
 #[derive(Debug)]
@@ -88,7 +59,7 @@ pub fn compile(
     let nothing = statements.is_empty() && diagnostics.has_errors();
     let mut checker = Checker::new(options, &statements, &overrides, folders, diagnostics);
     checker.program.name = stem(path);
-    checker.run(world);
+    definitions::check(&mut checker, world);
     let Checker {
         program,
         mut diagnostics,
@@ -100,18 +71,6 @@ pub fn compile(
         diagnostics,
         sources,
     }
-}
-
-/// A value from the command line.
-pub(crate) struct Override {
-    /// The definition.
-    pub(crate) target: Name,
-    /// The key in it; `None` for the value of a setting.
-    pub(crate) key: Option<Name>,
-    /// The value as it was given: where a text is wanted, it may stand without quotation marks.
-    pub(crate) written: String,
-    /// The value as an expression, or why it is none.
-    pub(crate) value: Result<Expression, Box<Diagnostic>>,
 }
 
 /// Reads the main file and those that it uses.
@@ -259,44 +218,9 @@ impl Loader<'_> {
     }
 }
 
-/// The folder of a path, with a slash at its end; empty for a bare file name.
-pub(crate) fn folder(path: &str) -> &str {
-    path.rfind(['/', '\\']).map_or("", |slash| &path[..=slash])
-}
-
-/// A path that starts in a folder, without the detours through `..` that can be seen.
-pub(crate) fn join(folder: &str, path: &str) -> String {
-    let absolute = path.starts_with('/') || path.get(1..2) == Some(":");
-    if absolute || folder.is_empty() {
-        return path.to_owned();
-    }
-    let mut parts: Vec<&str> = folder.trim_end_matches(['/', '\\']).split('/').collect();
-    for part in path.split('/') {
-        match part {
-            "." | "" => {}
-            ".." if parts
-                .last()
-                .is_some_and(|last| !matches!(*last, "" | "." | "..")) =>
-            {
-                parts.pop();
-            }
-            other => parts.push(other),
-        }
-    }
-    parts.join("/")
-}
-
 fn stem(path: &str) -> String {
     let file = &path[folder(path).len()..];
     file.rsplit_once('.')
         .map_or(file, |(stem, _)| stem)
         .to_owned()
-}
-
-/// The folder that paths written in this file start from, relative to the main file's.
-pub(crate) fn folder_of(folders: &[String], file: FileId) -> &str {
-    if file.0 == 0 {
-        return "";
-    }
-    folders.get(usize::from(file.0)).map_or("", String::as_str)
 }

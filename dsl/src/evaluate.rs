@@ -3,11 +3,11 @@
 use jam_ir::Span;
 use jam_ir::diagnostic::Diagnostic;
 
-use crate::checker::{Checker, Kind, State};
+use crate::checker::{Checker, Kind, State, too_early};
 use crate::given::{Given, as_list};
 use crate::number::{self, Exact};
 use crate::suggest;
-use crate::syntax::{Expression, ExpressionKind, Name, Number, Operator, dotted};
+use crate::syntax::{Expression, ExpressionKind, Name, Number, Operator, Statement, dotted};
 use crate::value::{Call, CallArgument, Spanned, Value};
 
 /// Most values of one list or call, inner ones counted.
@@ -59,6 +59,24 @@ impl<'a> Scope<'a> for Global {
 }
 
 impl<'a> Checker<'a> {
+    /// The value after `=`; its absence is reported.
+    pub(crate) fn value(&mut self, statement: &'a Statement) -> Option<Spanned> {
+        match &statement.value {
+            Some(value) => Some(self.evaluate(value, &mut Global)),
+            None => {
+                let place = statement.word.span;
+                let word = &statement.word.text;
+                self.diagnostics.push(
+                    Diagnostic::error(place, format!("`{word}` needs a value"))
+                        .code("missing")
+                        .label(place, "no `=` follows")
+                        .help(format!("write `{word} name = …`")),
+                );
+                None
+            }
+        }
+    }
+
     /// The value of an expression.
     pub(crate) fn evaluate(
         &mut self,
@@ -468,16 +486,4 @@ impl<'a> Checker<'a> {
             None => Value::Broken,
         }
     }
-}
-
-/// The report of a name that is used before its definition.
-pub(crate) fn too_early(name: &Name, place: Span) -> Diagnostic {
-    Diagnostic::error(
-        name.span,
-        format!("`{}` is used before it is defined", name.text),
-    )
-    .code("order")
-    .label(name.span, "used here")
-    .label(place, "defined here, further down")
-    .help("move the definition up")
 }

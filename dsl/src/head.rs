@@ -5,7 +5,7 @@ use jam_ir::{AxisId, Op, ParamId, Role};
 
 use crate::given::{as_call, as_count, as_list};
 use crate::graph::FreshKind;
-use crate::layers::LayerCall;
+use crate::layer_call::LayerCall;
 use crate::value::{Spanned, Stream, Value};
 
 impl LayerCall<'_, '_> {

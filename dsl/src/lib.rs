@@ -8,21 +8,25 @@
 //! [`jam_ir::diagnostic::Diagnostic`]s, which [`report`] renders.
 
 mod attention;
+mod binding;
 mod calls;
 mod checker;
 mod compile;
+mod definitions;
 mod evaluate;
 mod finish;
 mod format;
 mod given;
 mod graph;
 mod head;
+mod layer_call;
 mod layers;
 mod limits;
 mod model;
 mod number;
 mod parse;
 mod recipe;
+mod records;
 pub mod report;
 mod scan;
 mod settings;
@@ -30,8 +34,10 @@ mod suggest;
 pub mod syntax;
 mod syntax_error;
 mod value;
+mod world;
 
-pub use compile::{CompileOptions, Compiled, World, compile};
+pub use compile::{Compiled, compile};
 pub use format::format;
 pub use parse::{Parsed, parse, parse_value};
 pub use scan::{MAX_BYTES, MAX_DEPTH, too_long};
+pub use world::{CompileOptions, World};

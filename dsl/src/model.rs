@@ -8,8 +8,7 @@ use jam_ir::span::Span;
 use jam_ir::verify::verify;
 use jam_ir::{DType, TokenLayout};
 
-use crate::checker::{Checker, Kind};
-use crate::compile::{World, folder_of, join};
+use crate::checker::{Checker, Kind, ModelLine};
 use crate::evaluate::Global;
 use crate::given::{
     as_call, as_count, as_count_within, as_number, as_text, as_word, twice, wrong_kind,
@@ -19,20 +18,10 @@ use crate::limits;
 use crate::suggest;
 use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement};
 use crate::value::{Spanned, Value};
+use crate::world::{World, folder_of, join};
 
 /// The settings of a model; every other name of its body is part of the graph.
 const SETTINGS: [&str; 6] = ["tokens", "context", "width", "weights", "precision", "init"];
-
-/// One statement of a model, updates applied.
-#[derive(Clone, Copy)]
-pub(crate) struct ModelLine<'a> {
-    /// The name that is bound, or `repeat`.
-    pub(crate) word: &'a Name,
-    /// The value that it is bound to.
-    pub(crate) value: Option<&'a Expression>,
-    /// The statement as it was first written.
-    pub(crate) statement: &'a Statement,
-}
 
 impl<'a> Checker<'a> {
     /// What can be said of a block before it is called with sizes.

@@ -4,12 +4,12 @@ use jam_ir::diagnostic::Diagnostic;
 use jam_ir::span::Span;
 
 use crate::checker::{Checker, Kind};
-use crate::compile::{Override, World};
 use crate::evaluate::Global;
 use crate::given::{as_count, twice};
 use crate::suggest;
 use crate::syntax::{Expression, ExpressionKind, Name, Statement, Subject, dotted};
 use crate::value::{Spanned, Value};
+use crate::world::{Override, World};
 
 impl<'a> Checker<'a> {
     /// Values of the command line must have a definition that takes them.

@@ -36,18 +36,22 @@ use jam_ir::{
 
 use crate::anatomy::dissect;
 use crate::parents::{check_layouts, shorter_context, two};
-use crate::reports::{Errors, Place, error, note, warning};
-use crate::settings::{Read, flag, start, word};
+use crate::reports::Errors;
+use crate::settings::{flag, start, word};
 use crate::{Fused, Parent, Strategy};
 
 mod exchange;
+mod fusion;
 mod head;
 mod identity;
 mod schedule;
+mod settings;
 mod tables;
 mod tower;
 
-use tower::{Fusion, Tower};
+use fusion::Fusion;
+use settings::CrossSettings;
+use tower::Tower;
 
 /// The strategy.
 pub(crate) struct Cross;
@@ -143,102 +147,5 @@ impl Strategy for Cross {
         let states = fusion.run_layers(states)?;
         fusion.read_out(states)?;
         fusion.finish()
-    }
-}
-
-/// Settings of a cross fusion.
-#[derive(Clone, Copy, Debug)]
-struct CrossSettings {
-    /// Layers from one exchange to the next; `None` for no exchange.
-    every: Option<u64>,
-    /// Whether exchanges follow layers N-1, 2N-1, … and not 0, N, 2N, ….
-    at_last: bool,
-    /// Whether an exchange may follow the last layer.
-    after_last: bool,
-    /// Whose position table both towers read; `None` for each its own.
-    positions: Option<usize>,
-    /// Whether both towers read one token table.
-    share_tokens: bool,
-    /// Where rows of a shared token table come from.
-    rows: Rows,
-    /// Whether the state that keys and values read is normalised.
-    kv_norm: bool,
-    /// How logits come of both states.
-    head: Head,
-    /// Whether cross blocks begin as identities (`start: parents`).
-    start_parents: bool,
-}
-
-/// Where rows of a shared table come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Rows {
-    /// Those of image tokens from the second parent, all others from the first.
-    Kinds,
-    /// All from one parent.
-    Of(usize),
-    /// The mean of both.
-    Mean,
-}
-
-/// How logits come of both states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Head {
-    /// Concatenate, linear, norm.
-    Joint,
-    /// Norm each, concatenate, linear.
-    Towers,
-    /// Text rows from the first tower, image rows from the second.
-    Rows,
-}
-
-impl CrossSettings {
-    fn read(settings: &Settings) -> Result<CrossSettings, Vec<Diagnostic>> {
-        let read = Read(settings);
-        Ok(CrossSettings {
-            every: read.count("every")?,
-            at_last: read.word("at")? == "last",
-            after_last: read.flag("after_last")?,
-            positions: match read.word("positions")? {
-                "first" => Some(0),
-                "own" => None,
-                _ => Some(1),
-            },
-            share_tokens: read.word("tokens")? == "shared",
-            rows: match read.word("rows")? {
-                "first" => Rows::Of(0),
-                "second" => Rows::Of(1),
-                "mean" => Rows::Mean,
-                _ => Rows::Kinds,
-            },
-            kv_norm: read.flag("kv_norm")?,
-            head: match read.word("head")? {
-                "towers" => Head::Towers,
-                "rows" => Head::Rows,
-                _ => Head::Joint,
-            },
-            start_parents: read.word("start")? == "parents",
-        })
-    }
-}
-
-impl Fusion<'_> {
-    /// A note about both parents.
-    fn note(&mut self, message: String, words: [&str; 2]) {
-        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
-        let places = [Place::new(a, words[0]), Place::new(b, words[1])];
-        self.notes.push(note(message, &places));
-    }
-
-    /// A warning about both parents, with the way out.
-    fn warn(&mut self, message: String, words: [&str; 2], help: &str) {
-        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
-        let places = [Place::new(a, words[0]), Place::new(b, words[1])];
-        self.notes.push(warning(message, &places).help(help));
-    }
-
-    /// An error about both parents.
-    fn error(&self, message: String, words: [&str; 2]) -> Diagnostic {
-        let [a, b] = [self.towers[0].parent, self.towers[1].parent];
-        error(message, &[Place::new(a, words[0]), Place::new(b, words[1])])
     }
 }

@@ -18,6 +18,7 @@
 //! Nothing here reads a file or a weight: parents are graphs, and their weights are names in plans.
 
 mod anatomy;
+mod axes;
 mod cross;
 mod dare;
 mod flatten;
@@ -35,6 +36,7 @@ mod reports;
 mod settings;
 mod slerp;
 mod strategy;
+mod table;
 mod task_arithmetic;
 mod tasks;
 mod ties;
@@ -42,7 +44,6 @@ mod uniform;
 mod vocabulary;
 mod width;
 
-pub use strategy::{
-    Fused, Parent, STRATEGIES, Strategy, fuse, fuse_by_tokens, fuse_verified, signatures,
-};
+pub use strategy::{Fused, Parent, Strategy};
+pub use table::{STRATEGIES, fuse, fuse_by_tokens, fuse_verified, signatures};
 pub use vocabulary::{NoPieces, Pieces};

@@ -6,6 +6,7 @@
 //! difference that others may follow from, and notes the others; the same difference in a hundred layers
 //! is one.
 
+mod attributes;
 mod words;
 
 use std::collections::BTreeMap;
@@ -16,8 +17,9 @@ use jam_ir::{AxisId, Block, Diagnostic, Model, Op, ParamId, Role, Span, ValueId,
 use crate::Parent;
 use crate::anatomy::Anatomy;
 use crate::reports::{Place, as_one, error};
+use attributes::attributes;
 pub(crate) use words::axis_phrase;
-use words::{Cause, parts_text, phrase, roles_of_params};
+use words::{Cause, phrase, roles_of_params};
 
 /// A parent as it is paired.
 #[derive(Clone, Copy)]
@@ -462,7 +464,9 @@ impl<'a> Matcher<'a> {
         }
         let [left, right] = [self.first.model, self.second.model];
         let (left, right) = (block(left, &names.0), block(right, &names.1));
-        for (thing, left, right) in self.attributes(left, ops) {
+        let models = [self.first.model, self.second.model];
+        let held = attributes(models, left, ops, &self.matching.axes, self.sizes_free);
+        for (thing, left, right) in held {
             if left != right {
                 self.unlike(Cause::Detail, &thing, left, right, spans);
             }
@@ -504,124 +508,6 @@ impl<'a> Matcher<'a> {
                     self.unlike(Cause::Detail, &thing, has(a), has(b), spans);
                 }
             }
-        }
-    }
-
-    /// What two operations of one kind hold beside operands and weights: name, left, right.
-    fn attributes(&self, left: &Block, ops: [&Op; 2]) -> Vec<(String, String, String)> {
-        let row = |thing: &str, left: String, right: String| (thing.to_owned(), left, right);
-        match ops {
-            [
-                Op::Positions { offset: a, .. },
-                Op::Positions { offset: b, .. },
-            ] => {
-                vec![row(
-                    "the first row of positions",
-                    a.to_string(),
-                    b.to_string(),
-                )]
-            }
-            [
-                Op::LayerNorm { x, norm: a, .. },
-                Op::LayerNorm { norm: b, .. },
-            ]
-            | [Op::RmsNorm { x, norm: a, .. }, Op::RmsNorm { norm: b, .. }] => {
-                let mut rows = vec![row(
-                    "the constant of a norm",
-                    a.eps.to_string(),
-                    b.eps.to_string(),
-                )];
-                let axis = left.value_of(*x).ty.axes.last();
-                let role = axis.map(|axis| self.first.model.axis(*axis).role);
-                if !role.is_some_and(|role| self.sizes_free.contains(&role)) {
-                    rows.push(row("the division of a norm", parts_text(a), parts_text(b)));
-                }
-                rows
-            }
-            [
-                Op::Rotary {
-                    base: a,
-                    layout: m,
-                    scaling: s,
-                    ..
-                },
-                Op::Rotary {
-                    base: b,
-                    layout: n,
-                    scaling: t,
-                    ..
-                },
-            ] => vec![
-                row(
-                    "the scaling of rotary positions",
-                    s.to_string(),
-                    t.to_string(),
-                ),
-                row("the base of rotary positions", a.to_string(), b.to_string()),
-                row(
-                    "the layout of rotary positions",
-                    m.word().to_owned(),
-                    n.word().to_owned(),
-                ),
-            ],
-            [
-                Op::Attention {
-                    q,
-                    mask: m,
-                    scale: a,
-                    ..
-                },
-                Op::Attention {
-                    mask: n, scale: b, ..
-                },
-            ] => {
-                let mut rows = vec![row(
-                    "the mask of attention",
-                    format!("{m:?}"),
-                    format!("{n:?}"),
-                )];
-                // The factor follows from the size of a head; one of them is enough to hear of.
-                let key = left.value_of(*q).ty.axes.last();
-                let other = key.and_then(|key| self.matching.axes.get(key));
-                let sizes = [
-                    key.and_then(|key| self.first.model.axis(*key).size),
-                    other.and_then(|key| self.second.model.axis(*key).size),
-                ];
-                if sizes[0] == sizes[1] {
-                    rows.push(row(
-                        "the factor on the scores of attention",
-                        a.to_string(),
-                        b.to_string(),
-                    ));
-                }
-                rows
-            }
-            [Op::Scale { by: a, .. }, Op::Scale { by: b, .. }] => {
-                vec![row("a factor", a.to_string(), b.to_string())]
-            }
-            [Op::Slice { start: a, .. }, Op::Slice { start: b, .. }] => {
-                vec![row("the start of a slice", a.to_string(), b.to_string())]
-            }
-            [
-                Op::ChooseRows { second: a, .. },
-                Op::ChooseRows { second: b, .. },
-            ]
-            | [Op::MaskRows { rows: a, .. }, Op::MaskRows { rows: b, .. }] => {
-                vec![row(
-                    "the rows of the vocabulary chosen",
-                    format!("{a:?}"),
-                    format!("{b:?}"),
-                )]
-            }
-            [Op::Cast { dtype: a, .. }, Op::Cast { dtype: b, .. }] => {
-                vec![row(
-                    "the type of a cast",
-                    a.word().to_owned(),
-                    b.word().to_owned(),
-                )]
-            }
-            // Activations differ in their word; other operations hold nothing.
-            _ => Vec::new(),
         }
     }
 

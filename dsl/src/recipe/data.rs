@@ -5,12 +5,12 @@ use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{DataKind, DataRecipe, DataRef, DataSource, LessonsRecipe};
 
 use crate::checker::{Checker, Kind};
-use crate::compile::{folder_of, join};
 use crate::given::{Given, as_call, as_list, as_text, wrong_kind};
 use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
+use crate::world::{folder_of, join};
 
 /// Parts of drawing lessons: name, the variant of `data` that reads it, its splits.
 const PARTS: [(&str, &str, &[&str]); 4] = [

@@ -7,12 +7,12 @@ use jam_ir::span::Span;
 use jam_ir::{FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use crate::checker::{Checker, Kind};
-use crate::compile::{World, folder_of, join};
 use crate::given::{as_call, as_count, as_list, as_text, as_word, twice};
 use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
+use crate::world::{World, folder_of, join};
 
 /// Token ids fit 32 bits.
 const MOST_TOKENS: u64 = u32::MAX as u64;

@@ -15,8 +15,9 @@ use jam_ir::{
     AxisId, DType, Diagnostic, Op, ParamId, Plan, Role, TokenKind, ValueId, ValueType, WeightType,
 };
 
-use super::Head;
-use super::tower::{Fusion, free_axis_name};
+use super::fusion::Fusion;
+use super::settings::Head;
+use super::tower::free_axis_name;
 use crate::reports::no_image_rows;
 
 impl Fusion<'_> {

@@ -1,6 +1,6 @@
 //! The order of layers and exchanges.
 
-use super::CrossSettings;
+use super::settings::CrossSettings;
 
 /// One step of the fused stack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +51,7 @@ fn exchanges_after(layer: u64, settings: &CrossSettings) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Head, Rows};
+    use super::super::settings::{Head, Rows};
     use super::*;
 
     fn settings(every: Option<u64>, at_last: bool, after_last: bool) -> CrossSettings {

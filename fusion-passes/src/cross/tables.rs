@@ -2,8 +2,9 @@
 
 use jam_ir::{Op, Param, ParamId, Plan, TokenKind, TokenLayout, join_path};
 
-use super::Rows;
-use super::tower::{Fusion, is_vocab};
+use super::fusion::Fusion;
+use super::settings::Rows;
+use super::tower::is_vocab;
 
 impl Fusion<'_> {
     /// Puts shared tables in the place of both parents' own, where the settings ask for it and

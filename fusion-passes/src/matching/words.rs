@@ -55,7 +55,18 @@ pub(super) fn roles_of_params(op: &Op) -> Vec<(&'static str, Option<ParamId>)> {
         Op::Linear { weight, bias, .. } => vec![("weight", Some(*weight)), ("bias", *bias)],
         Op::LayerNorm { gain, bias, .. } => vec![("gain", *gain), ("bias", *bias)],
         Op::RmsNorm { gain, .. } => vec![("gain", *gain)],
-        _ => Vec::new(),
+        Op::Rotary { .. }
+        | Op::Attention { .. }
+        | Op::Activation { .. }
+        | Op::Add { .. }
+        | Op::Mul { .. }
+        | Op::Scale { .. }
+        | Op::Concat { .. }
+        | Op::Slice { .. }
+        | Op::ChooseRows { .. }
+        | Op::MaskRows { .. }
+        | Op::Cast { .. }
+        | Op::Call { .. } => Vec::new(),
     }
 }
 
@@ -65,7 +76,8 @@ pub(super) fn phrase(op: &Op) -> &'static str {
         Op::Linear { .. } => "a linear map",
         Op::LayerNorm { .. } => "a layer norm",
         Op::RmsNorm { .. } => "an RMS norm",
-        _ => "a table",
+        Op::Embed { .. } | Op::Positions { .. } | Op::Unembed { .. } => "a table",
+        other => other.word(),
     }
 }
 

@@ -176,6 +176,6 @@ fn sweep_axes(model: &mut Model) -> bool {
 /// Visits, and may replace, every axis that a type or an operation names.
 fn for_each_axis(model: &mut Model, mut visit: impl FnMut(&mut AxisId)) {
     for block in std::iter::once(&mut model.main).chain(model.blocks.values_mut()) {
-        crate::anatomy::for_each_axis_of(block, &mut visit);
+        crate::axes::for_each_axis_of(block, &mut visit);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Place, Problems};
+use super::problems::{Place, Problems};
 use crate::infer::{axes_text, infer, type_text};
 use crate::plan_shape::plan_shape;
 use crate::{Axis, AxisId, Block, DType, Model, Param, Role, Statement, ValueId, ValueType};

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Place, Problems};
+use super::problems::{Place, Problems};
 use crate::model::MAX_CALL_DEPTH;
 use crate::{Block, Model, Op};
 

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Place, Problems};
+use super::problems::{Place, Problems};
 use crate::{END_MARK, Model, Op, Role, TokenKind};
 
 /// Names, roles and sizes of axes.

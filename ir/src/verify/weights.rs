@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use indexmap::IndexMap;
 
-use super::{Place, Problems};
+use super::problems::{Place, Problems};
 use crate::plan_shape::plan_shape;
 use crate::{Model, Param, Plan, Weight};
 
