@@ -1,4 +1,5 @@
-//! What manifests ask for: every dependency that one names is used, by the sources that it is named for.
+//! What manifests ask for, and lints: every dependency that one names is used, by the sources that it is named for;
+//! rooms that know no files are held to it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -180,4 +181,19 @@ fn packages_come_from_one_registry_and_from_the_house() {
         .collect();
     assert_eq!(sources.len(), 1, "{sources:?}");
     assert!(sources.iter().all(|source| source.contains("crates.io")));
+}
+
+/// The list of what they must not call is `clippy.toml`'s.
+#[test]
+fn rooms_that_know_no_files_turn_the_lints_on() {
+    for room in ["ir", "dsl", "fusion-passes", "backends"] {
+        let text = fs::read_to_string(root().join(room).join("src/lib.rs")).unwrap();
+        let lints = "#![warn(clippy::disallowed_methods, clippy::disallowed_types)]";
+        assert!(text.contains(lints), "{room} turns them on");
+        for path in rust_files(root().join(room).join("src")) {
+            let text = fs::read_to_string(&path).unwrap();
+            let off = text.contains("clippy::disallowed") && !text.contains(lints);
+            assert!(!off, "{} turns them off", path.display());
+        }
+    }
 }
