@@ -1,8 +1,7 @@
 #!/bin/sh
 # A RUSTC_WRAPPER that compiles what is fuzzed, and only that, with the counters that libFuzzer reads: what it
-# depends on (Burn above all) is taken as the house's own builds leave it.
+# depends on is compiled as it is in the house.
 case " $* " in
-*" --crate-name jam_backends "*) ;;
 *" --crate-name jam_"* | *" fuzz_targets/"*)
     set -- "$@" --cfg fuzzing -Cdebug-assertions -Coverflow-checks -Cpasses=sancov-module \
         -Cllvm-args=-sanitizer-coverage-level=4 \
@@ -13,7 +12,7 @@ esac
 case "${JAM_FUZZ_COMPARES:-yes} $* " in
 # Compared values are of use where formats have fixed numbers, and cost a parser half of its time.
 no*) ;;
-*" --crate-name jam_ir "* | *" --crate-name jam_runtime "*)
+*" --crate-name jam_ir "* | *" --crate-name jam_weights "*)
     set -- "$@" -Cllvm-args=-sanitizer-coverage-trace-compares
     ;;
 esac

@@ -13,6 +13,9 @@
 //! reference beside them. Callers give token ids as slices and get numbers back; every failure is
 //! an [`ExecError`].
 
+// This room knows no files (`clippy.toml`).
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod cache;
 mod decoder;
 mod device;

@@ -7,6 +7,9 @@
 //! Bad input is data: everything that could be read is returned, with a list of
 //! [`jam_ir::diagnostic::Diagnostic`]s, which [`report`] renders.
 
+// This room knows no files (`clippy.toml`).
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod attention;
 mod binding;
 mod calls;

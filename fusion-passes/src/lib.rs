@@ -17,6 +17,9 @@
 //!
 //! Nothing here reads a file or a weight: parents are graphs, and their weights are names in plans.
 
+// This room knows no files (`clippy.toml`).
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod anatomy;
 mod axes;
 mod cross;

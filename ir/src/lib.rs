@@ -16,6 +16,9 @@
 //! This crate knows no files, no device and no command line. [`recipe`] holds what a program asks
 //! for beside models, as plain data.
 
+// This room knows no files (`clippy.toml`).
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+
 mod axis;
 pub mod count;
 pub mod decoder;

@@ -51,17 +51,6 @@ mod tests;
 pub use parse::{ParseError, parse};
 pub use print::{Style, print, print_plan, print_with};
 
-use crate::TokenKind;
-
-/// Words of token kinds.
-const KINDS: [(TokenKind, &str); 5] = [
-    (TokenKind::Mark, "mark"),
-    (TokenKind::Text, "text"),
-    (TokenKind::Image, "image"),
-    (TokenKind::Reserved, "reserved"),
-    (TokenKind::Filler, "filler"),
-];
-
 /// Whether a name stands without quotes: words of letters, digits and `_`, joined by single dots,
 /// the first not begun by a digit.
 fn is_bare(name: &str) -> bool {

@@ -18,6 +18,28 @@ pub enum TokenKind {
     Filler,
 }
 
+impl TokenKind {
+    /// Every kind.
+    pub const ALL: [TokenKind; 5] = [
+        Self::Mark,
+        Self::Text,
+        Self::Image,
+        Self::Reserved,
+        Self::Filler,
+    ];
+
+    /// The word of a kind in text and in reports.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Mark => "mark",
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Reserved => "reserved",
+            Self::Filler => "filler",
+        }
+    }
+}
+
 /// A run of token ids of one kind.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenRange {

@@ -5,7 +5,6 @@ use std::fmt;
 
 use indexmap::IndexMap;
 
-use super::KINDS;
 use super::lex::{Lexer, Token, TokenKind, shortened};
 use crate::span::FileId;
 use crate::{
@@ -320,8 +319,8 @@ impl Parser<'_> {
         tokens.grid = self.whole()?;
         while self.skip_word("range")? {
             let kind = self.known("a kind of tokens", |word| {
-                let known = KINDS.iter().find(|(_, name)| *name == word);
-                known.map(|(kind, _)| *kind)
+                let mut kinds = crate::TokenKind::ALL.into_iter();
+                kinds.find(|kind| kind.word() == word)
             })?;
             self.sign("=")?;
             let (start, end) = self.id_range()?;

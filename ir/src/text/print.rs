@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::{KINDS, is_bare};
+use super::is_bare;
 use crate::plan_shape::plan_word;
 use crate::{
     AxisId, Block, END_MARK, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan,
@@ -314,8 +314,7 @@ impl Printer<'_> {
         self.line(2, &format!("image = {image}"));
         self.line(2, &format!("grid = {}", whole_text(tokens.grid)));
         for range in &tokens.ranges {
-            let kind = KINDS.iter().find(|(kind, _)| *kind == range.kind);
-            let kind = kind.map_or("?", |(_, word)| word);
+            let kind = range.kind.word();
             let end = range.start.saturating_add(range.len);
             let (start, end) = (whole_text(range.start), whole_text(end));
             self.line(2, &format!("range {kind} = {start}..{end}"));

@@ -45,7 +45,13 @@ pub(super) fn check_main(model: &Model, problems: &mut Problems) {
                 block: main.name.clone(),
                 value: value.name.clone(),
             };
-            let found = type_text(model, &value.ty);
+            let mut found = type_text(model, &value.ty);
+            // Names of axes say nothing of their roles.
+            if value.ty.dtype == dtype && value.ty.axes.len() == roles.len() {
+                let words = value.ty.axes.iter().map(role);
+                let words: Vec<&str> = words.map(|role| role.map_or("?", Role::word)).collect();
+                found.push_str(&format!(" with axes of role {}", words.join(", ")));
+            }
             problems.add(place, main.span, format!("{what} expected, found {found}"));
         }
     };

@@ -51,8 +51,9 @@ pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
     for range in &tokens.ranges {
         if end != range.start.into() {
             report(format!(
-                "the range of {:?} ids starts at {}, not at {end}, where the one before it ends",
-                range.kind, range.start
+                "the range of {} ids starts at {}, not at {end}, where the one before it ends",
+                range.kind.word(),
+                range.start
             ));
         }
         end = u128::from(range.start) + u128::from(range.len);
@@ -81,8 +82,9 @@ pub(super) fn check_tokens(model: &Model, problems: &mut Problems) {
         };
         if !fits && range.len > 0 {
             report(format!(
-                "the range of {:?} ids from {} on does not fit the ids of the text tokenizer, {start}..{past}",
-                range.kind, range.start
+                "the range of {} ids from {} on does not fit the ids of the text tokenizer, {start}..{past}",
+                range.kind.word(),
+                range.start
             ));
         }
     }
