@@ -28,6 +28,8 @@ const FORMAT: u32 = 2;
 pub(super) struct Keys<'w> {
     work: &'w Workload,
     known: RefCell<BTreeMap<String, String>>,
+    /// Data whose lists name pictures that are not there.
+    without_pictures: RefCell<Vec<DataRef>>,
     /// Whether hashes of pictures are kept on the disk.
     remembers: bool,
 }
@@ -37,6 +39,7 @@ impl<'w> Keys<'w> {
         Keys {
             work,
             known: RefCell::default(),
+            without_pictures: RefCell::default(),
             remembers: true,
         }
     }
@@ -47,6 +50,11 @@ impl<'w> Keys<'w> {
             remembers: false,
             ..Keys::new(work)
         }
+    }
+
+    /// Data, among those of the keys worked out so far, whose lists name pictures that are not there.
+    pub(super) fn without_pictures(&self) -> Vec<DataRef> {
+        self.without_pictures.borrow().clone()
     }
 
     /// Works out a key once; `make` adds everything that the key depends on.
@@ -93,7 +101,7 @@ impl<'w> Keys<'w> {
                             hasher.file(file)?;
                         }
                         if matches!(recipe.kind, DataKind::ImageText | DataKind::Interleaved) {
-                            self.pictures(&recipe.kind, &files, hasher)?;
+                            self.pictures(&recipe.kind, data, &files, hasher)?;
                         }
                     }
                     DataSource::Lessons {
@@ -112,15 +120,29 @@ impl<'w> Keys<'w> {
     }
 
     /// Contents of the pictures that lists name.
-    fn pictures(&self, kind: &DataKind, files: &[PathBuf], hasher: &mut KeyHasher) -> Result<()> {
+    fn pictures(
+        &self,
+        kind: &DataKind,
+        data: &DataRef,
+        files: &[PathBuf],
+        hasher: &mut KeyHasher,
+    ) -> Result<()> {
         let names = format!("{files:?}");
         let name = blake3::hash(names.as_bytes()).to_hex();
         let memory = format!("{}.pictures.json", &name[..32]);
         let memory = self.work.out.join("cache").join(memory);
-        picture_contents(kind, files, &memory, self.remembers, |path, content| {
+        let files = jam_data::sources::unfolded(kind, files)?;
+        let mut absent = false;
+        picture_contents(kind, &files, &memory, self.remembers, |path, content| {
             hasher.text(&path.to_string_lossy());
             hasher.text(content.unwrap_or("missing"));
-        })
+            absent |= content.is_none();
+        })?;
+        let mut without = self.without_pictures.borrow_mut();
+        if absent && !without.contains(data) {
+            without.push(data.clone());
+        }
+        Ok(())
     }
 
     pub(super) fn tokenizer(&self, name: &str) -> Result<String> {

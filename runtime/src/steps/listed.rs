@@ -14,7 +14,7 @@ use jam_ir::recipe::DataKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
-use jam_data::sources::{DataSet, Segment};
+use jam_data::sources::{DataSet, Segment, is_list};
 use jam_weights::checkpoints::write_file;
 
 /// What is known of files; kept between runs.
@@ -80,20 +80,16 @@ pub(super) fn picture_contents(
     let before = std::fs::read(memory).unwrap_or_default();
     let mut known: Known = serde_json::from_slice(&before).unwrap_or_default();
     let mut found = Known::default();
-    for list in files {
-        // Pictures in shards, and so in folders of shards, are part of their file.
-        let lines = match list.is_dir() {
-            true => list.join("captions.jsonl"),
-            false => list.clone(),
-        };
-        let Some(stamp) = stamp(&lines).filter(|_| is_list(&lines)) else {
+    for lines in files {
+        // Pictures in shards are part of their file.
+        let Some(stamp) = stamp(lines).filter(|_| is_list(lines)) else {
             continue;
         };
-        let named = match known.lists.remove(&lines) {
+        let named = match known.lists.remove(lines) {
             Some(known) if known.stamp == stamp => known,
             _ => Stamped {
                 stamp,
-                found: named_pictures(kind, &lines)?,
+                found: named_pictures(kind, lines)?,
             },
         };
         for picture in &named.found {
@@ -114,7 +110,7 @@ pub(super) fn picture_contents(
             }
             each(picture, Some(&found.pictures[picture].found));
         }
-        found.lists.insert(lines, named);
+        found.lists.insert(lines.clone(), named);
     }
     let after = serde_json::to_vec(&found)
         .map_err(|error| Error::new(format!("hashes cannot be written: {error}")))?;
@@ -126,11 +122,6 @@ pub(super) fn picture_contents(
 
 fn stamp(path: &Path) -> Option<Stamp> {
     path.metadata().ok().map(|meta| Stamp::of(&meta))
-}
-
-fn is_list(path: &Path) -> bool {
-    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| ending == "jsonl" || ending == "ndjson")
 }
 
 /// Paths of the pictures that a list names, in its order.

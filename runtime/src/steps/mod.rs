@@ -14,6 +14,8 @@ mod needs;
 mod report;
 mod workload;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -48,6 +50,8 @@ use jam_weights::progress::{Bar, Ended, Progress, Stop};
 pub struct Runner<'w> {
     work: &'w Workload,
     keys: Keys<'w>,
+    /// What was told of data.
+    told: RefCell<BTreeSet<String>>,
     device: Device,
     progress: &'w dyn Progress,
     stop: Stop,
@@ -68,6 +72,7 @@ impl<'w> Runner<'w> {
         Runner {
             work,
             keys: Keys::new(work),
+            told: RefCell::default(),
             device,
             progress,
             stop,
@@ -83,7 +88,8 @@ impl<'w> Runner<'w> {
         self
     }
 
-    /// Carries out steps in order. Data and weights that are not there are told before the first.
+    /// Carries out steps in order. Data, pictures that they name, and weights that are not there are told before
+    /// the first.
     ///
     /// # Errors
     /// When another process works in the folder of results, or a step fails; those before it stay
@@ -94,6 +100,7 @@ impl<'w> Runner<'w> {
             .iter()
             .map(|step| self.key(step))
             .collect::<Result<_>>()?;
+        let mut looked = false;
         for (step, key) in steps.iter().zip(keys) {
             let (kind, name) = place(step);
             let folder = self.work.result(kind, name);
@@ -105,6 +112,11 @@ impl<'w> Runner<'w> {
                 };
                 self.progress
                     .note(&format!("{}: made again, since {damage}", title(step)));
+            }
+            // What keeps a later step from its data is told before hours go into the first.
+            if !looked {
+                self.check_pictures()?;
+                looked = true;
             }
             let begun = Instant::now();
             let ended = match self.step(step, &folder, &key) {
