@@ -11,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use jam_data::sources::{DataSet, Segment};
+use jam_data::sources::{DataSet, Segment, is_list};
 use jam_ir::recipe::DataKind;
 use jam_weights::checkpoints::{
     CHECKSUMS_FILE, CheckpointReader, Checksums, file_checksum, sealed, write_file,
@@ -199,11 +199,8 @@ impl Hashes {
     /// # Errors
     /// When it cannot be read, or is not of its kind.
     pub(crate) fn named_pictures(&self, kind: &DataKind, list: &Path) -> Result<Vec<PathBuf>> {
-        // Pictures in shards, and so in folders of shards, are part of their file.
-        let lines = match list.is_dir() {
-            true => list.join("captions.jsonl"),
-            false => list.to_owned(),
-        };
+        // Pictures in shards are part of their file.
+        let lines = list.to_owned();
         if !is_list(&lines) || !super::stands(&lines)? {
             return Ok(Vec::new());
         }
@@ -343,11 +340,6 @@ fn sampled(path: &Path, bytes: u64) -> Result<String> {
     }
     take(bytes - PIECE, PIECE)?;
     Ok(format!("pieces {}", hasher.finalize().to_hex()))
-}
-
-fn is_list(path: &Path) -> bool {
-    let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
-    ending.is_some_and(|ending| ending == "jsonl" || ending == "ndjson")
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::evaluation::AskedPicture;
 use crate::{Error, ErrorKind, Result};
 use jam_data::batches::EncodedSet;
 use jam_data::images::Picture;
-use jam_data::sources::{self, ChoiceItem, DataSet, Document, Segment, is_held_out};
+use jam_data::sources::{self, ChoiceItem, Document, Segment};
 use jam_data::tokens::{Codec, Part};
 use jam_lessons::{LessonsFolder, PairRecord, Split};
 
@@ -49,38 +49,36 @@ impl Runner<'_> {
         }
     }
 
-    /// Every document of a split; where the program holds out a share of the training files, the
-    /// share is decided by a hash of each document's id.
+    /// Every document of a split, as [`sources::split_documents`] has it; what is left out is told.
     pub(super) fn documents(&self, reference: &DataRef) -> Result<Vec<Document>> {
         let recipe = self.work.data(&reference.name)?;
-        let split = &reference.split;
-        let given = recipe.splits.get(split);
-        let source = given.or_else(|| recipe.splits.get("train").filter(|_| split == "val"));
-        let source = source.ok_or_else(|| {
-            Error::new(format!("data `{}` has no split `{split}`", reference.name))
-        })?;
-        let divided =
-            split != "test" && !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
-        let set = DataSet::open(&recipe.kind, &self.files(source)?)?;
-        let mut documents = Vec::new();
-        for index in 0..set.len() {
-            let document = set.document(index)?;
-            let pictures = document
-                .segments
-                .iter()
-                .filter(|s| matches!(s, Segment::Picture(_)))
-                .count();
-            let too_many = recipe.max_pictures > 0 && pictures as u64 > recipe.max_pictures;
-            let elsewhere =
-                divided && (split == "val") != is_held_out(&document.id, recipe.held_out);
-            if !too_many && !elsewhere {
-                documents.push(document);
-            }
+        let find = |source: &DataSource| self.files(source);
+        let split = sources::split_documents(recipe, reference, &find)?;
+        for note in split.notes {
+            self.tell_once(note);
         }
-        if documents.is_empty() {
-            return Err(Error::new(format!("data `{reference}` has no documents")));
+        Ok(split.documents)
+    }
+
+    /// Tells what is worth knowing of data, the first time that it is found.
+    fn tell_once(&self, note: String) {
+        let mut told = self.told.borrow_mut();
+        if !told.contains(&note) {
+            self.progress.note(&note);
+            told.insert(note);
         }
-        Ok(documents)
+    }
+
+    /// Looks whether the pictures are there that lists of the steps' data name. The keys of the steps say of which
+    /// lists one is not.
+    ///
+    /// # Errors
+    /// When one is not there, and a record that is used names it.
+    pub(super) fn check_pictures(&self, graph: &Graph<'_>) -> Result<()> {
+        for reference in graph.without_pictures() {
+            sources::absent_pictures(&reference, &self.documents(&reference)?)?;
+        }
+        Ok(())
     }
 
     /// A split as token ids; encoded once and kept.
@@ -172,13 +170,10 @@ impl Runner<'_> {
                 reference.name
             )));
         };
-        let source = recipe.splits.get(&reference.split).ok_or_else(|| {
-            Error::new(format!(
-                "data `{}` has no split `{}`",
-                reference.name, reference.split
-            ))
-        })?;
-        let mut items = sources::choices(format, &self.files(source)?)?;
+        let find = |source: &DataSource| self.files(source);
+        let (files, notes) = sources::split_files(recipe, reference, &find)?;
+        notes.into_iter().for_each(|note| self.tell_once(note));
+        let mut items = sources::choices(format, &files)?;
         if limit > 0 {
             items.truncate(limit as usize);
         }
@@ -240,7 +235,11 @@ fn encode_group(codec: &Codec, documents: &[Document], set: &mut EncodedSet) -> 
             }
         });
         let parts = parts.collect::<Result<Vec<_>>>()?;
-        let (ids, question) = codec.document(document.prompt.as_deref(), &parts)?;
+        let encoded = codec.document(document.prompt.as_deref(), &parts);
+        let (ids, question) = encoded.map_err(|error| Error {
+            message: format!("record `{}`: {}", document.id, error.message),
+            ..error
+        })?;
         set.push(&ids, question);
     }
     Ok(())

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use indexmap::{IndexMap, IndexSet};
-use jam_data::sources::matching_files;
+use jam_data::sources::{matching_files, unfolded};
 use jam_ir::recipe::{Checkpoint, DataKind, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
 use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens, TokenLayout};
 use serde::Serialize;
@@ -37,8 +37,10 @@ pub(crate) enum Input {
         group: &'static str,
         /// What the records are.
         kind: DataKind,
-        /// Name of the data set and its split, for reports.
-        data: String,
+        /// The data set, in the split that was asked for.
+        data: DataRef,
+        /// The split that the files are.
+        split: String,
         /// Patterns of their names, from the program's folder.
         patterns: Vec<String>,
     },
@@ -113,7 +115,8 @@ impl<'w> Inputs<'w> {
                 DataSource::Files(patterns) => self.all.push(Input::Records {
                     group: self.group,
                     kind: recipe.kind.clone(),
-                    data: format!("`{}`, {split}", data.name),
+                    data: data.clone(),
+                    split: split.clone(),
                     patterns: patterns.clone(),
                 }),
                 DataSource::Lessons {
@@ -295,6 +298,8 @@ pub(crate) struct Graph<'w> {
     work: &'w Workload,
     hashes: &'w Hashes,
     known: RefCell<IndexMap<Step, Ingredients>>,
+    /// Data whose lists name pictures that are not there.
+    without_pictures: RefCell<Vec<DataRef>>,
 }
 
 impl<'w> Graph<'w> {
@@ -303,7 +308,13 @@ impl<'w> Graph<'w> {
             work,
             hashes,
             known: RefCell::default(),
+            without_pictures: RefCell::default(),
         }
+    }
+
+    /// Data, among the ingredients worked out so far, whose lists name pictures that are not there.
+    pub(crate) fn without_pictures(&self) -> Vec<DataRef> {
+        self.without_pictures.borrow().clone()
     }
 
     /// The record of a step's result as if it were begun now.
@@ -345,8 +356,9 @@ impl<'w> Graph<'w> {
                 group,
                 kind,
                 data,
+                split,
                 patterns,
-            } => self.records(group, kind, data, patterns, found)?,
+            } => self.records(group, kind, (data, split), patterns, found)?,
             Input::Weights(path) => {
                 for (name, hash) in self.hashes.weights(path)? {
                     let file = match path.is_dir() {
@@ -379,17 +391,19 @@ impl<'w> Graph<'w> {
         &self,
         group: &str,
         kind: &DataKind,
-        data: &str,
+        (data, split): (&DataRef, &str),
         patterns: &[String],
         found: &mut Ingredients,
     ) -> Result<()> {
         let files = matching_files(&self.work.folder, patterns).map_err(|error| Error {
-            message: format!("data {data}: {}", error.message),
+            message: format!("data `{}`, {split}: {}", data.name, error.message),
             ..error
         })?;
         let mut all = Vec::new();
         for file in &files {
             self.file(file, &mut all)?;
+        }
+        for file in &unfolded(kind, &files)? {
             if matches!(kind, DataKind::ImageText | DataKind::Interleaved) {
                 let mut pictures = blake3::Hasher::new();
                 let named = self.hashes.named_pictures(kind, file)?;
@@ -397,7 +411,13 @@ impl<'w> Graph<'w> {
                     pictures.update(self.called(picture).as_bytes());
                     let content = match crate::results::stands(picture)? {
                         true => self.hashes.content(picture)?,
-                        false => "missing".to_owned(),
+                        false => {
+                            let mut without = self.without_pictures.borrow_mut();
+                            if !without.contains(data) {
+                                without.push(data.clone());
+                            }
+                            "missing".to_owned()
+                        }
                     };
                     pictures.update(content.as_bytes());
                 }

@@ -13,6 +13,8 @@ mod lock;
 mod overview;
 mod workload;
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -47,6 +49,8 @@ use crate::{Error, ErrorKind, Result};
 pub struct Runner<'w> {
     work: &'w Workload,
     hashes: Hashes,
+    /// What was told of data.
+    told: RefCell<BTreeSet<String>>,
     device: Device,
     progress: &'w dyn Progress,
     stop: Stop,
@@ -67,6 +71,7 @@ impl<'w> Runner<'w> {
         Runner {
             work,
             hashes: Hashes::open(&work.out),
+            told: RefCell::default(),
             device,
             progress,
             stop,
@@ -82,7 +87,8 @@ impl<'w> Runner<'w> {
         self
     }
 
-    /// Carries out steps in order. Data and weights that are not there are told before the first. Those of `anew` begin
+    /// Carries out steps in order. Data, pictures that they name, and weights that are not there are told before the
+    /// first. Those of `anew` begin
     /// anew, whatever is there: it is kept beside the new result.
     ///
     /// # Errors
@@ -96,6 +102,7 @@ impl<'w> Runner<'w> {
             .map(|step| graph.wanted(step))
             .collect::<Result<_>>()?;
         self.hashes.keep();
+        let mut looked = false;
         for (step, record) in steps.iter().zip(wanted) {
             let folder = self.work.result(step);
             if anew.contains(step)
@@ -111,6 +118,11 @@ impl<'w> Runner<'w> {
                     .note(&format!("{:<28} done before", step.to_string()));
                 continue;
             };
+            // What keeps a later step from its data is told before hours go into the first.
+            if !looked {
+                self.check_pictures(&graph)?;
+                looked = true;
+            }
             let begun = Instant::now();
             let ended = match kind(step).make(self, &task) {
                 // Work that cannot be halved gives up with an error when it is asked to stop.

@@ -5,9 +5,12 @@ use std::path::Path;
 
 use image::codecs::jpeg::JpegEncoder;
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
-use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageReader, Limits};
+use image::{
+    DynamicImage, ExtendedColorType, ImageDecoder, ImageEncoder, ImageFormat, ImageReader, Limits,
+};
 
 use super::{MAX_SIDE, Picture, Rgb, WHITE};
+use crate::sources::{MAX_BYTES, read_regular};
 use crate::{Error, Result};
 use jam_weights::checkpoints::atomic::write_file;
 
@@ -41,6 +44,11 @@ impl Picture {
         limits.max_image_height = Some(MAX_SIDE as u32);
         limits.max_alloc = Some(MAX_MEMORY);
         reader.limits(limits);
+        if reader.format() == Some(ImageFormat::Jpeg) && !is_whole_jpeg(bytes) {
+            return Err(Error::new(
+                "not a picture that can be read: the JPEG was cut off, its end mark is missing",
+            ));
+        }
         let mut decoder = reader.into_decoder().map_err(bad)?;
         // Damaged Exif data is no reason to refuse a sound picture.
         let orientation = decoder.orientation().ok();
@@ -68,7 +76,7 @@ impl Picture {
     /// # Errors
     /// As [`Picture::decode`], and when the file cannot be read; the error names the file.
     pub fn read(path: &Path) -> Result<Picture> {
-        let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
+        let bytes = read_regular(path, MAX_BYTES)?;
         Self::decode(&bytes).map_err(|error| error.with_path(path))
     }
 
@@ -127,6 +135,31 @@ impl Picture {
             )),
         };
         write_file(path, &bytes.map_err(|error| error.with_path(path))?)
+    }
+}
+
+/// Whether a JPEG goes on to its end mark. The decoder paints what is missing grey and says nothing.
+fn is_whole_jpeg(bytes: &[u8]) -> bool {
+    /// The mark of the end of the picture.
+    const END: u8 = 0xd9;
+    let mut at = 0;
+    loop {
+        // In what is coded, ff 00 is a byte, ff d0 to ff d7 parts runs, ff ff fills.
+        let Some(next) = bytes.get(at..).and_then(|rest| {
+            let mut pairs = rest.windows(2);
+            pairs.position(|pair| pair[0] == 0xff && !matches!(pair[1], 0x00 | 0xd0..=0xd8 | 0xff))
+        }) else {
+            return false;
+        };
+        let mark = at + next;
+        if bytes[mark + 1] == END {
+            return true;
+        }
+        // A segment has its length, and may hold another picture with an end of its own.
+        let Some([high, low]) = bytes.get(mark + 2..mark + 4) else {
+            return false;
+        };
+        at = mark + 2 + usize::from(u16::from_be_bytes([*high, *low])).max(2);
     }
 }
 
@@ -209,6 +242,23 @@ mod tests {
         let mut huge = png.clone();
         huge[16..24].copy_from_slice(&[0, 0, 0xea, 0x60, 0, 0, 0xea, 0x60]);
         assert!(Picture::decode(&huge).is_err());
+    }
+
+    #[test]
+    fn a_jpeg_without_its_end_is_refused() {
+        let jpeg = gradient().to_jpeg(92).unwrap();
+        assert!(Picture::decode(&jpeg).is_ok());
+        for end in [jpeg.len() * 9 / 10, jpeg.len() - 2, jpeg.len() - 1] {
+            let error = Picture::decode(&jpeg[..end]).unwrap_err();
+            assert!(error.message.contains("cut off"), "{error}");
+        }
+        // What follows the end is of no matter.
+        assert!(Picture::decode(&[jpeg.as_slice(), &[0; 9]].concat()).is_ok());
+        // The end of a small picture inside of the note of a camera is not that of the picture.
+        let note = [&[0xff, 0xe1, 0, 8], b"ab" as &[u8], &[0xff, 0xd9, 0, 0]].concat();
+        let noted = [&jpeg[..2], note.as_slice(), &jpeg[2..]].concat();
+        assert!(Picture::decode(&noted).is_ok());
+        assert!(Picture::decode(&noted[..noted.len() - 2]).is_err());
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! A picture that is still in its file.
 
-use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::content::open_regular;
 use crate::images::Picture;
 use crate::{Error, Result};
 
 /// The largest picture file that is read, in bytes.
-const MAX_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_BYTES: u64 = 64 << 20;
 
 /// Where a picture lies: a file, or a member of a shard. Cheap to copy; nothing is read before
 /// [`PictureRef::load`].
@@ -52,7 +52,7 @@ impl PictureRef {
     /// When they cannot be read or are more than 64 MB.
     pub fn bytes(&self) -> Result<Vec<u8>> {
         let failed = |error| Error::io("read", &self.file, error);
-        let mut file = File::open(&self.file).map_err(failed)?;
+        let mut file = open_regular(&self.file)?;
         let (start, bytes) = match self.part {
             Some(part) => part,
             None => (0, file.metadata().map_err(failed)?.len()),

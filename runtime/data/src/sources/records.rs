@@ -35,16 +35,25 @@ pub(super) fn interleaved(json: Value, folder: &Path, id: String) -> Made {
     let parts = parts.ok_or("`segments` is not a list")?;
     let mut segments = Vec::with_capacity(parts.len());
     for part in parts {
-        segments.push(match (part.get("text"), part.get("image")) {
-            (Some(_), None) => Segment::Text(string(part, "text")?.to_owned()),
-            (None, Some(_)) => Segment::Picture(picture(string(part, "image")?, folder)?),
+        match (given(part, "text"), given(part, "image")) {
+            (Some(_), None) => {
+                let text = string(part, "text")?;
+                // An empty text says as much as none.
+                if !is_blank(text) {
+                    segments.push(Segment::Text(text.to_owned()));
+                }
+            }
+            (None, Some(_)) => {
+                segments.push(Segment::Picture(picture(string(part, "image")?, folder)?));
+            }
             _ => return Err("a segment has to have either `text` or `image`".to_owned()),
-        });
+        }
     }
-    let prompt = match json.get("prompt") {
-        None | Some(Value::Null) => None,
+    let prompt = match given(&json, "prompt") {
+        None => None,
         Some(_) => Some(string(&json, "prompt")?.to_owned()),
     };
+    let prompt = prompt.filter(|prompt| !is_blank(prompt));
     Ok(document(json, id, prompt, segments))
 }
 
@@ -63,13 +72,19 @@ pub(super) fn instruct(json: Value, id: String) -> Made {
 /// The caption of a record: `caption`, or the first of `captions`, without white space at its ends and in one
 /// line (published captions have both).
 pub(super) fn caption(json: &Value) -> Result<String, String> {
-    let first = || json.get("captions").and_then(|captions| captions.get(0));
-    let caption = json.get("caption").or_else(first).and_then(Value::as_str);
-    let caption = one_line(caption.ok_or("`caption` is not a string")?);
-    if caption.is_empty() {
-        return Err("`caption` is empty".to_owned());
-    }
-    Ok(caption)
+    let first = || {
+        let captions = given(json, "captions")?.as_array()?;
+        captions.iter().find(|caption| !caption.is_null())
+    };
+    let caption = given(json, "caption").or_else(first);
+    let caption = caption.ok_or("the record has no `caption`")?.as_str();
+    Ok(one_line(caption.ok_or("`caption` is not a string")?))
+}
+
+/// Whether there is nothing to learn from a text. Readers have one rule for such texts: a record that has no
+/// more is left out, and counted (see `split`).
+pub(super) fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
 }
 
 /// Without white space at the ends; line breaks become blanks.
@@ -96,8 +111,13 @@ fn document(json: Value, id: String, prompt: Option<String>, segments: Vec<Segme
     }
 }
 
+/// A field that says something: `null` is as absent.
+fn given<'a>(json: &'a Value, field: &str) -> Option<&'a Value> {
+    json.get(field).filter(|value| !value.is_null())
+}
+
 fn string<'a>(json: &'a Value, field: &str) -> Result<&'a str, String> {
-    json.get(field)
+    given(json, field)
         .ok_or_else(|| format!("the record has no `{field}`"))?
         .as_str()
         .ok_or_else(|| format!("`{field}` is not a string"))

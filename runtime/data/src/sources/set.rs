@@ -1,15 +1,15 @@
 //! A data set: an index over files, and the documents it leads to.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jam_ir::recipe::DataKind;
 use serde_json::Value;
 
+use super::content::{BYTE_ORDER_MARK, Content};
+use super::endings::{Layout, layout};
 use super::shards::{self, Member};
-use super::{Document, PictureRef, Segment, matching_files, records};
+use super::{Document, PictureRef, Segment, matching_files, records, rows, values};
 use crate::{Error, Result};
 
 /// The longest record that is read, in bytes.
@@ -34,30 +34,34 @@ impl Default for ReadOptions {
 /// Where a record lies.
 #[derive(Debug, Clone)]
 enum Place {
-    /// A line of JSON.
-    Line {
+    /// In a piece of a file: a line, a value, a row, a block of text.
+    Piece {
         file: u32,
         start: u64,
         bytes: u64,
+        /// Its line; of values, rows and blocks, which of them it is.
         number: u64,
     },
-    /// A block of a text file.
-    Block {
-        file: u32,
-        start: u64,
-        bytes: u64,
-        number: u64,
-    },
-    /// Members of a tar file.
+    /// In members of a tar file.
     Member { file: u32, member: Box<Member> },
+}
+
+/// A file of a set.
+#[derive(Debug, Clone)]
+struct SetFile {
+    content: Content,
+    layout: Layout,
+    /// The names of the columns of a table.
+    names: Vec<String>,
 }
 
 /// Documents of one kind in a fixed order. Opening reads where they lie, [`DataSet::document`] reads them.
 #[derive(Debug, Clone)]
 pub struct DataSet {
     kind: DataKind,
-    files: Vec<Arc<Path>>,
+    files: Vec<SetFile>,
     places: Vec<Place>,
+    notes: Vec<String>,
 }
 
 impl DataSet {
@@ -72,81 +76,92 @@ impl DataSet {
     /// Opens files of one kind, in their order. A folder stands for its `captions.jsonl` or its `.tar` files.
     ///
     /// # Errors
-    /// When a file cannot be read, is not of the kind (its ending tells), or a shard is damaged. Lines of JSON are
-    /// not looked at before [`DataSet::document`].
+    /// When a file cannot be read, is not of the kind (its ending tells), or a shard is damaged. Records of JSON
+    /// are not looked at before [`DataSet::document`].
     pub fn open_with(kind: &DataKind, files: &[PathBuf], options: &ReadOptions) -> Result<Self> {
         let mut set = Self {
             kind: kind.clone(),
             files: Vec::new(),
             places: Vec::new(),
+            notes: Vec::new(),
         };
-        for path in files {
-            if !path.is_dir() {
-                set.add(path, options)?;
-                continue;
-            }
-            let listed = path.join("captions.jsonl");
-            if *kind == DataKind::ImageText && listed.is_file() {
-                set.add(&listed, options)?;
-            } else {
-                let ending = if *kind == DataKind::ImageText {
-                    "*.tar"
-                } else {
-                    "*.jsonl"
-                };
-                for file in matching_files(path, &[ending.to_owned()])? {
-                    set.add(&file, options)?;
-                }
-            }
+        for path in unfolded(kind, files)? {
+            set.add(&path, options)?;
         }
         Ok(set)
     }
 
     fn add(&mut self, path: &Path, options: &ReadOptions) -> Result<()> {
-        let ending = path
-            .extension()
-            .map(|ending| ending.to_string_lossy().to_lowercase());
-        let is_json = matches!(ending.as_deref(), Some("jsonl" | "ndjson"));
-        let is_tar = ending.as_deref() == Some("tar");
-        let file = self.files.len() as u32;
-        self.files.push(Arc::from(path));
-        let refused = |help: &str| {
-            Err(Error::new("the file is of another kind")
+        let layout = layout(&self.kind, path).map_err(|help| {
+            Error::new("the file is of another kind")
                 .with_path(path)
-                .with_help(help))
-        };
-        match self.kind {
-            DataKind::Choice { .. } => {
-                refused("multiple choice is read as questions, not documents")
+                .with_help(help)
+        })?;
+        let file = self.files.len() as u32;
+        let content = Content::open(path)?;
+        let mut names = Vec::new();
+        match layout {
+            Layout::Lines => self.index_lines(&content, file)?,
+            Layout::Text => self.index_blocks(&content, file, options.text_block)?,
+            Layout::Values => {
+                let ranges = values::ranges(content.reader()?, path)?;
+                let place = |((start, bytes), number)| Place::Piece {
+                    file,
+                    start,
+                    bytes,
+                    number,
+                };
+                self.places.extend(ranges.into_iter().zip(1..).map(place));
             }
-            DataKind::ImageText if is_tar => {
-                let members = shards::index(path)?;
+            Layout::Rows(delimiter) => {
+                let table = rows::index(content.reader()?, delimiter, path)?;
+                let place = |((start, bytes), number)| Place::Piece {
+                    file,
+                    start,
+                    bytes,
+                    number,
+                };
+                self.places
+                    .extend(table.rows.into_iter().zip(1..).map(place));
+                names = table.names;
+            }
+            Layout::Shard => {
+                let shard = shards::index(path)?;
+                if shard.left_out > 0 {
+                    self.notes.push(format!(
+                        "`{}`: {} members are of no record and left out, the first is `{}`",
+                        short_name(path),
+                        shard.left_out,
+                        shard.first_left_out
+                    ));
+                }
                 let place = |member| Place::Member {
                     file,
                     member: Box::new(member),
                 };
-                self.places.extend(members.into_iter().map(place));
-                Ok(())
+                self.places.extend(shard.records.into_iter().map(place));
             }
-            DataKind::ImageText if !is_json => {
-                refused("captioned pictures are read from .tar shards and captions.jsonl")
-            }
-            DataKind::Interleaved | DataKind::Instruct if !is_json => {
-                refused("articles and questions with answers are read from .jsonl")
-            }
-            DataKind::Text { .. } if is_tar => refused("text is read from .jsonl and .txt"),
-            DataKind::Text { .. } if !is_json => self.index_blocks(path, file, options.text_block),
-            _ => self.index_lines(path, file),
         }
+        self.files.push(SetFile {
+            content,
+            layout,
+            names,
+        });
+        Ok(())
     }
 
     /// Every line that is not empty is a record.
-    fn index_lines(&mut self, path: &Path, file: u32) -> Result<()> {
-        let mut lines = Lines::open(path)?;
+    fn index_lines(&mut self, content: &Content, file: u32) -> Result<()> {
+        let mut lines = Lines::open(content)?;
         while let Some((start, line)) = lines.next()? {
+            let mark = match start {
+                0 if line.starts_with(BYTE_ORDER_MARK) => BYTE_ORDER_MARK.len(),
+                _ => 0,
+            };
+            let (start, line) = (start + mark as u64, &line[mark..]);
             if !line.trim_ascii().is_empty() {
                 let (bytes, number) = (line.len() as u64, lines.number);
-                self.places.push(Place::Line {
+                self.places.push(Place::Piece {
                     file,
                     start,
                     bytes,
@@ -158,8 +173,8 @@ impl DataSet {
     }
 
     /// Cuts a text file into blocks of whole lines.
-    fn index_blocks(&mut self, path: &Path, file: u32, block: Option<u64>) -> Result<()> {
-        let mut lines = Lines::open(path)?;
+    fn index_blocks(&mut self, content: &Content, file: u32, block: Option<u64>) -> Result<()> {
+        let mut lines = Lines::open(content)?;
         let (mut start, mut end, mut number) = (0, 0, 0);
         let mut is_empty = true;
         while let Some((at, line)) = lines.next()? {
@@ -169,7 +184,7 @@ impl DataSet {
             let bytes = end - start;
             let cut = block.is_some_and(|block| bytes >= 2 * block || (blank && bytes >= block));
             if cut && !is_empty {
-                self.places.push(Place::Block {
+                self.places.push(Place::Piece {
                     file,
                     start,
                     bytes,
@@ -179,7 +194,7 @@ impl DataSet {
             }
         }
         if !is_empty {
-            self.places.push(Place::Block {
+            self.places.push(Place::Piece {
                 file,
                 start,
                 bytes: end - start,
@@ -201,7 +216,12 @@ impl DataSet {
 
     /// The files, in their order.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.files.iter().map(AsRef::as_ref)
+        self.files.iter().map(|file| file.content.path().as_ref())
+    }
+
+    /// What was left out when the set was opened, a sentence each.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     /// Reads the document at a place in the order.
@@ -217,71 +237,81 @@ impl DataSet {
             ))
         })?;
         match place {
-            Place::Line {
+            Place::Piece {
                 file,
                 start,
                 bytes,
                 number,
             } => {
-                let path = &self.files[*file as usize];
-                let wrong = |what: String| {
-                    Error::new(format!("line {number}: {what}")).with_path(path.as_ref())
-                };
-                let line = read_range(path, *start, *bytes)?;
-                let json: Value = serde_json::from_slice(&line)
-                    .map_err(|error| wrong(format!("not JSON: {error}")))?;
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let id = format!("{}:{number}", short_name(path));
-                let made = match &self.kind {
-                    DataKind::Text { field } => records::text(json, field, id),
-                    DataKind::ImageText => records::captioned(json, folder, id),
-                    DataKind::Interleaved => records::interleaved(json, folder, id),
-                    DataKind::Instruct => records::instruct(json, id),
-                    DataKind::Choice { .. } => Err("a question is no document".to_owned()),
-                };
-                made.map_err(wrong)
-            }
-            Place::Block {
-                file,
-                start,
-                bytes,
-                number,
-            } => {
-                let path = &self.files[*file as usize];
-                let text = utf8(read_range(path, *start, *bytes)?, path, *start)?;
-                let text = text
-                    .strip_prefix('\u{feff}')
-                    .unwrap_or(&text)
-                    .replace("\r\n", "\n");
-                Ok(Document {
-                    id: format!("{}:{number}", short_name(path)),
-                    prompt: None,
-                    segments: vec![Segment::Text(text.trim_matches('\n').to_owned())],
-                    meta: Value::Null,
-                })
+                let file = &self.files[*file as usize];
+                let bytes = file.content.range(*start, *bytes)?;
+                match file.layout {
+                    Layout::Text => block(&bytes, file.content.path(), *start, *number),
+                    _ => self.record(&bytes, file, *number),
+                }
             }
             Place::Member { file, member } => self.member(&self.files[*file as usize], member),
         }
     }
 
-    fn member(&self, path: &Arc<Path>, member: &Member) -> Result<Document> {
+    /// A record of JSON, or of a table.
+    fn record(&self, bytes: &[u8], file: &SetFile, number: u64) -> Result<Document> {
+        let path = file.content.path();
+        let unit = match file.layout {
+            Layout::Values | Layout::Rows(_) => "record",
+            _ => "line",
+        };
+        let wrong =
+            |what: String| Error::new(format!("{unit} {number}: {what}")).with_path(path.as_ref());
+        let json: Value = match file.layout {
+            Layout::Rows(delimiter) => {
+                rows::record(bytes, delimiter, &file.names).map_err(wrong)?
+            }
+            _ => serde_json::from_slice(bytes)
+                .map_err(|error| wrong(format!("not JSON: {error}")))?,
+        };
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let id = format!("{}:{number}", short_name(path));
+        let made = match &self.kind {
+            DataKind::Text { field } => {
+                return records::text(json, field, id).map_err(|what| {
+                    wrong(what).with_help("`text(…, field: \"NAME\")` says which field is the text")
+                });
+            }
+            DataKind::ImageText => records::captioned(json, folder, id),
+            DataKind::Interleaved => records::interleaved(json, folder, id),
+            DataKind::Instruct => records::instruct(json, id),
+            DataKind::Choice { .. } => Err("a question is no document".to_owned()),
+        };
+        made.map_err(wrong)
+    }
+
+    /// Whether a document has nothing to learn: its text is empty, or its caption, or its question or answer.
+    pub fn is_blank(&self, document: &Document) -> bool {
+        let texts = document.texts().all(records::is_blank);
+        match self.kind {
+            DataKind::ImageText => texts,
+            DataKind::Instruct => texts || document.prompt.as_deref().is_none_or(records::is_blank),
+            _ => texts && document.pictures() == 0,
+        }
+    }
+
+    fn member(&self, file: &SetFile, member: &Member) -> Result<Document> {
+        let path = file.content.path();
         let wrong = |what: String| {
             Error::new(format!("the record `{}`: {what}", member.key)).with_path(path.as_ref())
         };
         let meta = match member.json {
             None => Value::Null,
-            Some((start, bytes)) => serde_json::from_slice(&read_range(path, start, bytes)?)
+            Some((start, bytes)) => serde_json::from_slice(&file.content.range(start, bytes)?)
                 .map_err(|error| wrong(format!("not JSON: {error}")))?,
         };
         let caption = match member.caption {
             None => records::caption(&meta).map_err(wrong)?,
             Some((start, bytes)) => {
-                records::one_line(&utf8(read_range(path, start, bytes)?, path, start)?)
+                records::one_line(&utf8(&file.content.range(start, bytes)?, path, start)?)
             }
         };
-        if caption.is_empty() {
-            return Err(wrong("the caption is empty".to_owned()));
-        }
         let Some((name, (start, bytes))) = &member.picture else {
             return Err(wrong("it has no picture".to_owned()));
         };
@@ -320,10 +350,50 @@ fn short_name(path: &Path) -> String {
     }
 }
 
+/// Files with what stands for folders among them: `captions.jsonl`, or all shards or lists.
+///
+/// # Errors
+/// When a folder has none.
+pub fn unfolded(kind: &DataKind, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for path in files {
+        if !path.is_dir() {
+            all.push(path.clone());
+            continue;
+        }
+        let listed = path.join("captions.jsonl");
+        if *kind == DataKind::ImageText && listed.is_file() {
+            all.push(listed);
+        } else {
+            let ending = match kind {
+                DataKind::ImageText => "*.tar",
+                _ => "*.jsonl",
+            };
+            all.extend(matching_files(path, &[ending.to_owned()])?);
+        }
+    }
+    Ok(all)
+}
+
+/// A block of running text as a document.
+fn block(bytes: &[u8], path: &Path, start: u64, number: u64) -> Result<Document> {
+    let text = utf8(bytes, path, start)?;
+    let text = text
+        .strip_prefix('\u{feff}')
+        .unwrap_or(text)
+        .replace("\r\n", "\n");
+    Ok(Document {
+        id: format!("{}:{number}", short_name(path)),
+        prompt: None,
+        segments: vec![Segment::Text(text.trim_matches('\n').to_owned())],
+        meta: Value::Null,
+    })
+}
+
 /// Lines of a file with their places.
 struct Lines<'a> {
     path: &'a Path,
-    reader: BufReader<File>,
+    reader: Box<dyn BufRead + 'a>,
     line: Vec<u8>,
     end: u64,
     /// Number of the last line, from 1.
@@ -331,11 +401,10 @@ struct Lines<'a> {
 }
 
 impl<'a> Lines<'a> {
-    fn open(path: &'a Path) -> Result<Self> {
-        let file = File::open(path).map_err(|error| Error::io("open", path, error))?;
+    fn open(content: &'a Content) -> Result<Self> {
         Ok(Self {
-            path,
-            reader: BufReader::with_capacity(1 << 18, file),
+            path: content.path(),
+            reader: content.reader()?,
             line: Vec::new(),
             end: 0,
             number: 0,
@@ -363,18 +432,9 @@ impl<'a> Lines<'a> {
     }
 }
 
-fn read_range(path: &Path, start: u64, bytes: u64) -> Result<Vec<u8>> {
-    let failed = |error| Error::io("read", path, error);
-    let mut file = File::open(path).map_err(failed)?;
-    file.seek(SeekFrom::Start(start)).map_err(failed)?;
-    let mut content = vec![0; bytes as usize];
-    file.read_exact(&mut content).map_err(failed)?;
-    Ok(content)
-}
-
-fn utf8(bytes: Vec<u8>, path: &Path, start: u64) -> Result<String> {
-    String::from_utf8(bytes).map_err(|error| {
-        let at = start + error.utf8_error().valid_up_to() as u64;
+fn utf8<'b>(bytes: &'b [u8], path: &Path, start: u64) -> Result<&'b str> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let at = start + error.valid_up_to() as u64;
         Error::new(format!("byte {at} is not UTF-8 text"))
             .with_path(path)
             .with_help("convert the file to UTF-8")

@@ -139,9 +139,14 @@ fn shards_give_pictures_with_captions() {
             ("dir/a.txt", b"damaged"),
         ],
     );
-    // `dir/a.b.json` has the ending `b.json`, which is no kind of member.
+    // `dir/a.b.json` is one more member of `dir/a`.
     let set = DataSet::open(&DataKind::ImageText, &[folder.path().to_owned()]).unwrap();
     assert_eq!(set.len(), 3);
+    let note = set.notes().join("; ");
+    assert!(
+        note.ends_with("0.tar`: 2 members are of no record and left out, the first is `README`"),
+        "{note}"
+    );
     let first = set.document(0).unwrap();
     assert!(first.id.ends_with("/0.tar:b"), "{}", first.id);
     assert_eq!(first.texts().collect::<Vec<_>>(), ["a red house"]);
@@ -196,6 +201,196 @@ fn shards_give_pictures_with_captions() {
     }
 }
 
+/// `img_7.3.png` and `img_7.3.txt` are one record, and none is lost.
+#[test]
+fn keys_of_shards_may_have_dots() {
+    let folder = tempfile::tempdir().unwrap();
+    let png = Picture::new(2, 2, [9, 8, 7]).unwrap().to_png().unwrap();
+    let path = folder.path().join("0.tar");
+    let names: Vec<[String; 2]> = (0..40)
+        .map(|n| ["png", "txt"].map(|end| format!("img_{}.{}.{end}", n / 2, n % 2)))
+        .collect();
+    let members: Vec<(&str, &[u8])> = names
+        .iter()
+        .flat_map(|[picture, caption]| [(picture.as_str(), png.as_slice()), (caption, b"a house")])
+        .collect();
+    shard(&path, &members);
+    let open = || DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path));
+    let set = open().unwrap();
+    assert_eq!((set.len(), set.notes().len()), (40, 0));
+    let id = set.document(7).unwrap().id;
+    assert!(id.ends_with("/0.tar:img_3.1"), "{id}");
+    // What is read of no record is counted, and the first is named.
+    let more: [(&str, &[u8]); 4] = [
+        ("img_1.0.mask.png", &png),
+        ("img_1.0.cls", b"7"),
+        ("._img_1.0.png", b"x"),
+        ("x.npy", b"x"),
+    ];
+    shard(&path, &[members.as_slice(), &more].concat());
+    let set = open().unwrap();
+    assert_eq!(set.len(), 40);
+    assert!(
+        set.notes()[0]
+            .contains("4 members are of no record and left out, the first is `img_1.0.cls`")
+    );
+    // A record that lacks something is not taken for a further member.
+    shard(
+        &path,
+        &[("a.1.png", &png), ("a.1.txt", b"x"), ("a.2.png", &png)],
+    );
+    assert_eq!(
+        open().unwrap_err().message,
+        "the record `a.2` has no caption"
+    );
+}
+
+/// The same three records in every form.
+#[test]
+fn records_are_read_from_lists_tables_and_packed_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = "{\"text\":\"one\",\"id\":\"a\"}\n{\"text\":\"two, \\\"2\\\"\",\"id\":\"b\"}\n{\"text\":\"drei \u{fc}\",\"id\":\"c\"}\n";
+    let list = format!("[{}]", lines.trim().replace('\n', ",\n  "));
+    let table = "id,text\na,one\nb,\"two, \"\"2\"\"\"\nc,drei \u{fc}\n";
+    let gzip = |text: &str| {
+        let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut writer, text.as_bytes()).unwrap();
+        writer.finish().unwrap()
+    };
+    // A gzip file may be several, one after the other.
+    let (first, rest) = lines.split_at(lines.find('\n').unwrap() + 1);
+    let files: [(&str, Vec<u8>); 9] = [
+        ("a.jsonl", lines.into()),
+        ("b.json", lines.into()),
+        ("c.json", list.clone().into()),
+        ("d.json", format!("\u{feff}{list}").into()),
+        ("e.csv", format!("\u{feff}{table}").into()),
+        (
+            "f.tsv",
+            table
+                .replace("\"two, \"\"2\"\"\"", "'two, 2'")
+                .replace(',', "\t")
+                .replace("'two\t 2'", "\"two, \"\"2\"\"\"")
+                .into(),
+        ),
+        ("g.jsonl.gz", [gzip(first), gzip(rest)].concat()),
+        ("h.csv.zst", zstd::encode_all(table.as_bytes(), 1).unwrap()),
+        ("i.jsonl", format!("\u{feff}{lines}").into()),
+    ];
+    for (name, bytes) in files {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let set = DataSet::open(&text_kind(), &[path]).unwrap();
+        let read: Vec<(String, String)> = (0..set.len())
+            .map(|index| {
+                let document = set.document(index).unwrap();
+                let text = document.texts().next().unwrap().to_owned();
+                (document.id, text)
+            })
+            .collect();
+        let expected = [("a", "one"), ("b", "two, \"2\""), ("c", "drei \u{fc}")];
+        let expected = expected.map(|(id, text)| (id.to_owned(), text.to_owned()));
+        assert_eq!(read, expected, "{name}");
+    }
+    let text = folder.path().join("t.txt.gz");
+    fs::write(&text, gzip("plain")).unwrap();
+    let set = DataSet::open(&text_kind(), &[text]).unwrap();
+    assert_eq!(set.document(0).unwrap().texts().next(), Some("plain"));
+    let cut = folder.path().join("cut.jsonl.gz");
+    let packed = gzip(lines);
+    fs::write(&cut, &packed[..packed.len() - 9]).unwrap();
+    assert!(DataSet::open(&text_kind(), &[cut]).is_err());
+    let wrong = folder.path().join("wrong.csv");
+    fs::write(&wrong, "title,body\na,b\n").unwrap();
+    let set = DataSet::open(&text_kind(), &[wrong]).unwrap();
+    let error = set.document(0).unwrap_err();
+    assert_eq!(error.message, "record 1: the record has no `text`");
+    assert!(error.help.unwrap().contains("field:"));
+}
+
+#[test]
+fn what_is_not_read_is_named_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for (kind, name, bytes, told, help) in [
+        (
+            text_kind(),
+            "a.parquet",
+            b"PAR1" as &[u8],
+            "another kind",
+            "read_parquet",
+        ),
+        (
+            text_kind(),
+            "a.tar",
+            b"",
+            "another kind",
+            "`image_text` reads this file",
+        ),
+        (
+            DataKind::Interleaved,
+            "a.csv",
+            b"",
+            "another kind",
+            "`text` or `instruct`",
+        ),
+        (text_kind(), "a.jsonl", b"\xff\xfe{\0", "UTF-16", "iconv"),
+        (text_kind(), "a.txt", b"\xfe\xff\0a", "UTF-16", "iconv"),
+        (text_kind(), "b.json", b"[{}", "middle of its JSON", ""),
+    ] {
+        let path = folder.path().join(name);
+        fs::write(&path, bytes).unwrap();
+        let error = DataSet::open(&kind, &[path]).unwrap_err();
+        assert!(error.message.contains(told), "{name}: {error}");
+        assert!(error.help.unwrap_or_default().contains(help), "{name}");
+    }
+}
+
+/// Neither is ever opened for reading: that would wait for ever, or read for ever.
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_no_files_of_records() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe.jsonl");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let endless = folder.path().join("zero.txt");
+    std::os::unix::fs::symlink("/dev/zero", &endless).unwrap();
+    let told = |error: Error| error.message;
+    for path in [&pipe, &endless] {
+        let opened = DataSet::open(&text_kind(), std::slice::from_ref(path));
+        assert_eq!(told(opened.unwrap_err()), "it is no regular file");
+        let picture = PictureRef::file(path.as_path());
+        assert_eq!(told(picture.bytes().unwrap_err()), "it is no regular file");
+    }
+    let items = super::super::choices("jsonl", &[pipe]);
+    assert_eq!(told(items.unwrap_err()), "it is no regular file");
+}
+
+/// `null` is as absent, and an empty text as none.
+#[test]
+fn null_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("captions.jsonl");
+    fs::write(
+        &path,
+        "{\"id\":null,\"image\":\"a.png\",\"caption\":null,\"captions\":[null,\"a house\"],\"prompt\":\"\",\"segments\":[{\"text\":\"So.\",\"image\":null},{\"text\":null,\"image\":\"a.png\"},{\"text\":\" \"}]}\n\
+         {\"image\":\"a.png\",\"caption\":null,\"segments\":[{\"text\":null,\"image\":null}]}\n",
+    )
+    .unwrap();
+    let set = DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path)).unwrap();
+    let first = set.document(0).unwrap();
+    assert_eq!(first.texts().collect::<Vec<_>>(), ["a house"]);
+    assert!(first.id.ends_with("captions.jsonl:1"), "{}", first.id);
+    assert_eq!(messages(&set), ["line 2: the record has no `caption`"]);
+    let set = DataSet::open(&DataKind::Interleaved, std::slice::from_ref(&path)).unwrap();
+    let first = set.document(0).unwrap();
+    assert_eq!(
+        (first.segments.len(), first.pictures(), first.prompt),
+        (2, 1, None)
+    );
+    assert_eq!(messages(&set).len(), 1);
+}
+
 #[test]
 fn records_cannot_name_pictures_elsewhere() {
     let folder = tempfile::tempdir().unwrap();
@@ -216,14 +411,19 @@ fn records_cannot_name_pictures_elsewhere() {
     let first = set.document(0).unwrap();
     assert_eq!(first.texts().collect::<Vec<_>>(), ["first"]);
     let told = messages(&set);
-    assert_eq!(told.len(), 4);
+    assert_eq!(told.len(), 3);
+    assert!(set.is_blank(&set.document(3).unwrap()), "an empty caption");
     assert!(
         told[0].contains("`../a.png` is not in the folder"),
         "{}",
         told[0]
     );
     assert!(told[1].contains("is not in the folder"), "{}", told[1]);
-    assert!(told[2].contains("`caption` is empty"), "{}", told[2]);
+    assert!(
+        told[2].contains("the record has no `caption`"),
+        "{}",
+        told[2]
+    );
 }
 
 #[test]

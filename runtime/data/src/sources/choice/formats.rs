@@ -4,23 +4,34 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::super::content::without_mark;
 use super::{ChoiceItem, numbered, read_bytes};
 use crate::{Error, Result};
 
 /// A record of a file: the JSON, the number of its line from 1, and its number among the records from 0.
-struct Record {
-    json: Value,
+pub(super) struct Record {
+    pub(super) json: Value,
     line: usize,
     index: usize,
 }
 
 impl Record {
-    fn string(&self, field: &str) -> std::result::Result<&str, String> {
+    pub(super) fn string(&self, field: &str) -> std::result::Result<&str, String> {
         text_of(&self.json, field)
     }
 
+    /// A label: a string, or a number as one; `None` where there is none, or an empty one.
+    pub(super) fn label(&self, field: &str) -> Option<String> {
+        let label = match self.json.get(field)? {
+            Value::String(label) => label.trim().to_owned(),
+            Value::Number(label) => label.to_string(),
+            _ => return None,
+        };
+        (!label.is_empty()).then_some(label)
+    }
+
     /// The item's own name, or its file and line.
-    fn id(&self, path: &Path) -> String {
+    pub(super) fn id(&self, path: &Path) -> String {
         let own = ["id", "qID"]
             .iter()
             .find_map(|field| self.json.get(field)?.as_str());
@@ -38,13 +49,16 @@ fn text_of<'a>(json: &'a Value, field: &str) -> std::result::Result<&'a str, Str
 }
 
 /// Every record of a file of JSON lines as an item; mistakes get their file and line.
-fn items(
+pub(super) fn items(
     path: &Path,
     make: impl Fn(&Record) -> std::result::Result<ChoiceItem, String>,
 ) -> Result<Vec<ChoiceItem>> {
     let bytes = read_bytes(path)?;
     let mut items = Vec::new();
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+    for (number, line) in without_mark(&bytes, path)?
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+    {
         if line.trim_ascii().is_empty() {
             continue;
         }
@@ -75,7 +89,8 @@ fn labels(path: &Path) -> Result<Option<Vec<String>>> {
     if !beside.is_file() {
         return Ok(None);
     }
-    let text = String::from_utf8_lossy(&read_bytes(&beside)?).into_owned();
+    let bytes = read_bytes(&beside)?;
+    let text = String::from_utf8_lossy(without_mark(&bytes, &beside)?).into_owned();
     Ok(Some(
         text.lines()
             .map(|line| line.trim().to_owned())
@@ -99,33 +114,39 @@ fn same_number(path: &Path, items: &[ChoiceItem], labels: Option<&Vec<String>>) 
 
 /// `{question, choices, gold}`; `query` is read as `question`.
 pub(super) fn plain(path: &Path) -> Result<Vec<ChoiceItem>> {
-    items(path, |record| {
-        let field = if record.json.get("question").is_some() {
-            "question"
-        } else {
-            "query"
-        };
-        let question = record.string(field)?;
-        let list = record.json.get("choices").and_then(Value::as_array);
-        let list = list.ok_or("`choices` is not a list")?;
-        let choices: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-        let choices = choices.ok_or("a choice is not a string")?;
-        let gold = record.json.get("gold").and_then(Value::as_u64);
-        let gold = gold.ok_or("`gold` is not the number of a choice, from 0")?;
-        Ok(ChoiceItem::completed(
-            record.id(path),
-            question,
-            &choices,
-            gold as usize,
-        ))
-    })
+    items(path, |record| plain_item(path, record))
+}
+
+pub(super) fn plain_item(path: &Path, record: &Record) -> std::result::Result<ChoiceItem, String> {
+    let field = if record.json.get("question").is_some() {
+        "question"
+    } else {
+        "query"
+    };
+    let question = record.string(field)?;
+    let list = record.json.get("choices").and_then(Value::as_array);
+    let choices = strings(list.ok_or("`choices` is not a list")?, "a choice")?;
+    let gold = record.label("gold").and_then(|gold| gold.parse().ok());
+    let gold = gold.ok_or("`gold` is not the number of a choice, from 0")?;
+    Ok(ChoiceItem::completed(
+        record.id(path),
+        question,
+        &choices,
+        gold,
+    ))
+}
+
+/// A list of strings.
+fn strings<'a>(list: &'a [Value], what: &str) -> std::result::Result<Vec<&'a str>, String> {
+    let strings: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+    strings.ok_or_else(|| format!("{what} is not a string"))
 }
 
 /// PIQA (Bisk et al., 2020): labels 0 and 1 in a file beside, or under `label`.
 pub(super) fn piqa(path: &Path) -> Result<Vec<ChoiceItem>> {
     let labels = labels(path)?;
     let items = items(path, |record| {
-        let own = record.json.get("label").map(Value::to_string);
+        let own = record.label("label");
         let beside = labels
             .as_ref()
             .and_then(|labels| labels.get(record.index).cloned());
@@ -151,26 +172,54 @@ pub(super) fn piqa(path: &Path) -> Result<Vec<ChoiceItem>> {
 }
 
 /// ARC (Clark et al., 2018): labels are A to E in most items and 1 to 5 in some, so that gold is the choice whose
-/// own label is the key.
+/// own label is the key. As it was published the choices stand in the question, a text and a label each; on the
+/// hub beside it, the texts and the labels.
 pub(super) fn arc(path: &Path) -> Result<Vec<ChoiceItem>> {
     items(path, |record| {
         let question = record
             .json
             .get("question")
             .ok_or("there is no `question`")?;
-        let list = question.get("choices").and_then(Value::as_array);
-        let list = list.ok_or("`question.choices` is not a list")?;
-        let mut choices = Vec::with_capacity(list.len());
-        let mut gold = None;
-        let key = record.string("answerKey")?;
-        for (index, choice) in list.iter().enumerate() {
-            choices.push(text_of(choice, "text")?);
-            if text_of(choice, "label")? == key && gold.replace(index).is_some() {
-                return Err(format!("two choices have the label `{key}`"));
+        let (stem, choices, labels) = match (question.as_str(), record.json.get("choices")) {
+            (Some(stem), Some(choices)) => {
+                let list = |field: &str| {
+                    let list = choices.get(field).and_then(Value::as_array);
+                    strings(
+                        list.ok_or_else(|| format!("`choices.{field}` is not a list"))?,
+                        &format!("an entry of `choices.{field}`"),
+                    )
+                };
+                (stem, list("text")?, list("label")?)
             }
+            (Some(_), None) => return Err("there is no `choices`".to_owned()),
+            (None, _) => {
+                let list = question.get("choices").and_then(Value::as_array);
+                let list = list.ok_or("`question.choices` is not a list")?;
+                let field = |field: &'static str| {
+                    let texts = list.iter().map(move |choice| text_of(choice, field));
+                    texts.collect::<std::result::Result<Vec<_>, _>>()
+                };
+                (text_of(question, "stem")?, field("text")?, field("label")?)
+            }
+        };
+        if choices.len() != labels.len() {
+            return Err(format!(
+                "{} choices and {} labels",
+                choices.len(),
+                labels.len()
+            ));
         }
+        let key = record.label("answerKey").ok_or("there is no `answerKey`")?;
+        let mut right = labels
+            .iter()
+            .enumerate()
+            .filter(|(_, label)| **label == key);
+        let gold = right.next().map(|(index, _)| index);
         let gold = gold.ok_or_else(|| format!("no choice has the label `{key}`"))?;
-        let context = format!("Question: {}\nAnswer:", text_of(question, "stem")?);
+        if right.next().is_some() {
+            return Err(format!("two choices have the label `{key}`"));
+        }
+        let context = format!("Question: {stem}\nAnswer:");
         Ok(ChoiceItem::completed(
             record.id(path),
             &context,
@@ -184,16 +233,12 @@ pub(super) fn arc(path: &Path) -> Result<Vec<ChoiceItem>> {
 pub(super) fn winogrande(path: &Path) -> Result<Vec<ChoiceItem>> {
     let labels = labels(path)?;
     let items = items(path, |record| {
-        let own = record
-            .json
-            .get("answer")
-            .and_then(Value::as_str)
-            .filter(|own| !own.is_empty());
-        let beside = labels.as_ref().and_then(|labels| labels.get(record.index));
-        let answer = own
-            .or(beside.map(String::as_str))
-            .ok_or("the item has no answer")?;
-        let gold = match answer {
+        let own = record.label("answer");
+        let beside = labels
+            .as_ref()
+            .and_then(|labels| labels.get(record.index).cloned());
+        let answer = own.or(beside).ok_or("the item has no answer")?;
+        let gold = match answer.as_str() {
             "1" => 0,
             "2" => 1,
             other => return Err(format!("the answer is `{other}`, not 1 or 2")),
@@ -211,7 +256,7 @@ pub(super) fn winogrande(path: &Path) -> Result<Vec<ChoiceItem>> {
 /// StoryCloze (Mostafazadeh et al., 2016): CSV with a header; the right ending is 1 or 2.
 pub(super) fn storycloze(path: &Path) -> Result<Vec<ChoiceItem>> {
     let bytes = read_bytes(path)?;
-    let mut reader = csv::ReaderBuilder::new().from_reader(bytes.as_slice());
+    let mut reader = csv::ReaderBuilder::new().from_reader(without_mark(&bytes, path)?);
     let wrong =
         |line: usize, what: String| Error::new(format!("line {line}: {what}")).with_path(path);
     let header = reader
@@ -219,10 +264,7 @@ pub(super) fn storycloze(path: &Path) -> Result<Vec<ChoiceItem>> {
         .map_err(|error| wrong(1, error.to_string()))?
         .clone();
     let column = |name: &str| {
-        // The first name may stand behind a byte order mark.
-        let found = header
-            .iter()
-            .position(|found| found.trim_start_matches('\u{feff}') == name);
+        let found = header.iter().position(|found| found == name);
         found.ok_or_else(|| wrong(1, format!("there is no column `{name}`")))
     };
     let mut sentences = Vec::new();

@@ -3,22 +3,24 @@
 //! | format | files | asked |
 //! |---|---|---|
 //! | `jsonl` | `{question, choices, gold}` (`query` is read as `question`) | question, then a choice |
-//! | `copa` | the same | the same |
+//! | `copa` | the same; or `{premise, choice1, choice2, question, label}` as SuperGLUE has it; or the first publication's XML | the premise and `because` or `therefore`, then a choice |
 //! | `piqa` | `{goal, sol1, sol2}`, labels in `…-labels.lst` or `label` | `Question: …\nAnswer:`, then a choice |
-//! | `arc` | `{question: {stem, choices: [{text, label}]}, answerKey}` | the same |
+//! | `arc` | `{question: {stem, choices: [{text, label}]}, answerKey}`, or `{question, choices: {text: […], label: […]}, answerKey}` as the hub has it | the same |
 //! | `storycloze` | CSV with `InputSentence1` … `AnswerRightEnding` | four sentences, then an ending |
 //! | `winogrande` | `{sentence with _, option1, option2, answer}`, answers also in `…-labels.lst` | partial |
 //! | `winograd` | the collection's XML, in the encoding it declares | partial |
 //!
 //! *Partial*: the options stand in the context in the place of the pronoun, and what follows, the same for both,
-//! is scored (Trinh and Le, 2018).
+//! is scored (Trinh and Le, 2018). Labels and answers may be numbers or strings of them, and files may begin with
+//! a byte order mark.
 
+mod copa;
 mod formats;
 mod winograd;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::content::read_regular;
 use crate::{Error, Result};
 
 /// One option of an item.
@@ -116,7 +118,8 @@ pub const CHOICE_FORMATS: [&str; 7] = [
 /// file and line.
 pub fn choices(format: &str, files: &[PathBuf]) -> Result<Vec<ChoiceItem>> {
     let read = match format {
-        "jsonl" | "copa" => formats::plain,
+        "jsonl" => formats::plain,
+        "copa" => copa::read,
         "piqa" => formats::piqa,
         "arc" => formats::arc,
         "winogrande" => formats::winogrande,
@@ -155,13 +158,7 @@ fn numbered(path: &Path, number: usize) -> String {
 /// A file of items, at most 256 MB.
 fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     const MAX_BYTES: u64 = 256 << 20;
-    let failed = |error| Error::io("read", path, error);
-    let bytes = fs::metadata(path).map_err(failed)?.len();
-    if bytes > MAX_BYTES {
-        let message = format!("the file has {bytes} bytes; at most {MAX_BYTES} are read");
-        return Err(Error::new(message).with_path(path));
-    }
-    fs::read(path).map_err(failed)
+    read_regular(path, MAX_BYTES)
 }
 
 #[cfg(test)]

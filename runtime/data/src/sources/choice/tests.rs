@@ -1,5 +1,7 @@
 //! Items made here, and the published sets where `JAM_DATA` names their folder.
 
+use std::fs;
+
 use super::*;
 
 fn written(name: &str, content: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -94,6 +96,105 @@ fn labels_of_arc_are_looked_up_and_not_counted() {
             .unwrap_err()
             .contains("two choices")
     );
+}
+
+/// The same question as the publication and as the hub have it.
+#[test]
+fn arc_is_read_as_the_hub_has_it() {
+    let published = r#"{"id":"x","question":{"stem":"Why?","choices":[{"text":"p","label":"A"},{"text":"q","label":"B"}]},"answerKey":"B"}"#;
+    let hub = r#"{"id":"x","question":"Why?","choices":{"text":["p","q"],"label":["A","B"]},"answerKey":"B"}"#;
+    let expected = read("arc", "a.jsonl", published).unwrap();
+    assert_eq!(read("arc", "a.jsonl", hub).unwrap(), expected);
+    assert_eq!(expected[0].gold, 1);
+    for (from, to, told) in [
+        ("\"p\",\"q\"", "\"p\"", "1 choices and 2 labels"),
+        ("\"choices\"", "\"options\"", "there is no `choices`"),
+        ("\"text\"", "\"texts\"", "`choices.text` is not a list"),
+        ("\"p\"", "7", "an entry of `choices.text` is not a string"),
+    ] {
+        let message = read("arc", "a.jsonl", &hub.replace(from, to)).unwrap_err();
+        assert!(message.contains(told), "{message}");
+    }
+    let numbers = hub
+        .replace("[\"A\",\"B\"]", "[\"1\",\"2\"]")
+        .replace("\"B\"}", "2}");
+    assert_eq!(read("arc", "a.jsonl", &numbers).unwrap()[0].gold, 1);
+}
+
+/// SuperGLUE's form, the first publication's, and items that are asked already are one.
+#[test]
+fn copa_is_read_as_it_was_published() {
+    let glue = r#"{"premise":"The woman retired.","choice1":"She received her pension.","choice2":"She paid off her mortgage.","question":"effect","idx":0,"label":0}"#;
+    let xml = "\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!DOCTYPE copa-corpus SYSTEM \"copa.dtd\">\n<copa-corpus version=\"1.0\">\n<item id=\"1\" asks-for=\"effect\" most-plausible-alternative=\"1\">\n<p>The woman retired.</p>\n<a1>She received her pension.</a1>\n<a2>She paid off her mortgage.</a2>\n</item></copa-corpus>";
+    let asked = r#"{"query":"The woman retired therefore","choices":["she received her pension.","she paid off her mortgage."],"gold":0}"#;
+    let of = |name: &str, text: &str| {
+        let items = read("copa", name, text).unwrap();
+        (items[0].options.clone(), items[0].gold)
+    };
+    let expected = of("a.jsonl", asked);
+    assert_eq!(
+        expected.0[0],
+        option("The woman retired therefore", " she received her pension.")
+    );
+    assert_eq!(of("a.jsonl", glue), expected);
+    assert_eq!(of("a.xml", xml), expected);
+    let cause = of(
+        "a.jsonl",
+        &glue
+            .replace("effect", "cause")
+            .replace("\"label\":0", "\"label\":1"),
+    );
+    assert_eq!(
+        (cause.0[0].context.as_str(), cause.1),
+        ("The woman retired because", 1)
+    );
+    for (from, to, told) in [
+        ("effect", "reason", "line 1: `reason` is asked for"),
+        (
+            "\"label\":0",
+            "\"label\":2",
+            "line 1: the right one is `2`, not 0 or 1",
+        ),
+        (
+            "\"label\":0",
+            "\"label\":-1",
+            "line 1: the right one is `-1`",
+        ),
+        (",\"label\":0", "", "line 1: there is no `label`"),
+    ] {
+        let message = read("copa", "a.jsonl", &glue.replace(from, to)).unwrap_err();
+        assert!(message.starts_with(told), "{message}");
+    }
+    let message = read(
+        "copa",
+        "a.xml",
+        &xml.replace("=\"1\">\n<p>", "=\"3\">\n<p>"),
+    )
+    .unwrap_err();
+    assert!(
+        message.starts_with("line 4: the right one is `3`, not 1 or 2"),
+        "{message}"
+    );
+}
+
+#[test]
+fn labels_may_be_numbers_and_files_begin_with_a_mark() {
+    let number = "\u{feff}{\"sentence\":\"It was the _.\",\"option1\":\"cat\",\"option2\":\"dog\",\"answer\":2}";
+    let text = number.replace(":2}", ":\"2\"}");
+    let items = read("winogrande", "a.jsonl", number).unwrap();
+    assert_eq!(items, read("winogrande", "a.jsonl", &text).unwrap());
+    assert_eq!(items[0].gold, 1);
+    let piqa = "{\"goal\":\"g\",\"sol1\":\"a\",\"sol2\":\"b\",\"label\":1}";
+    let items = read("piqa", "a.jsonl", piqa).unwrap();
+    assert_eq!(
+        items,
+        read("piqa", "a.jsonl", &piqa.replace(":1}", ":\"1\"}")).unwrap()
+    );
+    let plain = "{\"question\":\"q\",\"choices\":[\"a\",\"b\"],\"gold\":\"1\"}";
+    assert_eq!(read("jsonl", "a.jsonl", plain).unwrap()[0].gold, 1);
+    let (_folder, path) = written("a.jsonl", &[0xff, 0xfe, b'{', 0]);
+    let error = choices("jsonl", &[path]).unwrap_err();
+    assert_eq!(error.message, "the file is text in UTF-16");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<ChoiceItem>> {
 }
 
 /// Bytes as text in the encoding that the XML declaration names; UTF-8 without one.
-fn decoded(bytes: &[u8]) -> std::result::Result<String, String> {
+pub(super) fn decoded(bytes: &[u8]) -> std::result::Result<String, String> {
     let start = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]).into_owned();
     let declaration = start.trim_start_matches('\u{feff}').strip_prefix("<?xml");
     let declaration = declaration
@@ -109,13 +109,16 @@ fn item(schema: Node<'_, '_>, id: String) -> std::result::Result<ChoiceItem, Str
     Ok(ChoiceItem::partial(id, &contexts, &after, gold))
 }
 
-fn child<'a, 'i>(node: Node<'a, 'i>, name: &str) -> std::result::Result<Node<'a, 'i>, String> {
+pub(super) fn child<'a, 'i>(
+    node: Node<'a, 'i>,
+    name: &str,
+) -> std::result::Result<Node<'a, 'i>, String> {
     let found = node.children().find(|child| child.has_tag_name(name));
     found.ok_or_else(|| format!("`<{}>` has no `<{name}>`", node.tag_name().name()))
 }
 
 /// The text of a node with single blanks between its words.
-fn words(node: Node<'_, '_>) -> String {
+pub(super) fn words(node: Node<'_, '_>) -> String {
     let text: String = node
         .descendants()
         .filter_map(|part| part.text().filter(|_| part.is_text()))

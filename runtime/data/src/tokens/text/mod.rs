@@ -5,6 +5,7 @@
 //! *in a text* are plain text: what a user writes never becomes structure, unless a tokenizer is told to
 //! recognise them.
 
+mod letters;
 mod placed;
 mod sentencepiece;
 mod special;
@@ -33,6 +34,8 @@ pub struct TextTokenizer {
     inner: Tokenizer,
     size: u64,
     hash: String,
+    /// Whether there are letters that the library passes over in silence.
+    may_lose: bool,
 }
 
 impl TextTokenizer {
@@ -211,6 +214,7 @@ impl TextTokenizer {
             .to_string(false)
             .map_err(|error| wrong(error.to_string()))?;
         Ok(Self {
+            may_lose: letters::may_be_lost(&inner),
             hash: blake3::hash(saved.as_bytes()).to_hex().to_string(),
             inner,
             size,
@@ -248,6 +252,7 @@ impl TextTokenizer {
     /// # Errors
     /// When the text has a character that the tokenizer has no token for; never for a byte-level one.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
+        letters::check(&self.inner, self.may_lose, text)?;
         let encoding = self
             .inner
             .encode_fast(text, false)

@@ -1,0 +1,199 @@
+//! What the ending of a file's name says of its records, and which readers take it.
+
+use std::path::Path;
+
+use jam_ir::recipe::DataKind;
+
+/// How a file holds its records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// A line of JSON each.
+    Lines,
+    /// JSON values one after the other, or the elements of a list.
+    Values,
+    /// Rows of a table whose first row has the names; the byte parts its fields.
+    Rows(u8),
+    /// Running text.
+    Text,
+    /// Members of a tar file.
+    Shard,
+}
+
+/// How a file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Packing {
+    Gzip,
+    Zstd,
+}
+
+/// Endings and their layouts; all other endings are running text, but for [`UNREAD`].
+const LAYOUTS: [(&str, Layout); 6] = [
+    ("jsonl", Layout::Lines),
+    ("ndjson", Layout::Lines),
+    ("json", Layout::Values),
+    ("csv", Layout::Rows(b',')),
+    ("tsv", Layout::Rows(b'\t')),
+    ("tar", Layout::Shard),
+];
+
+/// Endings of packed files. The ending before it says what is packed.
+const PACKINGS: [(&str, Packing); 2] = [("gz", Packing::Gzip), ("zst", Packing::Zstd)];
+
+/// What holds records in a way that is not read, and what to do about it.
+const UNREAD: [(&[&str], &str); 4] = [
+    (
+        &["parquet", "arrow", "feather", "orc"],
+        "write it as JSON lines first, in Python: \
+         `pandas.read_parquet(\"a.parquet\").to_json(\"a.jsonl\", orient=\"records\", lines=True)`",
+    ),
+    (
+        &["zip", "7z", "rar", "bz2", "xz", "lz4", "tgz", "txz"],
+        "unpack it first",
+    ),
+    (&["xls", "xlsx", "ods"], "save it as .csv first"),
+    (
+        &["pdf", "doc", "docx", "odt", "epub", "rtf"],
+        "write it as UTF-8 text first",
+    ),
+];
+
+/// What a kind of data is read from.
+struct Reader {
+    /// Its word in the language.
+    word: &'static str,
+    /// Whether it takes a layout.
+    takes: fn(Layout) -> bool,
+    /// What it takes, in words.
+    told: &'static str,
+}
+
+const READERS: [Reader; 4] = [
+    Reader {
+        word: "text",
+        takes: |layout| layout != Layout::Shard,
+        told: "text is read from .jsonl, .json, .csv, .tsv and text files",
+    },
+    Reader {
+        word: "image_text",
+        takes: |layout| matches!(layout, Layout::Shard | Layout::Lines | Layout::Values),
+        told: "captioned pictures are read from .tar shards and captions.jsonl",
+    },
+    Reader {
+        word: "interleaved",
+        takes: |layout| matches!(layout, Layout::Lines | Layout::Values),
+        told: "articles are read from .jsonl and .json",
+    },
+    Reader {
+        word: "instruct",
+        takes: |layout| matches!(layout, Layout::Lines | Layout::Values | Layout::Rows(_)),
+        told: "questions with answers are read from .jsonl, .json, .csv and .tsv",
+    },
+];
+
+/// How a file is packed, by the last ending of its name.
+pub(super) fn packing(path: &Path) -> Option<Packing> {
+    let ending = ending(path)?;
+    let found = PACKINGS.iter().find(|(known, _)| *known == ending);
+    found.map(|(_, packing)| *packing)
+}
+
+/// The layout of a file for a kind of data.
+///
+/// # Errors
+/// A sentence that says what to do instead.
+pub(super) fn layout(kind: &DataKind, path: &Path) -> Result<Layout, String> {
+    let packed = packing(path).is_some();
+    // What is packed is named before: `a.jsonl.gz`.
+    let name = match packed {
+        true => path.with_extension(""),
+        false => path.to_owned(),
+    };
+    let ending = ending(&name).unwrap_or_default();
+    let unread = UNREAD
+        .iter()
+        .find(|(endings, _)| endings.contains(&ending.as_str()));
+    if let Some((_, help)) = unread {
+        return Err((*help).to_owned());
+    }
+    let found = LAYOUTS.iter().find(|(known, _)| *known == ending);
+    let layout = found.map_or(Layout::Text, |(_, layout)| *layout);
+    let word = match kind {
+        DataKind::Text { .. } => "text",
+        DataKind::ImageText => "image_text",
+        DataKind::Interleaved => "interleaved",
+        DataKind::Instruct => "instruct",
+        DataKind::Choice { .. } => {
+            return Err("multiple choice is read as questions, not documents".to_owned());
+        }
+    };
+    let own = READERS.iter().find(|reader| reader.word == word);
+    if packed && layout == Layout::Shard {
+        return Err("unpack it first: pictures of a shard are read from where they lie".to_owned());
+    }
+    match own {
+        Some(reader) if (reader.takes)(layout) => Ok(layout),
+        Some(reader) => {
+            let others = READERS.iter().filter(|other| (other.takes)(layout));
+            let others: Vec<String> = others.map(|other| format!("`{}`", other.word)).collect();
+            Err(format!(
+                "{}; {} reads this file",
+                reader.told,
+                others.join(" or ")
+            ))
+        }
+        None => Err(format!("nothing reads `{word}`")),
+    }
+}
+
+/// The last ending of a name, in small letters.
+fn ending(path: &Path) -> Option<String> {
+    let ending = path.extension()?;
+    Some(ending.to_string_lossy().to_lowercase())
+}
+
+/// Whether a file is a list of records that may name pictures in files of their own.
+pub fn is_list(path: &Path) -> bool {
+    matches!(
+        layout(&DataKind::Interleaved, path),
+        Ok(Layout::Lines | Layout::Values)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endings_say_how_records_lie_and_who_reads_them() {
+        let text = DataKind::Text {
+            field: "text".to_owned(),
+        };
+        let of = |kind: &DataKind, name: &str| layout(kind, Path::new(name));
+        assert_eq!(of(&text, "a/b.TXT"), Ok(Layout::Text));
+        assert_eq!(of(&text, "wiki.valid.tokens"), Ok(Layout::Text));
+        assert_eq!(of(&text, "README"), Ok(Layout::Text));
+        assert_eq!(of(&text, "a.json"), Ok(Layout::Values));
+        assert_eq!(of(&text, "a.jsonl.gz"), Ok(Layout::Lines));
+        assert_eq!(of(&text, "a.txt.zst"), Ok(Layout::Text));
+        assert_eq!(of(&DataKind::Instruct, "a.tsv"), Ok(Layout::Rows(b'\t')));
+        assert_eq!(of(&DataKind::ImageText, "a.tar"), Ok(Layout::Shard));
+        for (kind, name, told) in [
+            (&text, "a.tar", "`image_text` reads this file"),
+            (&text, "a.parquet", "read_parquet"),
+            (&text, "a.parquet.zst", "read_parquet"),
+            (&text, "a.zip", "unpack it first"),
+            (&text, "a.pdf", "UTF-8 text"),
+            (
+                &DataKind::Interleaved,
+                "a.csv",
+                "`text` or `instruct` reads this file",
+            ),
+            (&DataKind::ImageText, "a.tar.gz", "unpack it first"),
+            (&DataKind::ImageText, "a.txt", "`text` reads this file"),
+        ] {
+            let help = of(kind, name).unwrap_err();
+            assert!(help.contains(told), "{name}: {help}");
+        }
+        assert!(is_list(Path::new("a.jsonl.gz")) && !is_list(Path::new("a.tar")));
+    }
+}
