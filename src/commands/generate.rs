@@ -41,7 +41,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
             return Err(Failure::usage(message));
         }
         let device = common.open_device()?;
-        let speaker = Speaker::of_folder(&args.file, &device, console)?;
+        let speaker = Speaker::of_folder(&args.file, &device, common.numbers(), console)?;
         (speaker, default_recipe(), device)
     } else {
         from_program(args, common, console)?
@@ -169,7 +169,7 @@ fn from_program(
             return Err(not_made(&work, &model));
         };
         let device = common.open_device()?;
-        let speaker = Speaker::of_weights(&work, &model.name, path, &device)?;
+        let speaker = Speaker::of_weights(&work, &model.name, path, &device, common.numbers())?;
         return Ok((speaker, recipe, device));
     }
     let folder = work
@@ -182,7 +182,7 @@ fn from_program(
         ))
     })?;
     let device = common.open_device()?;
-    let speaker = Speaker::of_folder(&folder, &device, console)?;
+    let speaker = Speaker::of_folder(&folder, &device, common.numbers(), console)?;
     Ok((speaker, recipe, device))
 }
 

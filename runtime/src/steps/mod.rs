@@ -37,9 +37,8 @@ use crate::{Error, Result};
 use jam_data::tokens::Codec;
 use jam_data::tokens::text::TextTokenizer;
 use jam_lessons::LessonsSettings;
-use jam_weights::checkpoints::WeightSource;
-use jam_weights::checkpoints::import::open_weights;
-use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
+use jam_weights::checkpoints::import::open_weights_of;
+use jam_weights::checkpoints::{CheckpointWriter, Numbers, WeightSource, WriteOptions};
 use jam_weights::memory;
 use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources, WeightStream};
 use jam_weights::progress::{Bar, Ended, Progress, Stop};
@@ -53,6 +52,8 @@ pub struct Runner<'w> {
     stop: Stop,
     /// What building a model may take; by default what [`Limits::default`] gives when it begins.
     limits: Option<Limits>,
+    /// Which numbers weights may have.
+    numbers: Numbers,
     /// Bytes that were resident before the first step.
     held: u64,
 }
@@ -72,6 +73,7 @@ impl<'w> Runner<'w> {
             progress,
             stop,
             limits: None,
+            numbers: Numbers::default(),
             held: memory::held(),
         }
     }
@@ -80,6 +82,12 @@ impl<'w> Runner<'w> {
     /// is not counted.
     pub fn with_limits(mut self, limits: Limits) -> Runner<'w> {
         self.limits = Some(limits);
+        self
+    }
+
+    /// The same with a choice of the numbers that weights may have.
+    pub fn taking(mut self, numbers: Numbers) -> Runner<'w> {
+        self.numbers = numbers;
         self
     }
 
@@ -241,7 +249,7 @@ impl<'w> Runner<'w> {
     fn open_source(&self, source: &str) -> Result<Box<dyn WeightSource>> {
         let reference = ModelRef::parse(source);
         match self.work.weights(&reference) {
-            Some(folder) => open_weights(&folder),
+            Some(folder) => open_weights_of(&folder, self.numbers),
             None => Ok(Box::new(FreshWeights {
                 model: self.work.model(&reference.name)?.clone(),
                 seed: self.work.program.seed,

@@ -7,9 +7,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use indexmap::IndexMap;
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
-use jam_ir::headers::FoundTensor;
+use jam_ir::headers::{FoundTensor, Headers};
 use jam_ir::{DType, RotaryLayout, RotaryScaling, number_text};
 
 use super::bounded::{JsonLimits, file_of, has, read_json};
@@ -17,7 +16,7 @@ use super::configuration::{Config, ORIGINAL_LLAMA};
 use super::foreign::{self, Found};
 use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
 use super::vocabulary::tokens_source;
-use super::{CheckpointReader, WeightSource};
+use super::{CheckpointReader, Numbers, WeightSource};
 use crate::{Error, Result};
 
 /// Name of the file with a model's configuration.
@@ -285,21 +284,27 @@ fn yes(flag: bool) -> &'static str {
 
 /// Opens the weights of a checkpoint under JAM's names: a folder of JAM's own, a Hugging Face folder whose
 /// `config.json` tells the architecture, or a checkpoint that tells its own sizes.
+/// A number that is not finite is an error when it is read.
 ///
 /// # Errors
 /// When there is no checkpoint, its architecture is not known, or tensors have other shapes than told.
 pub fn open_weights(checkpoint: &Path) -> Result<Box<dyn WeightSource>> {
+    open_weights_of(checkpoint, Numbers::Finite)
+}
+
+/// As [`open_weights`], with a choice of the numbers that are taken.
+///
+/// # Errors
+/// As [`open_weights`].
+pub fn open_weights_of(checkpoint: &Path, numbers: Numbers) -> Result<Box<dyn WeightSource>> {
     let reader = CheckpointReader::open(checkpoint)?;
     if !is_foreign(&reader, checkpoint) {
-        return Ok(Box::new(reader));
+        return Ok(numbers.of(Box::new(reader)));
     }
     let config = ImportedConfig::read(checkpoint)?;
     let table = NameTable::of(&config.model_type)?;
-    Ok(Box::new(HuggingFaceWeights::new(
-        reader,
-        &table,
-        &config.sizes(),
-    )?))
+    let weights = HuggingFaceWeights::new(reader, &table, &config.sizes())?;
+    Ok(numbers.of(Box::new(weights)))
 }
 
 /// Whether the tensors of a checkpoint have the names of another program.
@@ -310,20 +315,11 @@ fn is_foreign(reader: &CheckpointReader, checkpoint: &Path) -> bool {
     !own && (configured || original)
 }
 
-/// What the headers of a checkpoint tell before a tensor is read.
-#[derive(Debug)]
-pub struct HeaderFacts {
-    /// Its tensors under JAM's names.
-    pub tensors: Vec<FoundTensor>,
-    /// The shapes that its own `config.json` gives its weights, by JAM names; empty for a JAM folder.
-    pub shapes: IndexMap<String, Vec<u64>>,
-}
-
 /// Reads the headers of a checkpoint. `wanted` tells which JAM names a model has.
 ///
 /// # Errors
 /// When there is no checkpoint, or its architecture is not known.
-pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<HeaderFacts> {
+pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Headers> {
     let reader = CheckpointReader::open(checkpoint)?;
     if !is_foreign(&reader, checkpoint) {
         let found = reader.tensors().iter().map(|(name, info)| FoundTensor {
@@ -332,9 +328,9 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
             shape: info.shape.clone(),
             dtype: info.dtype.name().to_owned(),
         });
-        return Ok(HeaderFacts {
+        return Ok(Headers {
             tensors: found.collect(),
-            shapes: IndexMap::new(),
+            ..Headers::default()
         });
     }
     let config = ImportedConfig::read(checkpoint)?;
@@ -343,9 +339,10 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
     // More layers than tensors are a mistake that the comparison of tensors tells.
     sizes.layers = sizes.layers.min(reader.tensors().len() as u64);
     let shapes = file_weights(&table, &sizes, "")?.into_iter();
-    Ok(HeaderFacts {
+    Ok(Headers {
         tensors: found_tensors(&table, &reader, wanted),
         shapes: shapes.map(|(name, weight)| (name, weight.shape)).collect(),
+        wrapper: reader.wrapper().map(str::to_owned),
     })
 }
 
