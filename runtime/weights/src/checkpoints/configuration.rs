@@ -92,12 +92,11 @@ impl Config {
                 Some(id) => id.as_u64().into_iter().collect(),
                 None => Vec::new(),
             };
-            let mut ids = ids.into_iter();
-            ids.find(|id| config.set_mark(mark, *id));
-            // Texts may have more ends than one.
-            if mark == END_MARK {
-                for (id, number) in ids.zip(2..) {
-                    config.set_mark(&format!("{END_MARK}:{number}"), id);
+            match mark {
+                // Texts may have more ends than one.
+                END_MARK => config.add_ends(&ids),
+                _ => {
+                    ids.iter().find(|id| config.set_mark(mark, **id));
                 }
             }
         }

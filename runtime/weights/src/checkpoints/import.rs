@@ -10,6 +10,7 @@ use std::path::Path;
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
 use jam_ir::headers::{FoundTensor, Headers};
 use jam_ir::{DType, RotaryLayout, RotaryScaling, number_text};
+use serde_json::Value;
 
 use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
@@ -23,7 +24,9 @@ use crate::{Error, Result};
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the same beside original LLaMA checkpoints.
 const ORIGINAL_CONFIG_FILE: &str = "params.json";
-/// Both, in the order in which they are looked for.
+/// Name of the file that says how texts are drawn.
+const GENERATION_FILE: &str = "generation_config.json";
+/// Both configurations, in the order in which they are looked for.
 const CONFIG_FILES: [&str; 2] = [CONFIG_FILE, ORIGINAL_CONFIG_FILE];
 /// The tensor of the head in original LLaMA checkpoints.
 const ORIGINAL_HEAD: &str = "output.weight";
@@ -57,6 +60,9 @@ impl ImportedConfig {
             Some(name) => Self::read_json(&file_of(checkpoint, name)?)?,
             None => Self::of_sizes(checkpoint)?,
         };
+        if has(checkpoint, GENERATION_FILE) {
+            config.add_ends(&generation_ends(&file_of(checkpoint, GENERATION_FILE)?)?);
+        }
         if config.model_type == ORIGINAL_LLAMA {
             // Not configured: the head is the token table where it has no tensor of its own.
             let reader = CheckpointReader::open(checkpoint)?;
@@ -280,6 +286,19 @@ fn norm_source(norm: &NormConfig, first: &[&str]) -> String {
 /// A flag of the language.
 fn yes(flag: bool) -> &'static str {
     if flag { "yes" } else { "no" }
+}
+
+/// The ids that end texts by the file that says how texts are drawn: of a chat model it may name more ends than
+/// the configuration of the model.
+fn generation_ends(path: &Path) -> Result<Vec<u64>> {
+    let text = read_json(path, LIMITS)?;
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let told: Value = serde_json::from_slice(text)
+        .map_err(|error| Error::new(format!("not JSON: {error}")).with_path(path))?;
+    Ok(match &told["eos_token_id"] {
+        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
+        id => id.as_u64().into_iter().collect(),
+    })
 }
 
 /// Opens the weights of a checkpoint under JAM's names: a folder of JAM's own, a Hugging Face folder whose
