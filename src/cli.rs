@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use jam_backends::{Device, DeviceChoice};
+use jam_weights::checkpoints::Numbers;
 use jam_weights::plans::Limits;
 
 use crate::failure::Failure;
@@ -53,6 +54,10 @@ pub(crate) struct Common {
     /// Folder of results [default: runs/PROGRAM, with what --set gives in its name, but for paths]
     #[arg(long, global = true, value_name = "DIR")]
     pub(crate) out: Option<PathBuf>,
+
+    /// Go on with weights that are infinite or no number, which are refused else
+    #[arg(long, global = true)]
+    pub(crate) allow_nonfinite: bool,
 
     /// Most memory that building a fused model may take (512MiB, 2GB), what steps before it hold left out
     /// [default: 1GiB]
@@ -104,6 +109,14 @@ impl Common {
     /// The device that `--device` names.
     pub(crate) fn open_device(&self) -> Result<Device, Failure> {
         Ok(self.device.open()?)
+    }
+
+    /// Which numbers weights may have.
+    pub(crate) fn numbers(&self) -> Numbers {
+        match self.allow_nonfinite {
+            true => Numbers::Any,
+            false => Numbers::Finite,
+        }
     }
 
     /// What building a model may take; `None` where nothing was said.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use jam_data::tokens::image::ImageTokenizerPlace;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::headers::{FoundTensor, compare, compare_shapes};
-use jam_ir::{ImageTokens, Model, Program, Span, TextTokens, TokenKind, TokenLayout};
+use jam_ir::headers::{FoundTensor, compare};
+use jam_ir::{ImageTokens, Model, Program, Result, Span, TextTokens, TokenKind, TokenLayout};
 use jam_weights::checkpoints::import::{ImportedConfig, read_headers};
 use jam_weights::checkpoints::names::StoredNames;
 
@@ -95,7 +95,11 @@ fn check_tokenizer(
                 "the tokenizer `{name}` has {size} tokens, and `{}` has {room} ids for text",
                 tokens.name
             );
-            diagnostics.push(Diagnostic::error(span, message).code("misfit-vocabulary"));
+            let help = "the table of the weights has no rows for the rest: name the tokenizer that the \
+                        checkpoint was trained with, or, where the ids beyond are never used, take them out of its \
+                        `added_tokens`; without a tokenizer beside it a checkpoint has bare ids";
+            let report = Diagnostic::error(span, message).code("misfit-vocabulary");
+            diagnostics.push(report.help(help));
         }
         Ok(_) => {}
         Err(error) => {
@@ -112,30 +116,34 @@ fn check_model(
     span: Option<Span>,
     diagnostics: &mut Diagnostics,
 ) {
-    let uses = model.weight_uses();
-    let facts = match read_headers(path, &|name| uses.contains_key(name)) {
-        Ok(facts) => facts,
+    match of_checkpoint(model, name, path, span) {
+        Ok(reports) => {
+            for report in reports.iter() {
+                diagnostics.push(report.clone());
+            }
+        }
         Err(error) => {
             let message = format!("the weights of `{}` cannot be opened: {error}", model.name);
             diagnostics.push(Diagnostic::error(span.unwrap_or_default(), message));
-            return;
         }
-    };
-    // A double is read like any other float.
-    let readable = |mut tensor: FoundTensor| {
-        if tensor.dtype == "F64" {
-            tensor.dtype = "F32".to_owned();
-        }
-        tensor
-    };
-    let tensors: Vec<FoundTensor> = facts.tensors.into_iter().map(readable).collect();
-    let names = LazyCell::new(|| stored_names(path, &tensors));
-    let stored_name = |weight: &str| names.as_ref()?.name(weight);
-    let reports = compare(model, name, span, tensors.iter().cloned(), &stored_name);
-    let shapes = compare_shapes(model, name, span, &facts.shapes);
-    for report in reports.iter().chain(shapes.iter()) {
-        diagnostics.push(report.clone());
     }
+}
+
+/// What a model asks for against what a checkpoint has, which a program calls `name`.
+///
+/// # Errors
+/// When the headers cannot be read.
+pub(crate) fn of_checkpoint(
+    model: &Model,
+    name: &str,
+    path: &Path,
+    span: Option<Span>,
+) -> Result<Diagnostics> {
+    let uses = model.weight_uses();
+    let found = read_headers(path, &|name| uses.contains_key(name))?;
+    let names = LazyCell::new(|| stored_names(path, &found.tensors));
+    let stored_name = |weight: &str| names.as_ref()?.name(weight);
+    Ok(compare(model, name, span, &found, &stored_name))
 }
 
 /// What a checkpoint calls weights, where that is not what JAM calls them.

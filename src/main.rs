@@ -99,7 +99,7 @@ fn main() -> ExitCode {
             model,
             output,
             shard_size,
-        } => commands::export::run(&model, &output, shard_size, &console),
+        } => commands::export::run(&model, &output, shard_size, common.numbers(), &console),
         Command::Doctor => commands::doctor::run(&common),
     };
     match result {

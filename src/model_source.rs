@@ -3,25 +3,61 @@
 use std::path::Path;
 
 use jam_dsl::CompileOptions;
-use jam_ir::Model;
-use jam_ir::diagnostic::Severity;
+use jam_ir::diagnostic::{Diagnostic, Severity};
+use jam_ir::headers::WRAPPED;
+use jam_ir::{Error, Model};
 use jam_runtime::folders::ModelFolder;
-use jam_weights::checkpoints::WeightSource;
-use jam_weights::checkpoints::import::{ImportedConfig, open_weights};
+use jam_weights::checkpoints::import::{ImportedConfig, open_weights_of};
+use jam_weights::checkpoints::{Numbers, WeightSource};
 
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::headers;
 use crate::program::Files;
 use crate::vocabulary;
 
 /// Opens a folder: its graph, and its weights by JAM names.
-pub(crate) fn open(folder: &Path) -> Result<(Model, Box<dyn WeightSource>), Failure> {
+pub(crate) fn open(
+    folder: &Path,
+    numbers: Numbers,
+    console: &Console,
+) -> Result<(Model, Box<dyn WeightSource>), Failure> {
     if folder.join("model.ron").is_file() {
         let ModelFolder { model, weights, .. } = ModelFolder::open(folder)?;
-        return Ok((model, Box::new(weights)));
+        return Ok((model, numbers.of(Box::new(weights))));
     }
     let config = ImportedConfig::read(folder)?;
-    Ok((of_config(&config, folder)?, open_weights(folder)?))
+    let model = of_config(&config, folder)?;
+    let weights = weights_of(&model, folder, numbers, console)?;
+    Ok((model, weights))
+}
+
+/// The weights of a checkpoint of others for a model, when it has what the model asks for and nothing that the
+/// model does not read.
+pub(crate) fn weights_of(
+    model: &Model,
+    checkpoint: &Path,
+    numbers: Numbers,
+    console: &Console,
+) -> Result<Box<dyn WeightSource>, Failure> {
+    let name = checkpoint.display().to_string();
+    let reports = headers::of_checkpoint(model, &name, checkpoint, None)?;
+    let wrong: Vec<&Diagnostic> = reports.iter().filter(|report| report.is_error()).collect();
+    if let Some(first) = wrong.first() {
+        let more = match wrong.len() - 1 {
+            0 => String::new(),
+            more => format!("; {more} more like this: `jamc import` tells all"),
+        };
+        let error = Error::new(format!("{}{more}", first.message)).with_path(checkpoint);
+        return Err(Failure::Input(error.with_help(
+            "what a checkpoint has and its model does not read would be lost: its `config.json` may be another's",
+        )));
+    }
+    let wrapped = |report: &&Diagnostic| report.code.as_deref() == Some(WRAPPED);
+    for note in reports.iter().filter(wrapped) {
+        console.show(&format!("note: {}", note.message));
+    }
+    Ok(open_weights_of(checkpoint, numbers)?)
 }
 
 /// The configuration of a checkpoint of others with what its tokenizers say of its ids, and its graph.

@@ -18,6 +18,8 @@ mod merges;
 mod models;
 #[path = "golden_support/names.rs"]
 mod names;
+#[path = "golden_support/packed.rs"]
+mod packed;
 #[path = "golden_support/runs.rs"]
 mod runs;
 #[path = "golden_support/vq.rs"]
@@ -136,6 +138,40 @@ fn every_case_of_the_folder() {
         "these cases failed: {}",
         failed.join(", ")
     );
+}
+
+/// What a file stores as one tensor is merged as one, whatever it is here: every merge of the folder whose
+/// parents are LLaMA's, on tensors that are packed as GPT-2's are.
+#[test]
+fn what_is_stored_as_one_is_merged_as_one() {
+    let root = root();
+    let (mut ran, mut failed) = (Vec::new(), Vec::new());
+    for folder in cases(&root) {
+        let case = Case::open(&folder, &root).unwrap();
+        // Layers that are stacked are merged with none; parts of a layer have settings of their own there.
+        let other = ["passthrough", "slerp_gradient", "linear_gradient"];
+        if case.kind() != "merge" || other.iter().any(|end| case.label.ends_with(end)) {
+            continue;
+        }
+        let place = tempfile::tempdir().unwrap();
+        let mut findings = Findings::default();
+        match packed::packed(&case, place.path(), &mut findings) {
+            Ok(()) if findings.is_empty() => continue, // Its layers are not LLaMA's.
+            Ok(()) => {}
+            Err(Stop::LeftOut(_)) => continue,
+            Err(Stop::Wrong(reason)) => findings.wrong.push(reason),
+        }
+        tell(&format!("  {} packed: {findings}", case.label));
+        for wrong in &findings.wrong {
+            tell(&format!("    WRONG {wrong}"));
+        }
+        if !findings.wrong.is_empty() {
+            failed.push(case.label.clone());
+        }
+        ran.push(case.label);
+    }
+    assert!(failed.is_empty(), "these failed: {}", failed.join(", "));
+    assert!(ran.len() >= 5, "too few ran: {}", ran.join(", "));
 }
 
 /// Size of a folder's own files.

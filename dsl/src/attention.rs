@@ -188,13 +188,14 @@ impl LayerCall<'_, '_> {
             return Some(RotaryScaling::None);
         }
         let before = diagnostics.errors_seen();
-        let names = ["linear", "llama3", "yarn"];
+        let names = ["linear", "dynamic", "llama3", "yarn"];
         let (name, mut given) = as_call("scaling", value, &names, diagnostics)?;
         let mut number =
             |key, default| given.number(key, default, (f64::MIN_POSITIVE, 1e12), diagnostics);
         let factor = number("factor", None);
         let scaling = match name {
             "linear" => RotaryScaling::Linear { factor },
+            "dynamic" => RotaryScaling::Dynamic { factor },
             "llama3" => RotaryScaling::Llama3 {
                 factor,
                 low: number("low", Some(1.0)),

@@ -25,17 +25,34 @@ pub struct FoundTensor {
     pub dtype: String,
 }
 
-/// Compares what a model asks for with what the checkpoint `source` has.
+/// What the headers of a checkpoint tell before a tensor is read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Headers {
+    /// Its tensors under JAM's names.
+    pub tensors: Vec<FoundTensor>,
+    /// The shapes that its own configuration gives its weights, by JAM's names; empty where it has none.
+    pub shapes: IndexMap<String, Vec<u64>>,
+    /// What stands before every name in its files, and is read past: what a training program wrapped the model in.
+    pub wrapper: Option<String>,
+}
+
+/// The code of the note about [`Headers::wrapper`].
+pub const WRAPPED: &str = "wrapped-names";
+
+/// Compares what a model asks for with what the checkpoint `source` has: the one comparison that every command
+/// makes before it reads weights of others.
 ///
 /// `at` is the place in the program that names the checkpoint, and `stored_name` gives the name that a
 /// weight which is not there would have in the file, where its file has names of its own. The same thing
 /// found in many layers is one report. Missing, surplus, doubled and mis-shaped tensors and element types that cannot be
-/// read are errors; a float type other than the model's is a note, for it is converted.
+/// read are errors, and so is another division of the same numbers by the checkpoint's own configuration (so many
+/// heads of such a size), which folded tensors cannot show. A float type other than the model's is a note, for it
+/// is converted.
 pub fn compare(
     model: &Model,
     source: &str,
     at: Option<Span>,
-    found: impl IntoIterator<Item = FoundTensor>,
+    found: &Headers,
     stored_name: &dyn Fn(&str) -> Option<String>,
 ) -> Diagnostics {
     let uses = model.weight_uses();
@@ -49,7 +66,7 @@ pub fn compare(
     };
     let mut seen: HashSet<String> = HashSet::new();
     let mut surplus: Vec<FoundTensor> = Vec::new();
-    for tensor in found {
+    for tensor in found.tensors.iter().cloned() {
         match uses.get(&tensor.name) {
             _ if !seen.insert(tensor.name.clone()) => {
                 let message = format!("`{source}` has {} twice", tensor.shown());
@@ -67,7 +84,20 @@ pub fn compare(
             group.push((name.clone(), param));
         }
     }
-    comparison.report(surplus, stored_name)
+    let mut list = comparison.report(surplus, stored_name);
+    for report in compare_shapes(model, source, at, &found.shapes) {
+        list.push(report);
+    }
+    if let Some(wrapper) = &found.wrapper {
+        let message =
+            format!("every tensor of `{source}` has the prefix `{wrapper}`, which is read past");
+        let note = match at {
+            Some(at) => Diagnostic::new(Severity::Note, at, message),
+            None => Diagnostic::placeless(Severity::Note, message),
+        };
+        list.push(note.code(WRAPPED));
+    }
+    list
 }
 
 impl FoundTensor {
@@ -157,7 +187,12 @@ impl<'m> Comparison<'m> {
                 return;
             }
         }
-        match DType::from_word(&tensor.dtype.to_lowercase()) {
+        // A double is read like any other float.
+        let stored = match tensor.dtype.as_str() {
+            "F64" => "F32",
+            stored => stored,
+        };
+        match DType::from_word(&stored.to_lowercase()) {
             Some(dtype) if dtype == param.ty.dtype => {}
             Some(dtype) if dtype.is_float() && param.ty.dtype.is_float() => {
                 let key = (param.ty.dtype, dtype);
@@ -277,12 +312,9 @@ impl<'m> Comparison<'m> {
     }
 }
 
-/// Compares the shapes of a model's weights with those that a checkpoint's own configuration gives
-/// them, by name: what folded tensors cannot show (so many heads of such a size) is an error.
-///
-/// `at` is the place in the program that names the checkpoint. Shapes that are of other sizes altogether
-/// are left to [`compare`].
-pub fn compare_shapes(
+/// The shapes of a model's weights against those that a checkpoint's own configuration gives them. Shapes that
+/// are of other sizes altogether are left to the comparison of tensors.
+fn compare_shapes(
     model: &Model,
     source: &str,
     at: Option<Span>,
@@ -400,7 +432,11 @@ mod tests {
 
     fn messages(model: &Model, found: Vec<FoundTensor>) -> Vec<Diagnostic> {
         let at = Some(place(100));
-        compare(model, "weights/llm", at, found, &|_| None)
+        let found = Headers {
+            tensors: found,
+            ..Headers::default()
+        };
+        compare(model, "weights/llm", at, &found, &|_| None)
             .into_iter()
             .collect()
     }
@@ -451,6 +487,24 @@ mod tests {
         );
         assert_eq!(reports[2].notes, ["the model asks for `layers.0.mlp.up`"]);
         assert!(reports.iter().all(Diagnostic::is_error));
+    }
+
+    #[test]
+    fn a_division_that_tensors_cannot_show_and_a_wrapper_are_told() {
+        let model = model();
+        let found = Headers {
+            tensors: whole(&model),
+            shapes: IndexMap::from([("layers.0.attn.q".to_owned(), vec![8, 4, 2])]),
+            wrapper: Some("module.".to_owned()),
+        };
+        let reports: Vec<Diagnostic> = compare(&model, "w", None, &found, &|_| None)
+            .into_iter()
+            .collect();
+        let [misfit, wrapper] = &reports[..] else {
+            panic!("{reports:#?}");
+        };
+        assert!(misfit.message.contains("by the configuration of `w`"));
+        assert!(wrapper.message.contains("`module.`") && !wrapper.is_error());
     }
 
     #[test]

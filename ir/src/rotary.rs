@@ -30,6 +30,12 @@ pub enum RotaryScaling {
         /// Tokens of the original context.
         original: u64,
     },
+    /// The angles as learned, within the context. Programs that go beyond it turn every pair slower the longer the
+    /// sequence is; here no sequence is longer, so that the rule is kept for them alone.
+    Dynamic {
+        /// What the context is stretched by beyond itself.
+        factor: f64,
+    },
     /// YaRN (arXiv 2309.00071): pairs that turn fewer than `slow` times are divided by `factor`, those that
     /// turn more than `fast` times stay, with a ramp over the pairs between; queries and keys are scaled.
     Yarn {
@@ -49,7 +55,7 @@ pub enum RotaryScaling {
 }
 
 /// The words of the text form and of the language, in declaration order.
-const WORDS: [&str; 4] = ["none", "linear", "llama3", "yarn"];
+const WORDS: [&str; 5] = ["none", "linear", "llama3", "dynamic", "yarn"];
 
 /// A number as the language writes it: without an exponent where that has few digits.
 pub fn number_text(value: f64) -> String {
@@ -85,7 +91,8 @@ impl RotaryScaling {
             RotaryScaling::None => WORDS[0],
             RotaryScaling::Linear { .. } => WORDS[1],
             RotaryScaling::Llama3 { .. } => WORDS[2],
-            RotaryScaling::Yarn { .. } => WORDS[3],
+            RotaryScaling::Dynamic { .. } => WORDS[3],
+            RotaryScaling::Yarn { .. } => WORDS[4],
         }
     }
 
@@ -93,7 +100,9 @@ impl RotaryScaling {
     pub fn settings(&self) -> Vec<(&'static str, f64)> {
         match *self {
             RotaryScaling::None => Vec::new(),
-            RotaryScaling::Linear { factor } => vec![("factor", factor)],
+            RotaryScaling::Linear { factor } | RotaryScaling::Dynamic { factor } => {
+                vec![("factor", factor)]
+            }
             RotaryScaling::Llama3 {
                 factor,
                 low,
@@ -131,6 +140,7 @@ impl RotaryScaling {
         match (word, settings) {
             ("none", []) => Some(RotaryScaling::None),
             ("linear", &[factor]) => Some(RotaryScaling::Linear { factor }),
+            ("dynamic", &[factor]) => Some(RotaryScaling::Dynamic { factor }),
             ("llama3", &[factor, low, high, original]) => Some(RotaryScaling::Llama3 {
                 factor,
                 low,
@@ -191,7 +201,7 @@ impl RotaryScaling {
         let plain = (0..key / 2).map(|i| base.powf(-2.0 * i as f64 / key as f64));
         let turn = std::f64::consts::TAU;
         match *self {
-            RotaryScaling::None => (plain.collect(), 1.0),
+            RotaryScaling::None | RotaryScaling::Dynamic { .. } => (plain.collect(), 1.0),
             RotaryScaling::Linear { factor } => (plain.map(|angle| angle / factor).collect(), 1.0),
             RotaryScaling::Llama3 {
                 factor,
@@ -268,6 +278,7 @@ mod tests {
                 high: 4.0,
                 original: 8192,
             },
+            RotaryScaling::Dynamic { factor: 2.0 },
             RotaryScaling::Yarn {
                 factor: 4.0,
                 fast: 32.0,

@@ -173,6 +173,36 @@ impl TokenLayout {
         taken
     }
 
+    /// Makes a token one that ends documents, beside those that do: `eos`, then `eos:2` and so on. False where it
+    /// is one already, or can be no mark.
+    pub fn add_end(&mut self, id: u64) -> bool {
+        if self.ends().any(|end| end == id) {
+            return false;
+        }
+        let mut names = (2..).map(|number| format!("{END_MARK}:{number}"));
+        let name = match self.marks.contains_key(END_MARK) {
+            false => END_MARK.to_owned(),
+            true => (names.find(|name| !self.marks.contains_key(name))).unwrap_or_default(),
+        };
+        self.take_mark(&name, id)
+    }
+
+    /// Ids that end documents: that of `eos`, then the others that a model of others or a parent of a fused one
+    /// ends its texts with.
+    pub fn ends(&self) -> impl Iterator<Item = u64> {
+        let others = self.marks.iter().filter(|(name, _)| {
+            let number = name
+                .strip_prefix(END_MARK)
+                .and_then(|rest| rest.strip_prefix(':'));
+            number.is_some()
+        });
+        self.marks
+            .get(END_MARK)
+            .into_iter()
+            .chain(others.map(|(_, id)| id))
+            .copied()
+    }
+
     fn take(&mut self, kind: TokenKind, start: u64, len: u64) -> bool {
         let Some(end) = start.checked_add(len) else {
             return false;

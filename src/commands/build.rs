@@ -76,7 +76,8 @@ fn forecast(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let mut runner = Runner::new(work, common.open_device()?, console, Stop::default());
+    let mut runner =
+        Runner::new(work, common.open_device()?, console, Stop::default()).taking(common.numbers());
     if let Some(limits) = common.limits() {
         runner = runner.with_limits(limits);
     }

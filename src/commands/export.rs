@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
-use jam_weights::checkpoints::import::open_weights;
+use jam_weights::checkpoints::Numbers;
 
 use crate::console::{Console, print, stop_on_interrupt};
 use crate::failure::Failure;
@@ -14,19 +14,21 @@ pub(crate) fn run(
     from: &Path,
     output: &Path,
     shard_bytes: u64,
+    numbers: Numbers,
     console: &Console,
 ) -> Result<(), Failure> {
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
     let own = from.join("model.ron").is_file();
     let (model, weights, source) = match own {
         true => {
-            let (model, weights) = model_source::open(from)?;
+            let (model, weights) = model_source::open(from, numbers, console)?;
             (model, weights, String::new())
         }
         false => {
             let (config, model) = model_source::with_vocabulary(from, console)?;
             let source = config.jam_source("model", &from.display().to_string());
-            (model, open_weights(from)?, source)
+            let weights = model_source::weights_of(&model, from, numbers, console)?;
+            (model, weights, source)
         }
     };
     let source = read("source.jam").unwrap_or(source);

@@ -21,7 +21,7 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     check_output(output, &[tokens, model])?;
-    let (graph, weights) = model_source::open(model)?;
+    let (graph, weights) = model_source::open(model, common.numbers(), console)?;
     let input = CheckpointReader::open(tokens)?;
     let shape = input.tensor("input_ids")?.shape.clone();
     let [rows, length] = shape[..] else {

@@ -41,7 +41,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
             return Err(Failure::usage(message));
         }
         let device = common.open_device()?;
-        let speaker = Speaker::of_folder(&args.file, &device, console)?;
+        let speaker = Speaker::of_folder(&args.file, &device, common.numbers(), console)?;
         (speaker, default_recipe(), device)
     } else {
         from_program(args, common, console)?
@@ -76,11 +76,10 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         end_with_picture: args.picture,
     };
     let stop = stop_on_interrupt(console);
-    let stream = Stream::new(
-        &codec,
-        &model,
-        args.count <= 1 && !common.quiet && !common.json,
-    );
+    // A text that goes on is shown as it goes on.
+    let before: &[u32] = if args.go_on { &prompt } else { &[] };
+    let shown = args.count <= 1 && !common.quiet && !common.json;
+    let stream = Stream::new(&codec, &model, before, shown);
     let answers = generate(
         &executable,
         codec.producible(),
@@ -115,7 +114,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         answers: Vec::new(),
     };
     for tokens in answers {
-        let pieces = codec.pieces(&tokens)?;
+        let pieces = codec.pieces_after(before, &tokens)?;
         question.answers.push(Answer {
             model: model.name.clone(),
             pieces,
@@ -169,7 +168,7 @@ fn from_program(
             return Err(not_made(&work, &model));
         };
         let device = common.open_device()?;
-        let speaker = Speaker::of_weights(&work, &model.name, path, &device)?;
+        let speaker = Speaker::of_weights(&work, &model.name, path, &device, common.numbers())?;
         return Ok((speaker, recipe, device));
     }
     let folder = work
@@ -182,7 +181,7 @@ fn from_program(
         ))
     })?;
     let device = common.open_device()?;
-    let speaker = Speaker::of_folder(&folder, &device, console)?;
+    let speaker = Speaker::of_folder(&folder, &device, common.numbers(), console)?;
     Ok((speaker, recipe, device))
 }
 
@@ -272,15 +271,18 @@ fn default_recipe() -> DecodeRecipe {
 struct Stream<'a> {
     codec: &'a Codec,
     model: &'a Model,
+    /// What the first text goes on with.
+    before: RefCell<&'a [u32]>,
     shown: bool,
     state: RefCell<(Vec<u32>, usize)>,
 }
 
 impl<'a> Stream<'a> {
-    fn new(codec: &'a Codec, model: &'a Model, shown: bool) -> Stream<'a> {
+    fn new(codec: &'a Codec, model: &'a Model, before: &'a [u32], shown: bool) -> Stream<'a> {
         Stream {
             codec,
             model,
+            before: RefCell::new(before),
             shown,
             state: RefCell::default(),
         }
@@ -296,13 +298,15 @@ impl<'a> Stream<'a> {
         if self.model.tokens.kind(u64::from(id)) == Some(TokenKind::Text) {
             text.push(id);
             // A character may need several tokens: whole runs are decoded, and what is new is told.
-            let whole = self.codec.text(text).unwrap_or_default();
+            let before = *self.before.borrow();
+            let whole = self.codec.text_after(before, text).unwrap_or_default();
             if !whole.ends_with('\u{fffd}') {
                 out = whole.get(*written..).unwrap_or_default().to_owned();
                 *written = whole.len();
             }
         } else if !text.is_empty() {
             text.clear();
+            self.before.replace(&[]);
             *written = 0;
             out.push_str("\n[picture]\n");
         }

@@ -6,8 +6,7 @@ use jam_dsl::CompileOptions;
 use jam_ir::diagnostic::Severity;
 use jam_ir::span::SourceMap;
 use jam_weights::checkpoints::import::ImportedConfig;
-use jam_weights::checkpoints::names::{HuggingFaceWeights, NameTable};
-use jam_weights::checkpoints::{CheckpointReader, write_file};
+use jam_weights::checkpoints::write_file;
 
 use crate::cli::Common;
 use crate::console::{Console, print};
@@ -15,9 +14,6 @@ use crate::failure::Failure;
 use crate::headers;
 use crate::program::{self, Files, Spelling};
 use crate::vocabulary;
-
-/// The most names that a message lists.
-const MOST_NAMES: usize = 8;
 
 pub(crate) fn run(
     checkpoint: &Path,
@@ -39,7 +35,6 @@ pub(crate) fn run(
         )));
     }
     let mut config = ImportedConfig::read(checkpoint)?;
-    nothing_is_left_over(checkpoint, &config)?;
     let name = match name {
         Some(name) => name.to_owned(),
         None => name_of(output),
@@ -84,32 +79,6 @@ pub(crate) fn run(
     write_file(output, source.as_bytes())?;
     print(&format!("{label}\n"));
     Ok(())
-}
-
-/// Refuses a checkpoint with tensors that the model would not read.
-fn nothing_is_left_over(checkpoint: &Path, config: &ImportedConfig) -> Result<(), Failure> {
-    let reader = CheckpointReader::open(checkpoint)?;
-    let table = NameTable::of(&config.model_type)?;
-    let weights = HuggingFaceWeights::new(reader, &table, &config.sizes())?;
-    let surplus = weights.surplus();
-    if surplus.is_empty() {
-        return Ok(());
-    }
-    let names: Vec<String> = surplus
-        .iter()
-        .take(MOST_NAMES)
-        .map(|name| format!("`{name}`"))
-        .collect();
-    let more = match surplus.len().saturating_sub(MOST_NAMES) {
-        0 => String::new(),
-        more => format!(", and {more} more"),
-    };
-    Err(Failure::new(format!(
-        "{}: the configuration describes a `{}` model that would not read {}{more}",
-        checkpoint.display(),
-        config.model_type,
-        names.join(", ")
-    )))
 }
 
 /// A name of the language from the name of a file.

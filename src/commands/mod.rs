@@ -36,7 +36,7 @@ pub(crate) fn carry_out(
     console.detail(&format!("device: {device:?}"));
     let steps = needed(work, targets)?;
     let stop = stop_on_interrupt(console);
-    let mut runner = Runner::new(work, device, console, stop);
+    let mut runner = Runner::new(work, device, console, stop).taking(common.numbers());
     if let Some(limits) = common.limits() {
         runner = runner.with_limits(limits);
     }

@@ -37,8 +37,11 @@ pub(crate) fn complete(
         Ok(tokenizer) => {
             let SpecialTokens { mut marks, begin } = tokenizer.special_tokens(files)?;
             // A configuration keeps ids of other vocabularies: what nobody writes is a mark, and no word.
-            for (mark, id) in &config.decoder.tokens.marks {
-                if !marks.contains_key(mark) && tokenizer.may_be_mark(*id) {
+            let told = config.decoder.tokens.clone();
+            let ends: Vec<u64> = told.ends().filter(|id| tokenizer.may_be_mark(*id)).collect();
+            for (mark, id) in &told.marks {
+                let other_end = mark.starts_with("eos:");
+                if !other_end && !marks.contains_key(mark) && tokenizer.may_be_mark(*id) {
                     marks.insert(mark.clone(), *id);
                 }
             }
@@ -48,6 +51,7 @@ pub(crate) fn complete(
                 (None, None) => false,
             };
             config.set_tokenizer(&named(files)?, tokenizer.size(), &marks, begin);
+            config.add_ends(&ends);
         }
         // What is there must be sound: ids without words are paired by place.
         Err(error) if TOKENIZERS.iter().any(|name| files.join(name).is_file()) => {

@@ -13,9 +13,9 @@ use indexmap::IndexMap;
 use jam_dsl::{CompileOptions, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
 use jam_ir::recipe::FusionRecipe;
-use jam_ir::{Part, Plan, SettingKind, StrategySignature};
+use jam_ir::{Model, Part, Plan, SettingKind, StrategySignature};
 use jam_weights::checkpoints::{CheckpointReader, WeightSource};
-use jam_weights::plans::PlanRows;
+use jam_weights::plans::{PlanRows, groups};
 use serde_json::Value;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance, told};
@@ -36,8 +36,18 @@ const ONLY_DEFAULT: [(&str, bool); 3] = [
     ("filter_wise", false),
 ];
 
-/// A case of models merged.
-pub(crate) fn merge(case: &Case, findings: &mut Findings) -> Checked<()> {
+/// A merge that a case asks for, as a statement of the language.
+pub(crate) struct Asked {
+    /// The method.
+    pub(crate) method: String,
+    /// Folders of the models, as the statement numbers them.
+    pub(crate) models: Vec<String>,
+    /// The statement, understood.
+    pub(crate) recipe: FusionRecipe,
+}
+
+/// What a case asks for, and the folder in which its models lie.
+pub(crate) fn asked(case: &Case) -> Checked<(Asked, &Path)> {
     let path = case.folder.join(CONFIG);
     let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
     let yaml: Value =
@@ -55,51 +65,54 @@ pub(crate) fn merge(case: &Case, findings: &mut Findings) -> Checked<()> {
     };
     let (models, statement) = configuration.statement()?;
     let recipe = compiled(&models, &statement)?;
+    let asked = Asked {
+        method,
+        models,
+        recipe,
+    };
+    Ok((asked, group))
+}
+
+impl Asked {
+    /// The merged graph; `model` gives the graph of a parent by its number.
+    pub(crate) fn fused<'m>(&self, model: impl Fn(&str) -> &'m Model) -> Checked<Model> {
+        let parents = self.recipe.parents.iter().map(|reference| Parent {
+            model: model(&reference.name),
+            source: reference.to_string(),
+            span: None,
+        });
+        let parents: Vec<Parent<'_>> = parents.collect();
+        let (strategy, settings) = (&self.recipe.strategy, &self.recipe.settings);
+        let Fused { model, .. } = fuse(strategy, "merged", &parents, settings)
+            .map_err(|problems| Stop::Wrong(told(&problems)))?;
+        Ok(model)
+    }
+}
+
+/// A case of models merged.
+pub(crate) fn merge(case: &Case, findings: &mut Findings) -> Checked<()> {
+    let (asked, group) = asked(case)?;
     let mut opened: IndexMap<String, Opened> = IndexMap::new();
-    for (index, folder) in models.iter().enumerate() {
+    for (index, folder) in asked.models.iter().enumerate() {
         let name = model_name(index);
         opened.insert(name.clone(), open(&group.join(folder), &name)?);
     }
-    let parents = recipe.parents.iter().map(|reference| Parent {
-        model: &opened[&reference.name].model,
-        source: reference.to_string(),
-        span: None,
-    });
-    let parents: Vec<Parent<'_>> = parents.collect();
-    let Fused { model, .. } = fuse(&recipe.strategy, "merged", &parents, &recipe.settings)
-        .map_err(|problems| Stop::Wrong(told(&problems)))?;
+    let model = asked.fused(|name| &opened[name].model)?;
 
     let expected = || CheckpointReader::open(case.folder.join("expected.safetensors"));
     let places = of_architecture(expected()?, &config(&case.folder)?, &model)?;
-    let mut sources: IndexMap<String, Box<dyn WeightSource>> = opened
+    let mut sources: Sources = opened
         .into_iter()
         .map(|(name, opened)| (name, opened.weights))
         .collect();
-    let recorded = case.folder.join(MASKS).is_file();
-    if recorded {
-        let masks = Recorded::open(&case.folder.join(MASKS), &places)?;
-        sources.insert(MASKS.to_owned(), Box::new(masks));
-    }
+    add_masks(&case.folder, &places, &mut sources)?;
     let file = expected()?;
-    let tolerance = case.tolerance("tensors", Tolerance::of(1e-6));
-    let tolerance = case.tolerance(&format!("{method} tensors"), tolerance);
+    let tolerance = tolerance(case, &asked.method);
     let mut values = IndexMap::new();
-    for (name, param) in model.weight_uses() {
-        let mut plan = model.weights[&name].plan.clone();
-        if recorded {
-            let mut count = 0;
-            plan.for_each_mut(&mut |part| {
-                if let Plan::Bernoulli { .. } = part {
-                    *part = Plan::load(MASKS, format!("{name}|{count}"));
-                    count += 1;
-                }
-            });
-        }
+    for (name, value) in merged(&model, &sources, &|_| true)? {
         let place = places
             .get(&name)
             .ok_or_else(|| format!("the case has no `{name}`"))?;
-        let shape = model.weight_shape(&param.ty).unwrap_or_default();
-        let value = PlanRows::new(&plan, &name, &shape, 0, &sources).all()?;
         let stored = read(&file, &place.tensor.file_name, place)?;
         findings.compare("merged weights", &name, &value, &stored, tolerance);
         values.insert(name, value);
@@ -109,6 +122,60 @@ pub(crate) fn merge(case: &Case, findings: &mut Findings) -> Checked<()> {
     findings.equal("unused weights", "", &surplus, &[]);
     let executable = executable(&model, &values)?;
     Subject::expecting("expected_logits.safetensors", case, executable, &places)?.check(findings)
+}
+
+/// Weights of parents by their name in the program, and masks.
+pub(crate) type Sources = IndexMap<String, Box<dyn WeightSource>>;
+
+/// How far a merged tensor may be off.
+pub(crate) fn tolerance(case: &Case, method: &str) -> Tolerance {
+    let tolerance = case.tolerance("tensors", Tolerance::of(1e-6));
+    case.tolerance(&format!("{method} tensors"), tolerance)
+}
+
+/// Adds the masks that were drawn, where the folder has any.
+pub(crate) fn add_masks(folder: &Path, places: &Places, sources: &mut Sources) -> Checked<()> {
+    let path = folder.join(MASKS);
+    if path.is_file() {
+        let masks = Recorded::open(&path, places)?;
+        sources.insert(MASKS.to_owned(), Box::new(masks));
+    }
+    Ok(())
+}
+
+/// The numbers of those merged weights that are wanted, by name.
+pub(crate) fn merged(
+    model: &Model,
+    sources: &Sources,
+    wanted: &dyn Fn(&str) -> bool,
+) -> Checked<IndexMap<String, Vec<f32>>> {
+    let mut model = model.clone();
+    if sources.contains_key(MASKS) {
+        for (name, weight) in &mut model.weights {
+            let mut count = 0;
+            weight.plan.for_each_mut(&mut |part| {
+                if let Plan::Bernoulli { .. } = part {
+                    *part = Plan::load(MASKS, format!("{name}|{count}"));
+                    count += 1;
+                }
+            });
+        }
+    }
+    let groups = groups(&model, sources)?;
+    let mut values = IndexMap::new();
+    for (name, param) in model.weight_uses() {
+        if !wanted(&name) {
+            continue;
+        }
+        let shape = model.weight_shape(&param.ty).unwrap_or_default();
+        let group = groups
+            .iter()
+            .find(|group| group.names().any(|other| other == name));
+        let rows = PlanRows::new(&model.weights[&name].plan, &name, &shape, 0, sources);
+        let value = rows.in_group(group).all()?;
+        values.insert(name, value);
+    }
+    Ok(values)
 }
 
 /// The name of a model in the program.

@@ -22,6 +22,16 @@ pub(crate) struct Place {
     inputs: Option<Range<u64>>,
 }
 
+impl Place {
+    /// A weight with all of its inputs.
+    pub(crate) fn whole(tensor: FileWeight) -> Place {
+        Place {
+            tensor,
+            inputs: None,
+        }
+    }
+}
+
 /// Weights by JAM name, with their places in a file.
 pub(crate) type Places = IndexMap<String, Place>;
 

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{DataKind, TokenizerRecipe, VqRecipe};
 use jam_ir::span::Span;
-use jam_ir::{FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
+use jam_ir::{END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{as_call, as_count, as_list, as_text, as_word, twice};
@@ -169,7 +169,7 @@ impl<'a> Checker<'a> {
                     (0..*count).for_each(|number| layout.add_mark(&format!("{mark}:{number}")));
                 }
                 Some(Mark::Own) => layout.add_mark(mark),
-                Some(Mark::Id(..)) | None => {}
+                Some(Mark::Ids(..)) | None => {}
             }
         }
         let not_there = |place, what: String| {
@@ -187,14 +187,22 @@ impl<'a> Checker<'a> {
             return;
         }
         for (mark, value) in &marks {
-            let Mark::Id(id, place) = value else {
+            let Mark::Ids(ids, place) = value else {
                 continue;
             };
-            let token = text_at.saturating_add(*id);
-            if !(layout.tokenizer_has(token) && layout.take_mark(mark, token)) {
-                let what = format!("the text tokenizer has no token {id} that is not taken");
-                self.diagnostics.push(not_there(*place, what));
-                return;
+            for id in ids {
+                let token = text_at.saturating_add(*id);
+                let taken = layout.tokenizer_has(token)
+                    && match *mark {
+                        // Another of them would be an end already.
+                        END_MARK if layout.marks.contains_key(END_MARK) => layout.add_end(token),
+                        mark => layout.take_mark(mark, token),
+                    };
+                if !taken {
+                    let what = format!("the text tokenizer has no token {id} that is not taken");
+                    self.diagnostics.push(not_there(*place, what));
+                    return;
+                }
             }
         }
         if let Some(mark) = begin {
@@ -247,15 +255,13 @@ impl<'a> Checker<'a> {
         let mut places: Vec<(&str, Span)> = Vec::new();
         let all = || FIRST_MARKS.into_iter().chain(LAST_MARKS);
         for value in values {
-            let (written, count) = match &value.value {
-                Value::Word { word, .. } => (word.clone(), None),
-                Value::Named(path) => (dotted(path), None),
+            let (written, mut numbers) = match &value.value {
+                Value::Word { word, .. } => (word.clone(), Vec::new()),
+                Value::Named(path) => (dotted(path), Vec::new()),
                 Value::Call(call) => {
-                    let count = call
-                        .arguments
-                        .first()
-                        .map(|argument| argument.value.clone());
-                    (dotted(&call.name), count)
+                    let numbers = call.arguments.iter();
+                    let numbers = numbers.map(|argument| argument.value.clone());
+                    (dotted(&call.name), numbers.collect())
                 }
                 Value::Broken => continue,
                 _ => {
@@ -283,7 +289,17 @@ impl<'a> Checker<'a> {
                 continue;
             }
             places.push((mark, value.span));
-            let what = match (mark, count) {
+            if let Some(second) = numbers.get(1).filter(|_| mark != END_MARK) {
+                self.diagnostics.push(
+                    Diagnostic::error(second.span, format!("`{mark}` takes one number"))
+                        .code("shape")
+                        .label(second.span, "one too many")
+                        .help("texts alone may have several ends: `eos(2, 306)`"),
+                );
+                numbers.truncate(1);
+            }
+            let ends: Vec<Spanned> = numbers.drain(1.min(numbers.len())..).collect();
+            let what = match (mark, numbers.pop()) {
                 ("mask", None) => Mark::Copies(1),
                 ("mask", Some(count)) => {
                     let copies = as_count("mask", &count, 1, &mut self.diagnostics);
@@ -299,8 +315,12 @@ impl<'a> Checker<'a> {
                         None => copies.map_or(Mark::Own, Mark::Copies),
                     }
                 }
-                (mark, Some(id)) => as_count(mark, &id, 0, &mut self.diagnostics)
-                    .map_or(Mark::Own, |id| Mark::Id(id, value.span)),
+                (mark, Some(first)) => {
+                    let all = [first].into_iter().chain(ends);
+                    let ids = all.map(|id| as_count(mark, &id, 0, &mut self.diagnostics));
+                    let ids: Option<Vec<u64>> = ids.collect();
+                    ids.map_or(Mark::Own, |ids| Mark::Ids(ids, value.span))
+                }
                 (_, None) => Mark::Own,
             };
             marks.insert(mark, what);
@@ -410,6 +430,6 @@ enum Mark {
     Own,
     /// Several ids of its own.
     Copies(u64),
-    /// This id of the text tokenizer.
-    Id(u64, Span),
+    /// These ids of the text tokenizer; of ends there may be several.
+    Ids(Vec<u64>, Span),
 }

@@ -156,6 +156,7 @@ impl Maker<'_, '_> {
             let scaling = self.choices.pick(&[
                 RotaryScaling::None,
                 RotaryScaling::Linear { factor: 2.5 },
+                RotaryScaling::Dynamic { factor: 2.5 },
                 RotaryScaling::Llama3 {
                     factor: 8.0,
                     low: 1.0,

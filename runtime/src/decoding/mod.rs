@@ -157,7 +157,7 @@ pub fn generate(
             if row.advance(&rules, id) {
                 begun.push(index);
             }
-            if id != rules.eos {
+            if !rules.ends.contains(&id) {
                 row.tokens.push(id);
                 on_token(index, id);
             }

@@ -23,7 +23,8 @@ pub(super) enum Phase {
 /// The tokens that mean something to a document, and its limits.
 #[derive(Debug)]
 pub(super) struct Rules {
-    pub(super) eos: u32,
+    /// Ids that end a document, `eos` first.
+    pub(super) ends: Vec<u32>,
     pub(super) pad: u32,
     /// Ids of image tokens.
     pub(super) image: Range<usize>,
@@ -53,9 +54,10 @@ impl Rules {
         for (start, end) in layout.rows(TokenKind::Text) {
             text[start as usize..end as usize].fill(true);
         }
-        text[eos as usize] = true;
+        let ends: Vec<u32> = layout.ends().map(|id| id as u32).collect();
+        ends.iter().for_each(|end| text[*end as usize] = true);
         Ok(Rules {
-            eos,
+            ends,
             pad: mark("pad").unwrap_or(eos),
             image,
             without: without.into_iter().flatten().collect(),
@@ -82,7 +84,7 @@ impl Rules {
             Phase::Text => self.text.clone(),
             _ => vec![false; self.text.len()],
         };
-        allowed[self.eos as usize] = true;
+        (self.ends.iter()).for_each(|end| allowed[*end as usize] = true);
         if let Some(brk) = self.brk {
             allowed[brk as usize] = phase == Phase::AfterPicture || (more && fits);
         }
@@ -92,7 +94,7 @@ impl Rules {
     /// The phase after a token.
     pub(super) fn after(&self, phase: Phase, id: u32) -> Phase {
         match phase {
-            _ if id == self.eos => Phase::Done,
+            _ if self.ends.contains(&id) => Phase::Done,
             Phase::Text if Some(id) == self.brk => self.picture(),
             Phase::Text => Phase::Text,
             Phase::Picture { left } if left > 1 => Phase::Picture { left: left - 1 },

@@ -24,8 +24,8 @@ use jam_data::tokens::Codec;
 use jam_data::tokens::text::TextTokenizer;
 use jam_ir::recipe::Step;
 use jam_ir::{DType, Model, ModelRef, TextTokens};
-use jam_weights::checkpoints::WeightSource;
-use jam_weights::checkpoints::import::open_weights;
+use jam_weights::checkpoints::import::open_weights_of;
+use jam_weights::checkpoints::{Numbers, WeightSource};
 use jam_weights::memory;
 use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources};
 use jam_weights::progress::{Ended, Progress, Stop};
@@ -56,6 +56,8 @@ pub struct Runner<'w> {
     stop: Stop,
     /// What building a model may take; by default what [`Limits::default`] gives when it begins.
     limits: Option<Limits>,
+    /// Which numbers weights may have.
+    numbers: Numbers,
     /// Bytes that were resident before the first step.
     held: u64,
 }
@@ -76,6 +78,7 @@ impl<'w> Runner<'w> {
             progress,
             stop,
             limits: None,
+            numbers: Numbers::default(),
             held: memory::held(),
         }
     }
@@ -87,9 +90,14 @@ impl<'w> Runner<'w> {
         self
     }
 
+    /// The same with a choice of the numbers that weights may have.
+    pub fn taking(mut self, numbers: Numbers) -> Runner<'w> {
+        self.numbers = numbers;
+        self
+    }
+
     /// Carries out steps in order. Data, pictures that they name, and weights that are not there are told before the
-    /// first. Those of `anew` begin
-    /// anew, whatever is there: it is kept beside the new result.
+    /// first. Those of `anew` begin anew, whatever is there: it is kept beside the new result.
     ///
     /// # Errors
     /// When another process works in the folder of results, or a step fails; those before it stay
@@ -260,7 +268,7 @@ impl<'w> Runner<'w> {
     fn open_source(&self, source: &str) -> Result<Box<dyn WeightSource>> {
         let reference = ModelRef::parse(source);
         match self.work.weights(&reference) {
-            Some(folder) => open_weights(&folder),
+            Some(folder) => open_weights_of(&folder, self.numbers),
             None => Ok(Box::new(FreshWeights {
                 model: self.work.model(&reference.name)?.clone(),
                 seed: self.work.program.seed,

@@ -8,8 +8,8 @@ use jam_ir::{ImageTokens, Model, TextTokens};
 use jam_runtime::folders::ModelFolder;
 use jam_runtime::steps::Workload;
 use jam_runtime::vocabulary::{codec_of_folder, open_codec};
-use jam_weights::checkpoints::WeightSource;
-use jam_weights::checkpoints::import::open_weights;
+use jam_weights::checkpoints::import::open_weights_of;
+use jam_weights::checkpoints::{Numbers, WeightSource};
 
 use crate::commands::known;
 use crate::console::Console;
@@ -30,6 +30,7 @@ impl Speaker {
     pub(super) fn of_folder(
         path: &Path,
         device: &Device,
+        numbers: Numbers,
         console: &Console,
     ) -> Result<Speaker, Failure> {
         let path = path.to_owned();
@@ -38,7 +39,7 @@ impl Speaker {
             return Ok(Speaker {
                 codec: codec_of_folder(&model, &path, device)?,
                 model,
-                weights: Box::new(weights),
+                weights: numbers.of(Box::new(weights)),
                 path,
             });
         }
@@ -53,7 +54,7 @@ impl Speaker {
         };
         Ok(Speaker {
             codec: open_codec(model.tokens.clone(), text, image, device)?,
-            weights: open_weights(&path)?,
+            weights: model_source::weights_of(&model, &path, numbers, console)?,
             model,
             path,
         })
@@ -65,6 +66,7 @@ impl Speaker {
         name: &str,
         path: &str,
         device: &Device,
+        numbers: Numbers,
     ) -> Result<Speaker, Failure> {
         let model = Model::clone(known(&work.models, "model", name)?);
         let path = work.path(path);
@@ -77,7 +79,7 @@ impl Speaker {
             device,
         )?;
         Ok(Speaker {
-            weights: open_weights(&path)?,
+            weights: open_weights_of(&path, numbers)?,
             codec,
             model,
             path,

@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn squares_are_those_of_published_preprocessors() {
         let golden = std::env::var_os("JAM_GOLDEN").map_or_else(
-            || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
+            || std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"),
             Into::into,
         );
         let read = |name: &str| std::fs::read(golden.join("image_preprocess").join(name)).unwrap();

@@ -194,6 +194,23 @@ impl Codec {
         }
     }
 
+    /// The text that joint ids of text tokens add behind a document under way.
+    ///
+    /// # Errors
+    /// When there is no text tokenizer.
+    pub fn text_after(&self, document: &[u32], ids: &[u32]) -> Result<String> {
+        let before = match runs(&self.producible, document).pop() {
+            Some(Run::Text(before)) => before,
+            _ => Vec::new(),
+        };
+        let start = self.start(TokenKind::Text);
+        let ids: Vec<u32> = ids.iter().map(|id| id.saturating_sub(start)).collect();
+        match &self.text {
+            Some(tokenizer) => tokenizer.decode_after(&before, &ids),
+            None => self.text(&ids),
+        }
+    }
+
     /// Joint ids of pictures of any size: cropped to a square, resized, encoded.
     ///
     /// # Errors
@@ -279,10 +296,23 @@ impl Codec {
     /// # Errors
     /// When a tokenizer is missing or fails.
     pub fn pieces(&self, tokens: &[u32]) -> Result<Vec<Piece>> {
+        self.pieces_after(&[], tokens)
+    }
+
+    /// The same of tokens that go on with the text of a document under way.
+    ///
+    /// # Errors
+    /// As [`Codec::pieces`].
+    pub fn pieces_after(&self, document: &[u32], tokens: &[u32]) -> Result<Vec<Piece>> {
         let mut pieces = Vec::new();
+        let mut before = match runs(&self.producible, document).pop() {
+            Some(Run::Text(before)) => before,
+            _ => Vec::new(),
+        };
         for run in runs(&self.producible, tokens) {
+            let before = std::mem::take(&mut before);
             pieces.push(match (run, &self.text, &self.image) {
-                (Run::Text(ids), Some(text), _) => Piece::Text(text.decode(&ids)?),
+                (Run::Text(ids), Some(text), _) => Piece::Text(text.decode_after(&before, &ids)?),
                 (Run::Picture(codes), _, Some(image)) => {
                     let picture = image.decode(&[&codes])?.pop();
                     Piece::Picture(picture.ok_or_else(|| Error::new("a picture was not decoded"))?)

@@ -1,6 +1,10 @@
 //! The fields of a `config.json`, architecture by architecture.
 //!
-//! A field that changes the model in a way that is not built is an error, never left out in silence.
+//! A field that changes the model in a way that is not built is an error, never left out in silence: what is not
+//! read must be known to change nothing (`harmless.rs`).
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 use jam_ir::decoder::{
     DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
@@ -8,6 +12,7 @@ use jam_ir::decoder::{
 use jam_ir::{Activation, DType, END_MARK, RotaryLayout, RotaryScaling, TokenLayout, verify};
 use serde_json::Value;
 
+use super::harmless::Harmless;
 use super::import::ImportedConfig;
 use crate::{Error, Result};
 
@@ -17,6 +22,8 @@ const MAX_SIZE: u64 = 1 << 30;
 const MAX_NUMBER: f64 = 1e12;
 /// The most layers that are believed: as many as the language repeats.
 const MAX_LAYERS: u64 = 4096;
+/// What `model_type` may be.
+const MODEL_TYPES: [&str; 4] = ["opt", "llama", "gpt2", "chameleon"];
 /// `model_type` of LLaMA checkpoints in their original names and rotary layout, as `llama2.c` has them too.
 pub(super) const ORIGINAL_LLAMA: &str = "llama_original";
 /// What names of picture tokens begin with in Chameleon's vocabulary.
@@ -25,14 +32,25 @@ const CHAMELEON_PICTURE: &str = "IMGIMG";
 /// A configuration's fields, read with a reason when they are wrong.
 pub(super) struct Config {
     json: Value,
+    /// Names of the fields that were asked for.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 impl Config {
     /// The text of a `config.json`.
     pub(super) fn new(text: &str) -> Result<Self> {
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let json: Value = serde_json::from_str(text)
             .map_err(|error| Error::new(format!("not a configuration: {error}")))?;
-        Ok(Self { json })
+        Ok(Self::of(json))
+    }
+
+    fn of(json: Value) -> Self {
+        Self {
+            json,
+            asked: RefCell::default(),
+        }
     }
 
     /// The model that the fields describe.
@@ -41,8 +59,11 @@ impl Config {
     /// When a size is missing or out of bounds, sizes do not fit one another, or they ask for what is not
     /// known.
     pub(super) fn model(&self) -> Result<ImportedConfig> {
+        let harmless = Harmless::read()?;
+        harmless.refuse_quantised(&self.json)?;
         let mut config = self.described()?;
         self.mark(&mut config);
+        harmless.check(&self.json, &self.asked.borrow(), config.decoder.context)?;
         let layers = config.decoder.layers;
         if layers > MAX_LAYERS {
             let message = format!("{layers} layers are too many; at most {MAX_LAYERS} are read");
@@ -66,13 +87,18 @@ impl Config {
     /// Marks the ids that the configuration names, where the vocabulary has them: some name what was never added.
     fn mark(&self, config: &mut ImportedConfig) {
         for mark in ["bos", "pad", END_MARK] {
-            // Of several, the first.
             let ids: Vec<u64> = match self.field(&format!("{mark}_token_id")) {
                 Some(Value::Array(ids)) => ids.iter().filter_map(Value::as_u64).collect(),
                 Some(id) => id.as_u64().into_iter().collect(),
                 None => Vec::new(),
             };
-            ids.iter().find(|id| config.set_mark(mark, **id));
+            match mark {
+                // Texts may have more ends than one.
+                END_MARK => config.add_ends(&ids),
+                _ => {
+                    ids.iter().find(|id| config.set_mark(mark, **id));
+                }
+            }
         }
         config.guess_begin();
     }
@@ -88,15 +114,32 @@ impl Config {
             "llama" => self.llama(),
             "gpt2" => self.gpt2(),
             "chameleon" => self.chameleon(),
-            other => Err(
-                Error::new(format!("models of the type `{other}` are not known"))
-                    .with_help("known are opt, llama, gpt2, chameleon"),
-            ),
+            other => {
+                let help = match self.alike() {
+                    Some(known) => format!(
+                        "its fields are all those of a `{known}` model: if it is one by another name, write \
+                         `\"model_type\": \"{known}\"` in its config.json"
+                    ),
+                    None => format!("known are {}", MODEL_TYPES.join(", ")),
+                };
+                let message = format!("models of the type `{other}` are not known");
+                Err(Error::new(message).with_help(help))
+            }
         }
+    }
+
+    /// The known architecture whose configuration this would be under its name, every field understood.
+    fn alike(&self) -> Option<&'static str> {
+        MODEL_TYPES.into_iter().find(|known| {
+            let mut json = self.json.clone();
+            json["model_type"] = Value::from(*known);
+            Config::of(json).model().is_ok()
+        })
     }
 
     /// A field that is there and not `null`.
     fn field(&self, name: &str) -> Option<&Value> {
+        self.asked.borrow_mut().insert(name.to_owned());
         self.json.get(name).filter(|value| !value.is_null())
     }
 
@@ -307,7 +350,7 @@ impl Config {
             .into_iter()
             .find_map(|name| {
                 let json = self.field(name)?.clone();
-                Some((name, Config { json }))
+                Some((name, Config::of(json)))
             })
     }
 
@@ -323,8 +366,7 @@ impl Config {
         self.within("rope_theta", 10_000.0, (1.0, MAX_NUMBER))
     }
 
-    /// How rotary positions were stretched. What stretches with the sequence (`dynamic`) leaves sequences
-    /// within the context as they are, and longer ones are not taken here.
+    /// How rotary positions were stretched.
     fn rotary_scaling(&self, context: u64) -> Result<RotaryScaling> {
         if self.number_or("partial_rotary_factor", 1.0)? != 1.0 {
             return Err(Self::wrong(
@@ -352,7 +394,10 @@ impl Config {
             Ok(value)
         };
         let scaling = match kind.as_str() {
-            "default" | "dynamic" => RotaryScaling::None,
+            "default" => RotaryScaling::None,
+            "dynamic" => RotaryScaling::Dynamic {
+                factor: needed("factor")?,
+            },
             "linear" => RotaryScaling::Linear {
                 factor: needed("factor")?,
             },
@@ -379,6 +424,8 @@ impl Config {
                     .with_help("known are default, linear, dynamic, llama3, yarn"));
             }
         };
+        // The base is read for itself.
+        Harmless::read()?.check_rotary(name, &own.json, &own.asked.borrow())?;
         let large = |(_, value): &(&str, f64)| *value > MAX_NUMBER;
         let fault = match scaling.settings().into_iter().find(large) {
             Some((name, value)) => Some(format!("`{name}` is {value:e}")),

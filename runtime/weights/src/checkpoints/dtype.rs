@@ -87,6 +87,25 @@ impl Dtype {
         Self::ALL.into_iter().find(|dtype| dtype.name() == name)
     }
 
+    /// What a format of quantised numbers is, of those that safetensors files have and that are not read.
+    pub(super) fn quantised(name: &str) -> Option<&'static str> {
+        let known = [
+            ("F8_E4M3", "floats of 8 bits"),
+            ("F8_E4M3FNUZ", "floats of 8 bits"),
+            ("F8_E5M2", "floats of 8 bits"),
+            ("F8_E5M2FNUZ", "floats of 8 bits"),
+            ("F8_E8M0", "scales of 8 bits"),
+            ("F6_E2M3", "floats of 6 bits"),
+            ("F6_E3M2", "floats of 6 bits"),
+            ("F4", "floats of 4 bits"),
+            ("F4_E2M1", "floats of 4 bits"),
+            ("I4", "whole numbers of 4 bits"),
+            ("U4", "whole numbers of 4 bits"),
+        ];
+        let found = known.iter().find(|(known, _)| *known == name);
+        found.map(|(_, what)| *what)
+    }
+
     /// Bytes of one element.
     pub const fn size(self) -> u64 {
         match self {

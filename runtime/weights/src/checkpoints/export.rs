@@ -248,6 +248,7 @@ fn rope_scaling(scaling: &RotaryScaling) -> Value {
     match *scaling {
         RotaryScaling::None => Value::Null,
         RotaryScaling::Linear { factor } => json!({"rope_type": "linear", "factor": factor}),
+        RotaryScaling::Dynamic { factor } => json!({"rope_type": "dynamic", "factor": factor}),
         RotaryScaling::Llama3 {
             factor,
             low,

@@ -153,8 +153,12 @@ impl Header {
         let mut text = vec![0; header_bytes as usize];
         file.read_exact(&mut text)
             .map_err(|error| Error::io("read", path, error))?;
-        let header = Self::parse(&text, length - 8 - header_bytes)
-            .map_err(|message| bad(format!("the header is wrong: {message}")))?;
+        let header = Self::parse(&text, length - 8 - header_bytes).map_err(|message| {
+            match quantised(&text) {
+                Some(error) => error.with_path(path),
+                None => bad(format!("the header is wrong: {message}")),
+            }
+        })?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&word).update(&text);
         Ok((header, hasher.finalize().to_hex().to_string()))
@@ -221,6 +225,29 @@ impl Header {
     }
 }
 
+/// Why a header that is sound but for its formats is not read: its tensors are quantised.
+fn quantised(text: &[u8]) -> Option<Error> {
+    check_json(text, LIMITS).ok()?;
+    let raw: RawHeader = serde_json::from_slice(text).ok()?;
+    let (name, entry, what) = raw.tensors.iter().find_map(|(name, entry)| {
+        let what = Dtype::quantised(&entry.dtype)?;
+        Some((name, entry, what))
+    })?;
+    let known = |entry: &RawEntry| {
+        Dtype::from_name(&entry.dtype).is_some() || Dtype::quantised(&entry.dtype).is_some()
+    };
+    if !raw.tensors.iter().all(|(_, entry)| known(entry)) {
+        return None;
+    }
+    let message = format!(
+        "`{name}` is stored as {}, {what}: the checkpoint is quantised, which is not read",
+        entry.dtype
+    );
+    Some(Error::new(message).with_help(
+        "take the checkpoint that it was made from, or have the tool that made it write bf16 or f32",
+    ))
+}
+
 /// The bounds on a tensor's name and number of axes, in every format.
 pub(super) fn check_tensor(name: &str, shape: &[u64]) -> std::result::Result<(), String> {
     if name.len() > MAX_NAME_BYTES {
@@ -272,6 +299,22 @@ mod tests {
         let start = 8 + text.len() as u64;
         assert_eq!(header.tensors["b"].range, start + 2..start + 10);
         assert_eq!(header.metadata["format"], "pt");
+    }
+
+    #[test]
+    fn formats_of_quantised_numbers_are_called_by_their_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        for (dtype, what) in [("F8_E4M3", "floats of 8 bits"), ("F4", "floats of 4 bits")] {
+            let text = format!(r#"{{"a":{{"dtype":"{dtype}","shape":[4],"data_offsets":[0,4]}}}}"#);
+            let mut file = (text.len() as u64).to_le_bytes().to_vec();
+            file.extend(text.bytes().chain([0; 4]));
+            std::fs::write(&path, file).unwrap();
+            let error = Header::read(&mut File::open(&path).unwrap(), &path).unwrap_err();
+            let told = format!("`a` is stored as {dtype}, {what}: the checkpoint is quantised");
+            assert!(error.message.contains(&told), "{error}");
+            assert!(!error.to_string().contains("damaged"), "{error}");
+        }
     }
 
     #[test]

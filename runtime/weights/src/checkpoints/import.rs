@@ -7,24 +7,26 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use indexmap::IndexMap;
 use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
-use jam_ir::headers::FoundTensor;
+use jam_ir::headers::{FoundTensor, Headers};
 use jam_ir::{DType, RotaryLayout, RotaryScaling, number_text};
+use serde_json::Value;
 
 use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
 use super::foreign::{self, Found};
 use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
 use super::vocabulary::tokens_source;
-use super::{CheckpointReader, WeightSource};
+use super::{CheckpointReader, Numbers, WeightSource};
 use crate::{Error, Result};
 
 /// Name of the file with a model's configuration.
 pub const CONFIG_FILE: &str = "config.json";
 /// Name of the same beside original LLaMA checkpoints.
 const ORIGINAL_CONFIG_FILE: &str = "params.json";
-/// Both, in the order in which they are looked for.
+/// Name of the file that says how texts are drawn.
+const GENERATION_FILE: &str = "generation_config.json";
+/// Both configurations, in the order in which they are looked for.
 const CONFIG_FILES: [&str; 2] = [CONFIG_FILE, ORIGINAL_CONFIG_FILE];
 /// The tensor of the head in original LLaMA checkpoints.
 const ORIGINAL_HEAD: &str = "output.weight";
@@ -58,6 +60,9 @@ impl ImportedConfig {
             Some(name) => Self::read_json(&file_of(checkpoint, name)?)?,
             None => Self::of_sizes(checkpoint)?,
         };
+        if has(checkpoint, GENERATION_FILE) {
+            config.add_ends(&generation_ends(&file_of(checkpoint, GENERATION_FILE)?)?);
+        }
         if config.model_type == ORIGINAL_LLAMA {
             // Not configured: the head is the token table where it has no tensor of its own.
             let reader = CheckpointReader::open(checkpoint)?;
@@ -283,23 +288,42 @@ fn yes(flag: bool) -> &'static str {
     if flag { "yes" } else { "no" }
 }
 
+/// The ids that end texts by the file that says how texts are drawn: of a chat model it may name more ends than
+/// the configuration of the model.
+fn generation_ends(path: &Path) -> Result<Vec<u64>> {
+    let text = read_json(path, LIMITS)?;
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let told: Value = serde_json::from_slice(text)
+        .map_err(|error| Error::new(format!("not JSON: {error}")).with_path(path))?;
+    Ok(match &told["eos_token_id"] {
+        Value::Array(ids) => ids.iter().filter_map(Value::as_u64).collect(),
+        id => id.as_u64().into_iter().collect(),
+    })
+}
+
 /// Opens the weights of a checkpoint under JAM's names: a folder of JAM's own, a Hugging Face folder whose
 /// `config.json` tells the architecture, or a checkpoint that tells its own sizes.
+/// A number that is not finite is an error when it is read.
 ///
 /// # Errors
 /// When there is no checkpoint, its architecture is not known, or tensors have other shapes than told.
 pub fn open_weights(checkpoint: &Path) -> Result<Box<dyn WeightSource>> {
+    open_weights_of(checkpoint, Numbers::Finite)
+}
+
+/// As [`open_weights`], with a choice of the numbers that are taken.
+///
+/// # Errors
+/// As [`open_weights`].
+pub fn open_weights_of(checkpoint: &Path, numbers: Numbers) -> Result<Box<dyn WeightSource>> {
     let reader = CheckpointReader::open(checkpoint)?;
     if !is_foreign(&reader, checkpoint) {
-        return Ok(Box::new(reader));
+        return Ok(numbers.of(Box::new(reader)));
     }
     let config = ImportedConfig::read(checkpoint)?;
     let table = NameTable::of(&config.model_type)?;
-    Ok(Box::new(HuggingFaceWeights::new(
-        reader,
-        &table,
-        &config.sizes(),
-    )?))
+    let weights = HuggingFaceWeights::new(reader, &table, &config.sizes())?;
+    Ok(numbers.of(Box::new(weights)))
 }
 
 /// Whether the tensors of a checkpoint have the names of another program.
@@ -310,20 +334,11 @@ fn is_foreign(reader: &CheckpointReader, checkpoint: &Path) -> bool {
     !own && (configured || original)
 }
 
-/// What the headers of a checkpoint tell before a tensor is read.
-#[derive(Debug)]
-pub struct HeaderFacts {
-    /// Its tensors under JAM's names.
-    pub tensors: Vec<FoundTensor>,
-    /// The shapes that its own `config.json` gives its weights, by JAM names; empty for a JAM folder.
-    pub shapes: IndexMap<String, Vec<u64>>,
-}
-
 /// Reads the headers of a checkpoint. `wanted` tells which JAM names a model has.
 ///
 /// # Errors
 /// When there is no checkpoint, or its architecture is not known.
-pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<HeaderFacts> {
+pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Headers> {
     let reader = CheckpointReader::open(checkpoint)?;
     if !is_foreign(&reader, checkpoint) {
         let found = reader.tensors().iter().map(|(name, info)| FoundTensor {
@@ -332,9 +347,9 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
             shape: info.shape.clone(),
             dtype: info.dtype.name().to_owned(),
         });
-        return Ok(HeaderFacts {
+        return Ok(Headers {
             tensors: found.collect(),
-            shapes: IndexMap::new(),
+            ..Headers::default()
         });
     }
     let config = ImportedConfig::read(checkpoint)?;
@@ -343,9 +358,10 @@ pub fn read_headers(checkpoint: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<
     // More layers than tensors are a mistake that the comparison of tensors tells.
     sizes.layers = sizes.layers.min(reader.tensors().len() as u64);
     let shapes = file_weights(&table, &sizes, "")?.into_iter();
-    Ok(HeaderFacts {
+    Ok(Headers {
         tensors: found_tensors(&table, &reader, wanted),
         shapes: shapes.map(|(name, weight)| (name, weight.shape)).collect(),
+        wrapper: reader.wrapper().map(str::to_owned),
     })
 }
 

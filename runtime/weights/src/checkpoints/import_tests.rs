@@ -264,7 +264,7 @@ fn source_says_what_the_configuration_says() {
 #[test]
 fn golden_parents_are_read_through_the_tables() {
     let golden = std::env::var_os("JAM_GOLDEN").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"),
         PathBuf::from,
     );
     let mut count = 0;

@@ -13,7 +13,9 @@ mod configuration;
 mod direct;
 mod dtype;
 pub mod export;
+mod finite;
 mod foreign;
+mod harmless;
 mod header;
 pub mod import;
 mod index;
@@ -33,9 +35,10 @@ pub use checksums::{
     CHECKSUMS_FILE, Checksums, file_checksum, seal_folder, sealed, verify_files, verify_sealed,
 };
 pub use dtype::Dtype;
+pub use finite::Numbers;
 pub use header::{Header, HeaderEntry, MAX_HEADER_BYTES};
 pub use index::ShardIndex;
 pub use reader::{CheckpointReader, INDEX_FILE, SINGLE_FILE, TensorInfo};
-pub use source::{Stored, WeightSource};
+pub use source::{Stored, StoredPart, WeightSource};
 pub(crate) use turn::TOGETHER as TURNING;
 pub use writer::{CheckpointWriter, TensorSpec, WriteOptions};

@@ -10,7 +10,7 @@ use indexmap::IndexMap;
 use jam_ir::headers::FoundTensor;
 use serde::Deserialize;
 
-use super::{Band, CheckpointReader, Stored, WeightSource, turn};
+use super::{Band, CheckpointReader, Stored, StoredPart, WeightSource, turn};
 use crate::{Error, Result};
 
 /// A size of an architecture that the sides of weights are made of.
@@ -523,6 +523,15 @@ impl WeightSource for HuggingFaceWeights {
         let (_, all) = weight.outputs;
         let bytes = stored.bytes / all.max(1) * weight.columns;
         Some(Stored { bytes, ..stored })
+    }
+
+    fn part(&self, name: &str) -> Option<StoredPart> {
+        let weight = self.weights.get(name)?;
+        let (first, all) = weight.outputs;
+        (weight.columns < all).then(|| StoredPart {
+            tensor: weight.file_name.clone(),
+            first,
+        })
     }
 
     fn band_bytes(&self, name: &str) -> u64 {

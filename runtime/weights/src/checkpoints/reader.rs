@@ -24,6 +24,8 @@ use crate::{Error, Result};
 pub const SINGLE_FILE: &str = "model.safetensors";
 /// Name of the table that tells which shard holds which tensor.
 pub const INDEX_FILE: &str = "model.safetensors.index.json";
+/// What training programs put before the names of a model that they wrap: `DataParallel` and `torch.compile`.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 /// Bytes read at once when a tensor is verified.
 const PIECE_BYTES: u64 = 1 << 20;
 
@@ -92,6 +94,8 @@ pub struct CheckpointReader {
     shards: Vec<Shard>,
     tensors: IndexMap<String, TensorInfo>,
     metadata: IndexMap<String, String>,
+    /// What stands before every name in the files.
+    wrapper: String,
     /// Checksums still to be compared; `None` where there are none or they are not wanted.
     checksums: Option<Checksums>,
     /// Of every tensor that was compared or is being compared: whether it is sound.
@@ -112,6 +116,7 @@ impl CheckpointReader {
             shards: Vec::new(),
             tensors: IndexMap::new(),
             metadata: IndexMap::new(),
+            wrapper: String::new(),
             checksums: None,
             verified: Mutex::default(),
         };
@@ -134,7 +139,28 @@ impl CheckpointReader {
             }
         }
         reader.compare_names(&folder)?;
+        if reader.checksums.is_none() {
+            reader.unwrap();
+        }
         Ok(reader)
+    }
+
+    /// Takes off the names what training programs put before all of them.
+    fn unwrap(&mut self) {
+        loop {
+            let all = |wrapper: &&&str| {
+                let mut names = self.tensors.keys();
+                !self.tensors.is_empty() && names.all(|name| name.starts_with(**wrapper))
+            };
+            let Some(wrapper) = WRAPPERS.iter().find(all) else {
+                return;
+            };
+            self.wrapper.push_str(wrapper);
+            let tensors = std::mem::take(&mut self.tensors).into_iter();
+            self.tensors = tensors
+                .map(|(name, info)| (name[wrapper.len()..].to_owned(), info))
+                .collect();
+        }
     }
 
     /// The same checkpoint, its checksums not compared.
@@ -250,6 +276,11 @@ impl CheckpointReader {
     /// The file or folder that was opened.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What stands before every name in the files and is no part of the names here: `module.`, say.
+    pub fn wrapper(&self) -> Option<&str> {
+        Some(self.wrapper.as_str()).filter(|wrapper| !wrapper.is_empty())
     }
 
     /// Every tensor by name, in the order of shards and of the data in them.

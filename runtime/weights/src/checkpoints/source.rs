@@ -18,6 +18,15 @@ pub struct Stored {
     pub file: Arc<PathBuf>,
 }
 
+/// A weight that is stored in one tensor with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredPart {
+    /// The tensor.
+    pub tensor: String,
+    /// Where in it the weight begins.
+    pub first: u64,
+}
+
 /// Tensors by JAM names, in JAM's layout.
 ///
 /// The layout: a weight `in -> out` is row-major over its input axes, then its output axes; a token table
@@ -40,6 +49,11 @@ pub trait WeightSource: Send + Sync {
     /// Where a tensor is stored; `None` where there is none of that name, and for numbers that lie in
     /// no file.
     fn stored(&self, _name: &str) -> Option<Stored> {
+        None
+    }
+
+    /// The tensor that a weight is a part of; `None` for one that is stored for itself.
+    fn part(&self, _name: &str) -> Option<StoredPart> {
         None
     }
 

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use indexmap::IndexMap;
-use jam_ir::{FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
+use jam_ir::{END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use super::import::{ImportedConfig, quoted};
 
@@ -50,6 +50,13 @@ impl ImportedConfig {
         self.decoder.tokens.take_mark(mark, id)
     }
 
+    /// Makes tokens ends of documents, beside those that are.
+    pub fn add_ends(&mut self, ids: &[u64]) {
+        for id in ids {
+            self.decoder.tokens.add_end(*id);
+        }
+    }
+
     /// Lets documents begin with `bos` where that is a mark beside `eos`: what is likely where no file tells.
     pub(super) fn guess_begin(&mut self) {
         self.decoder.tokens.begin = begin_of(&self.decoder.tokens);
@@ -85,7 +92,16 @@ pub(super) fn tokens_source(model: &str, tokens: &TokenLayout) -> Option<(String
         );
     }
     let all = FIRST_MARKS.iter().chain(&LAST_MARKS);
-    let marks = all.filter_map(|mark| Some(format!("{mark}({})", tokens.marks.get(*mark)?)));
+    let ids = |mark: &str| -> Vec<u64> {
+        match mark {
+            END_MARK => tokens.ends().collect(),
+            mark => tokens.marks.get(mark).copied().into_iter().collect(),
+        }
+    };
+    let marks = all.filter_map(|mark| {
+        let ids: Vec<String> = ids(mark).iter().map(u64::to_string).collect();
+        (!ids.is_empty()).then(|| format!("{mark}({})", ids.join(", ")))
+    });
     let marks: Vec<String> = marks.collect();
     if !marks.is_empty() {
         let _ = writeln!(source, "    marks    = [{}]", marks.join(", "));

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use jam_ir::Plan;
 
+use super::group::Member;
 use super::rows::{PlanRows, count};
 use crate::{Error, Result};
 
@@ -78,8 +79,8 @@ fn magnitude(x: f32) -> u32 {
     x.to_bits() & 0x7fff_ffff
 }
 
-/// What was measured for one weight, by the place in its plan, each worked out once: to be shared by
-/// all who give rows of the weight.
+/// What was measured for one weight or one group of them, by the place in the plan, each worked out once:
+/// to be shared by all who give rows of them.
 #[derive(Debug)]
 pub struct Measures {
     threads: usize,
@@ -108,16 +109,19 @@ impl Measures {
     /// Whether anything is measured for a plan.
     pub(super) fn are_needed(plan: &Plan) -> bool {
         let mut needed = false;
-        plan.for_each(&mut |part| {
-            needed |= matches!(
-                part,
-                Plan::Slerp { .. }
-                    | Plan::Stock { .. }
-                    | Plan::Trim { .. }
-                    | Plan::Keep { rescale: true, .. }
-            );
-        });
+        plan.for_each(&mut |part| needed |= Measures::is_needed(part));
         needed
+    }
+
+    /// Whether anything is measured for a plan itself, its operands left out.
+    pub(super) fn is_needed(plan: &Plan) -> bool {
+        matches!(
+            plan,
+            Plan::Slerp { .. }
+                | Plan::Stock { .. }
+                | Plan::Trim { .. }
+                | Plan::Keep { rescale: true, .. }
+        )
     }
 
     /// Bytes that a pass takes, for rows of `width` entries that take `row` bytes each.
@@ -151,6 +155,15 @@ fn piece_rows(width: u64) -> u64 {
     (PIECE as u64 / width.max(1)).max(1)
 }
 
+/// A tensor that is measured: all of what is measured, or a part of it.
+struct Measured<'m> {
+    rows: PlanRows<'m>,
+    plan: &'m Plan,
+    shape: Vec<u64>,
+    /// Its place among all entries that are measured together.
+    first: u64,
+}
+
 /// The operands of a merging plan as rows are asked of them.
 pub(super) struct Merge<'m, 'a> {
     /// The weight.
@@ -178,7 +191,7 @@ impl Merge<'_, '_> {
                 from,
                 to,
             } => {
-                let found = measure(&|| self.arc(*t, *straight, from, to))?;
+                let found = measure(&|| self.arc(*t, *straight, plan))?;
                 let Measure::Arc { from: a, to: b } = found else {
                     return Err(self.confused());
                 };
@@ -189,7 +202,7 @@ impl Merge<'_, '_> {
                 Ok(numbers)
             }
             Plan::Stock { base, of } => {
-                let Measure::Ratio(ratio) = measure(&|| self.stock(base, of))? else {
+                let Measure::Ratio(ratio) = measure(&|| self.stock(of.len(), plan))? else {
                     return Err(self.confused());
                 };
                 let base = self.operand(base, 0, rows.clone())?;
@@ -208,11 +221,11 @@ impl Merge<'_, '_> {
                 rescale,
                 of,
             } => {
-                let found = measure(&|| self.largest(*density, *rescale, of))?;
+                let found = measure(&|| self.largest(*density, *rescale, plan))?;
                 let Measure::Largest { limit, factor } = found else {
                     return Err(self.confused());
                 };
-                let first = rows.start * self.width()? as u64;
+                let first = self.first(plan)? + rows.start * self.width()? as u64;
                 let mut numbers = self.operand(of, 0, rows)?;
                 for (x, place) in numbers.iter_mut().zip(first..) {
                     *x = if limit.keeps(*x, place) {
@@ -226,7 +239,7 @@ impl Merge<'_, '_> {
             Plan::Keep { rescale, mask, of } => {
                 let factor = match rescale {
                     false => Measure::Factor(1.0),
-                    true => measure(&|| self.masked(mask, of))?,
+                    true => measure(&|| self.masked(plan))?,
                 };
                 let Measure::Factor(factor) = factor else {
                     return Err(self.confused());
@@ -262,31 +275,82 @@ impl Merge<'_, '_> {
         ))
     }
 
-    /// What `look` says of every piece of some operands, in order. It gets the place of the piece's
+    /// The tensors that are measured with that of `plan`, in their order: those of its group, or it alone.
+    fn measured<'s>(&'s self, plan: &'s Plan) -> Result<Vec<Measured<'s>>> {
+        let Some(group) = self.rows.group else {
+            return Ok(vec![Measured {
+                rows: self.rows.clone(),
+                plan,
+                shape: self.shape.to_vec(),
+                first: 0,
+            }]);
+        };
+        let mut first = 0;
+        let member = |member: &'s Member<'_>| {
+            let (plan, shape) = member.at(self.place).ok_or_else(|| self.confused())?;
+            let begin = first;
+            first += count(shape)? as u64;
+            Ok(Measured {
+                rows: self.rows.of_member(member),
+                plan,
+                shape: shape.to_vec(),
+                first: begin,
+            })
+        };
+        group.members.iter().map(member).collect()
+    }
+
+    /// The place of the first entry of `plan` among those that are measured with it.
+    fn first(&self, plan: &Plan) -> Result<u64> {
+        let measured = self.measured(plan)?;
+        let own = measured.iter().find(|found| found.rows.is_of(self.rows));
+        own.map(|own| own.first).ok_or_else(|| self.confused())
+    }
+
+    /// Entries that are measured with those of `plan`.
+    fn entries(&self, plan: &Plan) -> Result<u64> {
+        let measured = self.measured(plan)?;
+        let last = measured.last().ok_or_else(|| self.confused())?;
+        Ok(last.first + count(&last.shape)? as u64)
+    }
+
+    /// What `look` says of every piece of the operands of `plan`, in order. It gets the place of the piece's
     /// first number and the numbers of each operand.
     fn pass<T: Send>(
         &self,
-        operands: &[&Plan],
+        plan: &Plan,
         look: impl Fn(u64, Vec<Vec<f32>>) -> T + Sync,
         mut take: impl FnMut(T),
     ) -> Result<()> {
-        let width = self.width()? as u64;
-        let all = self.shape.first().copied().unwrap_or(1);
-        let step = piece_rows(width);
-        let piece = |start: u64| -> Result<T> {
-            let rows = start..all.min(start + step);
-            let numbers = operands.iter().enumerate();
-            let numbers = numbers.map(|(index, plan)| self.operand(plan, index, rows.clone()));
+        let measured = self.measured(plan)?;
+        let piece = |found: &Measured<'_>, rows: Range<u64>| -> Result<T> {
+            let width = count(found.shape.get(1..).unwrap_or(&[]))? as u64;
+            let operands = found.plan.operands().into_iter().enumerate();
+            let numbers = operands.map(|(index, operand)| {
+                let mut place = self.place.to_owned();
+                let rows = rows.clone();
+                (found.rows).nested(operand, &found.shape, rows, &mut place, index)
+            });
             let numbers = numbers.collect::<Result<Vec<_>>>()?;
-            Ok(look(start * width, numbers))
+            Ok(look(found.first + rows.start * width, numbers))
         };
-        let starts: Vec<u64> = (0..all).step_by(step as usize).collect();
-        for wave in starts.chunks(self.rows.measures.threads) {
+        let mut pieces = Vec::new();
+        for found in &measured {
+            let width = count(found.shape.get(1..).unwrap_or(&[]))? as u64;
+            let all = found.shape.first().copied().unwrap_or(1);
+            let step = piece_rows(width);
+            let starts = (0..all).step_by(step as usize);
+            pieces.extend(starts.map(|start| (found, start..all.min(start + step))));
+        }
+        for wave in pieces.chunks(self.rows.measures.threads) {
             let found: Vec<Result<T>> = match wave {
-                [start] => vec![piece(*start)],
+                [(measured, rows)] => vec![piece(measured, rows.clone())],
                 _ => std::thread::scope(|scope| {
                     let piece = &piece;
-                    let threads = wave.iter().map(|start| scope.spawn(move || piece(*start)));
+                    let threads = wave.iter().map(|(measured, rows)| {
+                        let rows = rows.clone();
+                        scope.spawn(move || piece(measured, rows))
+                    });
                     let threads: Vec<_> = threads.collect();
                     let ended = || Error::new("a thread ended in the middle of its work");
                     let join = threads.into_iter().map(|thread| thread.join());
@@ -305,7 +369,7 @@ impl Merge<'_, '_> {
     /// rows of the upper triangle, one after the other.
     fn products(
         &self,
-        operands: &[&Plan],
+        plan: &Plan,
         vectors: impl Fn(Vec<Vec<f32>>) -> Vec<Vec<f32>> + Sync,
     ) -> Result<Vec<f64>> {
         let look = |_: u64, numbers: Vec<Vec<f32>>| {
@@ -317,7 +381,7 @@ impl Merge<'_, '_> {
             products
         };
         let mut sums = Vec::new();
-        self.pass(operands, look, |piece: Vec<f64>| {
+        self.pass(plan, look, |piece: Vec<f64>| {
             sums.resize(piece.len(), 0.0);
             sums.iter_mut().zip(piece).for_each(|(sum, x)| *sum += x);
         })?;
@@ -325,8 +389,8 @@ impl Merge<'_, '_> {
     }
 
     /// Factors of two ends, from the angle between them.
-    fn arc(&self, t: f64, straight: f64, from: &Plan, to: &Plan) -> Result<Measure> {
-        let sums = self.products(&[from, to], |ends| ends)?;
+    fn arc(&self, t: f64, straight: f64, plan: &Plan) -> Result<Measure> {
+        let sums = self.products(plan, |ends| ends)?;
         let sum = |slot: usize| sums.get(slot).copied().unwrap_or(0.0);
         let (a, dot, b) = (sum(0).sqrt(), sum(1), sum(2).sqrt());
         let cosine = match a > LEAST_LENGTH && b > LEAST_LENGTH {
@@ -346,8 +410,7 @@ impl Merge<'_, '_> {
     }
 
     /// The ratio of Model Stock, from the angles between what the others add to the base.
-    fn stock(&self, base: &Plan, of: &[Plan]) -> Result<Measure> {
-        let operands: Vec<&Plan> = [base].into_iter().chain(of).collect();
+    fn stock(&self, count: usize, plan: &Plan) -> Result<Measure> {
         let differences = |numbers: Vec<Vec<f32>>| {
             let mut numbers = numbers.into_iter();
             let base = numbers.next().unwrap_or_default();
@@ -357,8 +420,7 @@ impl Merge<'_, '_> {
             }
             differences
         };
-        let sums = self.products(&operands, differences)?;
-        let count = of.len();
+        let sums = self.products(plan, differences)?;
         let slot = |i: usize, j: usize| i * count - i * (i + 1) / 2 + j;
         let sum = |i: usize, j: usize| sums.get(slot(i, j)).copied().unwrap_or(0.0);
         let mut cosines = Vec::new();
@@ -380,16 +442,16 @@ impl Merge<'_, '_> {
     }
 
     /// Which entries are among the largest: the threshold is found digit by digit, in base 2^16.
-    fn largest(&self, density: f64, rescale: bool, of: &Plan) -> Result<Measure> {
-        let all = count(self.shape)? as u64;
+    fn largest(&self, density: f64, rescale: bool, plan: &Plan) -> Result<Measure> {
+        let all = self.entries(plan)?;
         let keep = (density * all as f64) as u64;
         let limit = match keep {
             0 => Limit::NONE,
             _ if keep >= all => Limit::ALL,
-            _ => self.threshold(keep, of)?,
+            _ => self.threshold(keep, plan)?,
         };
         let factor = match rescale && keep > 0 && keep < all {
-            true => self.factor(&[of], |first, numbers, index| {
+            true => self.factor(plan, |first, numbers, index| {
                 let x = numbers[0][index];
                 (x, limit.keeps(x, first + index as u64))
             })?,
@@ -398,7 +460,7 @@ impl Merge<'_, '_> {
         Ok(Measure::Largest { limit, factor })
     }
 
-    fn threshold(&self, keep: u64, of: &Plan) -> Result<Limit> {
+    fn threshold(&self, keep: u64, plan: &Plan) -> Result<Limit> {
         let (mut prefix, mut left, mut equal) = (0u32, keep, 0);
         // The upper sixteen bits of the threshold, then the lower ones.
         for shift in [16, 0] {
@@ -413,7 +475,7 @@ impl Merge<'_, '_> {
                 }
                 counts
             };
-            self.pass(&[of], look, |piece| {
+            self.pass(plan, look, |piece| {
                 counts.iter_mut().zip(piece).for_each(|(sum, n)| *sum += n);
             })?;
             let mut digit = counts.len() - 1;
@@ -433,7 +495,7 @@ impl Merge<'_, '_> {
                 let equal = places.filter(|(x, _)| magnitude(**x) == prefix);
                 equal.map(|(_, place)| place).take(most).collect()
             };
-            self.pass(&[of], look, |places: Vec<u64>| {
+            self.pass(plan, look, |places: Vec<u64>| {
                 for place in places {
                     if left > 0 {
                         left -= 1;
@@ -449,8 +511,8 @@ impl Merge<'_, '_> {
     }
 
     /// The factor that gives masked entries the sum of magnitudes of the whole.
-    fn masked(&self, mask: &Plan, of: &Plan) -> Result<Measure> {
-        let factor = self.factor(&[mask, of], |_, numbers, index| {
+    fn masked(&self, plan: &Plan) -> Result<Measure> {
+        let factor = self.factor(plan, |_, numbers, index| {
             (numbers[1][index], numbers[0][index] != 0.0)
         })?;
         Ok(Measure::Factor(factor))
@@ -459,7 +521,7 @@ impl Merge<'_, '_> {
     /// Sum of all magnitudes over the sum of those that stay.
     fn factor(
         &self,
-        operands: &[&Plan],
+        plan: &Plan,
         entry: impl Fn(u64, &[Vec<f32>], usize) -> (f32, bool) + Sync,
     ) -> Result<f32> {
         let look = |first: u64, numbers: Vec<Vec<f32>>| {
@@ -473,7 +535,7 @@ impl Merge<'_, '_> {
             (whole, kept)
         };
         let (mut whole, mut kept) = (0.0, 0.0);
-        self.pass(operands, look, |piece| {
+        self.pass(plan, look, |piece| {
             whole += piece.0;
             kept += piece.1;
         })?;

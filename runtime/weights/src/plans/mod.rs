@@ -4,11 +4,13 @@
 //! Arithmetic is f32. Fresh numbers are drawn from a stream of their own for every row, seeded by
 //! the program's seed, the weight's name and the place in its plan: the same bits come out whatever
 //! the order, the number of threads and the size of the blocks of rows. Plans that need something of
-//! whole tensors measure it in a pass of its own, by blocks as well ([`Measures`]).
+//! whole tensors measure it in a pass of its own, by blocks as well ([`Measures`]); weights that are stored as
+//! one tensor are measured as one ([`Group`]).
 
 mod bands;
 mod buffers;
 mod fresh;
+mod group;
 mod merging;
 mod rows;
 mod shape;
@@ -19,6 +21,7 @@ mod weights;
 mod tests;
 
 pub(crate) use fresh::normal_draws;
+pub use group::{Group, groups};
 pub use merging::Measures;
 pub use rows::PlanRows;
 pub use shape::plan_shape;

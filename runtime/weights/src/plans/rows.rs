@@ -8,6 +8,7 @@ use jam_ir::{DType, Plan};
 
 use super::PlanSources;
 use super::fresh::DrawSeed;
+use super::group::{Group, Member};
 use super::merging::{Measures, Merge};
 use super::shape::{concat_parts, grid_blocks, plan_shape};
 use crate::{Error, Result};
@@ -17,6 +18,7 @@ use crate::{Error, Result};
 /// What a plan needs of whole tensors (the angle of a slerp, the threshold of a trim) is measured
 /// when the first rows are asked for, and kept: one `PlanRows` should give all rows of its weight, or
 /// several share their [`Measures`].
+#[derive(Clone)]
 pub struct PlanRows<'a> {
     plan: &'a Plan,
     name: &'a str,
@@ -24,6 +26,7 @@ pub struct PlanRows<'a> {
     seed: u64,
     sources: &'a dyn PlanSources,
     pub(super) measures: Arc<Measures>,
+    pub(super) group: Option<&'a Group<'a>>,
 }
 
 impl<'a> PlanRows<'a> {
@@ -42,6 +45,7 @@ impl<'a> PlanRows<'a> {
             seed,
             sources,
             measures: Arc::default(),
+            group: None,
         }
     }
 
@@ -49,6 +53,34 @@ impl<'a> PlanRows<'a> {
     pub fn with_measures(mut self, measures: &Arc<Measures>) -> PlanRows<'a> {
         self.measures = Arc::clone(measures);
         self
+    }
+
+    /// The same, measured together with the others of a group that the weight is in; measures are shared by all
+    /// of them.
+    pub fn in_group(mut self, group: Option<&'a Group<'a>>) -> PlanRows<'a> {
+        self.group = group;
+        self
+    }
+
+    /// The rows of another weight of the same group.
+    pub(super) fn of_member<'m>(&self, member: &'m Member<'_>) -> PlanRows<'m>
+    where
+        'a: 'm,
+    {
+        PlanRows {
+            plan: member.plan,
+            name: &member.name,
+            shape: &member.shape,
+            seed: self.seed,
+            sources: self.sources,
+            measures: Arc::clone(&self.measures),
+            group: self.group,
+        }
+    }
+
+    /// Whether these are rows of the same weight.
+    pub(super) fn is_of(&self, other: &PlanRows<'_>) -> bool {
+        self.name == other.name
     }
 
     /// All its numbers, row-major.

@@ -17,7 +17,7 @@ use jam_ir::{Model, Plan};
 use super::bands::BandedSources;
 use super::buffers::Buffers;
 use super::rows::PASSING;
-use super::{Measures, PlanRows, PlanSources, weight_shapes};
+use super::{Group, Measures, PlanRows, PlanSources, groups, weight_shapes};
 use crate::checkpoints::{CheckpointWriter, Dtype, TURNING};
 use crate::memory;
 use crate::ordered::{Ordered, Room};
@@ -76,8 +76,10 @@ struct Planned<'a> {
     shape: Vec<u64>,
     dtype: Dtype,
     bytes: RowBytes,
-    /// What its runs share.
+    /// What its runs share, with those of its group.
     measures: Arc<Measures>,
+    /// The weights that are measured with it.
+    group: Option<Arc<Group<'a>>>,
     /// Bytes that measuring takes beside a run; `None` where nothing is measured.
     measuring: Option<u64>,
 }
@@ -131,7 +133,8 @@ impl<'a> WeightStream<'a> {
         sources: &'a dyn PlanSources,
     ) -> Result<WeightStream<'a>> {
         let uses = model.weight_uses();
-        let mut weights = Vec::new();
+        let groups: Vec<_> = groups(model, sources)?.into_iter().map(Arc::new).collect();
+        let mut weights: Vec<Planned<'a>> = Vec::new();
         for (name, shape) in weight_shapes(model)? {
             let wrong = |why: String| Error::new(format!("weight `{name}`: {why}"));
             let plan = model.weights.get(&name).map(|weight| &weight.plan);
@@ -157,12 +160,22 @@ impl<'a> WeightStream<'a> {
             let shaped =
                 plan_shape(plan, &shape, &lookup).map_err(|error| wrong(error.to_string()))?;
             let bytes = row_bytes(&shaped, row_entries(&shape), sources);
-            let measures: Arc<Measures> = Arc::default();
+            let is_in = |group: &&Arc<Group<'a>>| group.names().any(|other| other == name);
+            let group = groups.iter().find(is_in).cloned();
+            let sharing = group.as_ref().and_then(|group| {
+                let same = |other: &&Planned<'a>| {
+                    let other = other.group.as_ref();
+                    other.is_some_and(|other| Arc::ptr_eq(other, group))
+                };
+                weights.iter().rev().find(same)
+            });
+            let measures = sharing.map_or_else(Arc::default, |other| Arc::clone(&other.measures));
             let measuring = Measures::are_needed(plan)
                 .then(|| measures.pass_bytes(row_entries(&shape), bytes.scratch));
             weights.push(Planned {
                 plan,
                 measures,
+                group,
                 measuring,
                 dtype: Dtype::from(uses[&name].ty.dtype),
                 bytes,
@@ -328,7 +341,10 @@ impl<'a> WeightStream<'a> {
         let seconds = begun.elapsed().as_secs_f64();
         evaluated.add(seconds, self.length(run));
         if weight.measuring.is_some() {
-            measured.add((first - seconds).max(0.0), weight.entries());
+            // All of its group is measured at once.
+            let group = weight.group.as_ref().map(|group| group.entries());
+            let entries = group.unwrap_or_else(|| weight.entries());
+            measured.add((first - seconds).max(0.0), entries);
         }
         Ok(())
     }
@@ -413,7 +429,8 @@ impl<'a> WeightStream<'a> {
             self.seed,
             &sources,
         )
-        .with_measures(&weight.measures);
+        .with_measures(&weight.measures)
+        .in_group(weight.group.as_deref());
         let mut bytes = buffers.take(rows * weight.row_bytes());
         bytes.clear();
         let mut start = run.rows.start;

@@ -6,6 +6,7 @@
 //! recognise them.
 
 mod letters;
+mod outline;
 mod placed;
 mod sentencepiece;
 mod special;
@@ -22,6 +23,8 @@ use tokenizers::{AddedToken, Tokenizer};
 
 use crate::{Error, Result};
 use jam_weights::checkpoints::write_file;
+
+use outline::guarded;
 
 pub use special::SpecialTokens;
 
@@ -198,7 +201,11 @@ impl TextTokenizer {
             Error::new(format!("not a tokenizer: {what}"))
                 .with_help("a `tokenizer.json` of the Hugging Face tokenizers library is read")
         };
-        let mut inner = Tokenizer::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        outline::check(text).map_err(wrong)?;
+        let mut inner = guarded("not a tokenizer", || Tokenizer::from_str(text))?
+            .map_err(|error| wrong(error.to_string()))?;
         inner.set_encode_special_tokens(true);
         // Documents are never cut or padded here.
         inner.with_padding(None);
@@ -253,9 +260,8 @@ impl TextTokenizer {
     /// When the text has a character that the tokenizer has no token for; never for a byte-level one.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
         letters::check(&self.inner, self.may_lose, text)?;
-        let encoding = self
-            .inner
-            .encode_fast(text, false)
+        let what = "a text cannot be encoded";
+        let encoding = guarded(what, || self.inner.encode_fast(text, false))?
             .map_err(|error| Error::new(format!("a text cannot be encoded: {error}")))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -271,9 +277,23 @@ impl TextTokenizer {
                 self.size
             )));
         }
-        self.inner
-            .decode(ids, false)
+        guarded("tokens cannot be decoded", || self.inner.decode(ids, false))?
             .map_err(|error| Error::new(format!("tokens cannot be decoded: {error}")))
+    }
+
+    /// The text that ids add behind others. A tokenizer may leave out a space before the first token of a text:
+    /// what goes on with one is no first token.
+    ///
+    /// # Errors
+    /// As [`TextTokenizer::decode`].
+    pub fn decode_after(&self, before: &[u32], ids: &[u32]) -> Result<String> {
+        let start = self.decode(before)?;
+        let whole = self.decode(&[before, ids].concat())?;
+        match whole.strip_prefix(&start) {
+            Some(rest) => Ok(rest.to_owned()),
+            // The bytes of a character on both sides of the border.
+            None => self.decode(ids),
+        }
     }
 
     /// How the files spell the token of an id.

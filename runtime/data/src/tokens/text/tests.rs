@@ -29,7 +29,7 @@ fn opt_folder() -> Option<PathBuf> {
 fn cases() -> Option<Vec<Value>> {
     let golden = std::env::var_os("JAM_GOLDEN")
         .map(PathBuf::from)
-        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"));
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"));
     let path = golden.join("tokenizers/cases/gpt2_opt.json");
     let Ok(text) = fs::read_to_string(&path) else {
         eprintln!("left out: there is no {}", path.display());

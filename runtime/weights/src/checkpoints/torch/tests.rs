@@ -328,7 +328,7 @@ fn changed_bytes_never_panic() {
 #[test]
 fn golden_files_hold_the_same_tensors() {
     let golden = std::env::var_os("JAM_GOLDEN").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/golden"),
+        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden"),
         PathBuf::from,
     );
     let mut count = 0;

@@ -1,0 +1,158 @@
+//! Weights that are measured as one: parts of tensors that their files store whole.
+//!
+//! GPT-2 has queries, keys and values side by side in one tensor. Here they are three weights, and a merge
+//! gives each a plan of its own; but an angle, a threshold or a sum is one of the stored tensor, as it is for
+//! tools that know no parts. So the weights of a model whose plans are alike but for the parts that they load
+//! are one group, and what one of them measures it measures over all, part after part.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use indexmap::IndexMap;
+use jam_ir::plan_shape::{ShapedPlan, plan_shape};
+use jam_ir::{Model, Plan};
+
+use super::{Measures, PlanSources, weight_shapes};
+use crate::Result;
+
+/// A weight of a group.
+#[derive(Debug)]
+pub(super) struct Member<'a> {
+    pub(super) name: String,
+    pub(super) plan: &'a Plan,
+    pub(super) shape: Vec<u64>,
+    /// What is measured in its plan, by place, with the shape there.
+    measured: BTreeMap<String, (&'a Plan, Vec<u64>)>,
+}
+
+impl<'a> Member<'a> {
+    /// The plan at a place where something is measured, and its shape.
+    pub(super) fn at(&self, place: &str) -> Option<(&'a Plan, &[u64])> {
+        let (plan, shape) = self.measured.get(place)?;
+        Some((plan, shape))
+    }
+}
+
+/// Several weights that are measured as one, in the order in which they are stored.
+#[derive(Debug)]
+pub struct Group<'a> {
+    pub(super) members: Vec<Member<'a>>,
+}
+
+impl Group<'_> {
+    /// Names of its weights, in the order in which they are stored.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.members.iter().map(|member| member.name.as_str())
+    }
+
+    /// Entries of all its weights.
+    pub(super) fn entries(&self) -> u64 {
+        let entries = |member: &Member<'_>| {
+            let sizes = member.shape.iter();
+            sizes.fold(1u64, |product, size| product.saturating_mul(*size))
+        };
+        let all = self.members.iter().map(entries);
+        all.fold(0, u64::saturating_add)
+    }
+}
+
+/// The groups of a model whose plans load from `sources`. Weights of which nothing is measured, and those that
+/// are stored as tensors of their own, are in none. Where one parent stores parts and another (a model folder
+/// of JAM, which has every weight for itself) does not, the parts are measured as one.
+///
+/// # Errors
+/// When a weight has an axis without a size, or a source is missing.
+pub fn groups<'a>(model: &'a Model, sources: &dyn PlanSources) -> Result<Vec<Group<'a>>> {
+    // By plan, with the tensors in place of their parts: each group, and the parts of its members.
+    let mut found: IndexMap<String, Vec<(Vec<Vec<u64>>, Group<'a>)>> = IndexMap::new();
+    for (name, shape) in weight_shapes(model)? {
+        let Some(plan) = model.weights.get(&name).map(|weight| &weight.plan) else {
+            continue;
+        };
+        if !Measures::are_needed(plan) {
+            continue;
+        }
+        let Some((key, parts)) = stored_parts(plan, sources)? else {
+            continue;
+        };
+        let lookup = |source: &str, name: &str| sources.source(source).ok()?.shape(name);
+        let Ok(shaped) = plan_shape(plan, &shape, &lookup) else {
+            continue; // Whoever carries the plan out says what is wrong with it.
+        };
+        let mut measured = BTreeMap::new();
+        if !note_measured(&shaped, &mut String::new(), &mut measured) {
+            continue;
+        }
+        let member = Member {
+            name,
+            plan,
+            shape,
+            measured,
+        };
+        let alike = found.entry(key).or_default();
+        // A part that is loaded twice belongs to another copy of the tensor.
+        match alike.iter_mut().find(|(taken, _)| !taken.contains(&parts)) {
+            Some((taken, group)) => {
+                let at = taken.partition_point(|other| *other < parts);
+                taken.insert(at, parts);
+                group.members.insert(at, member);
+            }
+            None => {
+                let members = vec![member];
+                alike.push((vec![parts], Group { members }));
+            }
+        }
+    }
+    let all = found.into_values().flatten().map(|(_, group)| group);
+    Ok(all.filter(|group| group.members.len() > 1).collect())
+}
+
+/// The plan as text, with stored tensors in place of their parts, and where each part begins in its tensor;
+/// `None` for a plan that loads no parts.
+fn stored_parts(plan: &Plan, sources: &dyn PlanSources) -> Result<Option<(String, Vec<u64>)>> {
+    let mut whole = plan.clone();
+    let (mut parts, mut failure) = (Vec::new(), None);
+    whole.for_each_mut(&mut |part| {
+        if let Plan::Load { source, name } = part {
+            let stored = sources.source(source).map(|source| source.part(name));
+            match stored {
+                Ok(Some(stored)) => {
+                    parts.push(stored.first);
+                    *name = stored.tensor;
+                }
+                Ok(None) => name.clear(),
+                Err(error) => failure = Some(error),
+            }
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    let mut key = String::new();
+    let _ = write!(key, "{whole:?}");
+    Ok((!parts.is_empty()).then_some((key, parts)))
+}
+
+/// Notes every plan in which something is measured by its place; false where the shape of one is not known.
+fn note_measured<'a>(
+    shaped: &ShapedPlan<'a>,
+    place: &mut String,
+    measured: &mut BTreeMap<String, (&'a Plan, Vec<u64>)>,
+) -> bool {
+    if Measures::is_needed(shaped.plan) {
+        let Some(shape) = shaped.known() else {
+            return false;
+        };
+        measured.insert(place.clone(), (shaped.plan, shape));
+    }
+    let length = place.len();
+    for (index, part) in shaped.parts.iter().enumerate() {
+        let _ = write!(place, "/{index}");
+        let known = note_measured(part, place, measured);
+        place.truncate(length);
+        if !known {
+            return false;
+        }
+    }
+    true
+}
