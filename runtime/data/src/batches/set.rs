@@ -83,7 +83,7 @@ impl EncodedSet {
     /// When it cannot be read, is cut off or damaged.
     pub fn load(path: &Path) -> Result<EncodedSet> {
         let bytes = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
-        let damaged = || Error::new("is not a whole file of encoded documents").with_path(path);
+        let damaged = || Error::damaged("is not a whole file of encoded documents").with_path(path);
         let body = bytes.len().checked_sub(32).ok_or_else(damaged)?;
         let (body, sum) = bytes.split_at(body);
         if blake3::hash(body).as_bytes() != sum || body.len() < 24 || &body[..8] != MAGIC {
