@@ -1,68 +1,145 @@
 //! The flags of the command line, in one place with their help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use jam_backends::{Device, DeviceChoice};
 use jam_weights::checkpoints::Numbers;
 use jam_weights::plans::Limits;
 
 use crate::failure::Failure;
+use crate::version::version;
 
 /// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
 #[derive(Debug, Parser)]
-#[command(name = "jamc", version, max_term_width = 100)]
+#[command(name = "jamc", version = version(), max_term_width = 100)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
     #[command(flatten)]
-    pub(crate) common: Common,
+    pub(crate) talk: Talk,
 }
 
-/// Flags that every command takes.
-#[derive(Debug, Args)]
-pub(crate) struct Common {
+/// Where the flags that every command takes stand in its help.
+const EVERYWHERE: &str = "Options of every command";
+
+/// What is told and how: flags that every command takes.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct Talk {
     /// Tell more (twice: even more)
-    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, help_heading = EVERYWHERE)]
     pub(crate) verbose: u8,
 
     /// Tell nothing but errors and results
-    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = EVERYWHERE)]
     pub(crate) quiet: bool,
 
     /// Results as JSON on standard output; reports and failures as JSON, a line each, on standard error
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub(crate) json: bool,
 
+    /// Colours in reports and help; `auto`: on a terminal, unless NO_COLOR is set
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value_t, help_heading = EVERYWHERE)]
+    pub(crate) color: Color,
+}
+
+/// When reports have colours.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Color {
+    #[default]
+    Auto,
+    Always,
+    Never,
+}
+
+/// What a program is changed by.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProgramArgs {
     /// Value of a setting (size=smoke), or of a place in a recipe (tune.steps=100)
-    #[arg(long = "set", global = true, value_name = "NAME=VALUE")]
+    #[arg(long = "set", value_name = "NAME=VALUE")]
     pub(crate) set: Vec<String>,
 
     /// Seed of everything random, in place of the program's
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) seed: Option<u64>,
+}
 
+/// Where results are.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct OutArgs {
+    /// Folder of results [default: runs/PROGRAM, with words like size=smoke in its name where they change what
+    /// is made]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+/// Where and how to compute.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ComputeArgs {
     /// Where to compute: auto, cpu, wgpu, cuda or cuda:N
-    #[arg(long, global = true, default_value = "auto")]
+    #[arg(long, default_value = "auto")]
     pub(crate) device: DeviceChoice,
 
     /// Precision of matrix products, in place of the recipe's
-    #[arg(long, global = true, value_enum)]
+    #[arg(long, value_enum)]
     pub(crate) dtype: Option<Dtype>,
 
-    /// Folder of results [default: runs/PROGRAM, with what --set gives in its name, but for paths]
-    #[arg(long, global = true, value_name = "DIR")]
-    pub(crate) out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) numbers: NumbersArgs,
+}
 
+/// Which numbers weights may have.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct NumbersArgs {
     /// Go on with weights that are infinite or no number, which are refused else
-    #[arg(long, global = true)]
+    #[arg(long)]
     pub(crate) allow_nonfinite: bool,
+}
 
-    /// Most memory that building a fused model may take (512MiB, 2GB), what steps before it hold left out
+/// What building may take.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct MemoryArgs {
+    /// Most memory that building a model may take (512MiB, 2GB), what steps before it hold left out
     /// [default: 1GiB]
-    #[arg(long, global = true, value_name = "SIZE", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     pub(crate) max_memory: Option<u64>,
+}
+
+/// What a command takes that carries out steps of a program.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct WorkArgs {
+    #[command(flatten)]
+    pub(crate) program: ProgramArgs,
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) memory: MemoryArgs,
+}
+
+/// Leave to replace what an output is written over.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct ForceArgs {
+    /// Replace what stands there (never what is read from)
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+/// The flags of a command, those that it does not take at their defaults.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Common {
+    pub(crate) json: bool,
+    pub(crate) quiet: bool,
+    pub(crate) set: Vec<String>,
+    pub(crate) seed: Option<u64>,
+    pub(crate) device: DeviceChoice,
+    pub(crate) dtype: Option<Dtype>,
+    pub(crate) out: Option<PathBuf>,
+    pub(crate) max_memory: Option<u64>,
+    pub(crate) allow_nonfinite: bool,
 }
 
 /// A number of bytes with its unit: `512MiB`, `2GB`.
@@ -106,6 +183,76 @@ fn bytes(text: &str) -> Result<u64, String> {
 }
 
 impl Common {
+    /// Those of a command that takes no others.
+    pub(crate) fn new(talk: Talk) -> Common {
+        Common {
+            json: talk.json,
+            quiet: talk.quiet,
+            ..Common::default()
+        }
+    }
+
+    pub(crate) fn program(self, args: &ProgramArgs) -> Common {
+        Common {
+            set: args.set.clone(),
+            seed: args.seed,
+            ..self
+        }
+    }
+
+    pub(crate) fn out(self, args: &OutArgs) -> Common {
+        Common {
+            out: args.out.clone(),
+            ..self
+        }
+    }
+
+    pub(crate) fn compute(self, args: ComputeArgs) -> Common {
+        Common {
+            device: args.device,
+            dtype: args.dtype,
+            ..self.numbers_of(args.numbers)
+        }
+    }
+
+    pub(crate) fn numbers_of(self, args: NumbersArgs) -> Common {
+        Common {
+            allow_nonfinite: args.allow_nonfinite,
+            ..self
+        }
+    }
+
+    pub(crate) fn memory(self, args: MemoryArgs) -> Common {
+        Common {
+            max_memory: args.max_memory,
+            ..self
+        }
+    }
+
+    pub(crate) fn work(self, args: &WorkArgs) -> Common {
+        self.program(&args.program)
+            .out(&args.out)
+            .compute(args.compute)
+            .memory(args.memory)
+    }
+
+    /// Refuses what a folder has no use for: it stands alone, and no program says what it is.
+    ///
+    /// # Errors
+    /// When `--set` or `--out` is given.
+    pub(crate) fn refuse_program_flags(&self, folder: &Path) -> Result<(), Failure> {
+        let refused = match (self.set.first(), &self.out) {
+            (Some(set), _) => format!("`--set {set}`"),
+            (None, Some(_)) => "`--out`".to_owned(),
+            (None, None) => return Ok(()),
+        };
+        let message = format!(
+            "{} is a folder with one model, and {refused} is about a program; leave it out",
+            folder.display()
+        );
+        Err(Failure::usage(message))
+    }
+
     /// The device that `--device` names.
     pub(crate) fn open_device(&self) -> Result<Device, Failure> {
         Ok(self.device.open()?)
@@ -140,8 +287,13 @@ pub(crate) enum Dtype {
 pub(crate) enum Command {
     /// Find every mistake of a program: parse, resolve, verify, compare with checkpoint headers
     Check {
-        /// The program
-        file: PathBuf,
+        /// Programs, and folders: every `.jam` file below, but for those that another of them uses
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        #[command(flatten)]
+        program: ProgramArgs,
+        #[command(flatten)]
+        out: OutArgs,
     },
     /// Give programs their one layout
     Fmt {
@@ -169,6 +321,8 @@ pub(crate) enum Command {
         rows: bool,
         #[command(flatten)]
         passes: PassArgs,
+        #[command(flatten)]
+        program: ProgramArgs,
     },
     /// Compute fused models and write their folders
     Build {
@@ -181,17 +335,26 @@ pub(crate) enum Command {
         dry_run: bool,
         #[command(flatten)]
         passes: PassArgs,
+        #[command(flatten)]
+        work: WorkArgs,
     },
     /// Write a checkpoint of random numbers, in the layout of other tools, for trials at full size
     Synth {
         /// A Hugging Face `config.json`, or a folder that has one
         config: PathBuf,
-        /// The folder to write; nothing may be there
+        /// The folder to write
         #[arg(short, long)]
         output: PathBuf,
         /// Most bytes of one file
         #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "5GB")]
         shards: u64,
+        /// Seed of its numbers
+        #[arg(long)]
+        seed: Option<u64>,
+        #[command(flatten)]
+        memory: MemoryArgs,
+        #[command(flatten)]
+        force: ForceArgs,
     },
     /// Carry out a training run (and what it needs); goes on where it stopped
     Train {
@@ -202,6 +365,8 @@ pub(crate) enum Command {
         /// Begin anew, whatever is there; what was made before is kept beside the new result
         #[arg(long)]
         restart: bool,
+        #[command(flatten)]
+        work: WorkArgs,
     },
     /// Write an illustrated answer to a prompt
     Generate(GenerateArgs),
@@ -211,6 +376,8 @@ pub(crate) enum Command {
         file: PathBuf,
         /// The report
         report: String,
+        #[command(flatten)]
+        work: WorkArgs,
     },
     /// Do everything that a program asks for, in order, passing over what is done
     Run {
@@ -219,6 +386,8 @@ pub(crate) enum Command {
         /// Begin this step anew, whatever is there; what it had made is kept beside the new result
         #[arg(long, value_name = "NAME")]
         restart: Vec<String>,
+        #[command(flatten)]
+        work: WorkArgs,
     },
     /// List what programs have made: name, state, date, size, and whether the program still asks for it
     Results {
@@ -227,6 +396,10 @@ pub(crate) enum Command {
         /// Take this result away, as the list names it, and nothing else
         #[arg(long, value_name = "RESULT")]
         remove: Vec<String>,
+        #[command(flatten)]
+        program: ProgramArgs,
+        #[command(flatten)]
+        out: OutArgs,
     },
     /// Logits of a model on given tokens
     Forward {
@@ -235,9 +408,13 @@ pub(crate) enum Command {
         /// safetensors with `input_ids` [batch, time] and, where there is padding, `attention_mask`
         #[arg(long)]
         tokens: PathBuf,
-        /// safetensors with `logits` [batch, time, vocabulary] f32; no file that is read
+        /// safetensors with `logits` [batch, time, vocabulary] f32
         #[arg(short, long)]
         output: PathBuf,
+        #[command(flatten)]
+        compute: ComputeArgs,
+        #[command(flatten)]
+        force: ForceArgs,
     },
     /// Write the model of a checkpoint as a program that one can read and edit
     Import {
@@ -249,6 +426,8 @@ pub(crate) enum Command {
         /// Name of the model in it [default: that of the program]
         #[arg(long)]
         name: Option<String>,
+        #[command(flatten)]
+        force: ForceArgs,
     },
     /// Write a model as a Hugging Face folder, or as a JAM folder where no architecture fits
     Export {
@@ -260,9 +439,24 @@ pub(crate) enum Command {
         /// Most bytes of weights in one file: 5GB, 500MB, 2GiB
         #[arg(long, default_value = "5GB", value_parser = bytes, value_name = "SIZE")]
         shard_size: u64,
+        #[command(flatten)]
+        force: ForceArgs,
+        #[command(flatten)]
+        numbers: NumbersArgs,
     },
     /// Tell what this machine offers and what the program was built with
     Doctor,
+    /// Print what makes a shell complete the commands and flags of `jamc`
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Print the manual page of `jamc`, or of one of its commands
+    Man {
+        /// The command
+        command: Option<String>,
+    },
 }
 
 /// Passes over graphs: each rewrites a model into one with the same logits, bit for bit.
@@ -307,9 +501,17 @@ pub(crate) struct GenerateArgs {
     /// Number of answers
     #[arg(short = 'n', long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=1024))]
     pub(crate) count: u64,
-    /// Folder of the page
-    #[arg(short, long, default_value = "answer")]
-    pub(crate) output: PathBuf,
+    /// Folder of the page [default: `answer`, or `answer-2`, … where that is there]
+    #[arg(short, long)]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) program: ProgramArgs,
+    #[command(flatten)]
+    pub(crate) out: OutArgs,
+    #[command(flatten)]
+    pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) force: ForceArgs,
 }
 
 /// A view of a model.

@@ -1,12 +1,16 @@
 //! What goes to the terminal: progress on standard error, results on standard output.
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind as IoKind, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use jam_ir::diagnostic::{Diagnostic, Severity};
+use jam_ir::span::SourceMap;
+use jam_ir::{Error, ErrorKind};
 use jam_weights::progress::{Bar, Progress, Stop};
 use serde::Serialize;
 
+use crate::cli::{Color, Talk};
 use crate::failure::Failure;
 
 /// How much is told.
@@ -24,15 +28,61 @@ pub(crate) enum Volume {
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
     volume: Volume,
+    json: bool,
+    color: Color,
     bars: MultiProgress,
 }
 
 impl Console {
-    pub(crate) fn new(volume: Volume) -> Console {
+    pub(crate) fn new(talk: Talk) -> Console {
+        let volume = match (talk.quiet || talk.json, talk.verbose) {
+            (true, _) => Volume::Quiet,
+            (false, 0) => Volume::Normal,
+            (false, _) => Volume::Verbose,
+        };
         Console {
             volume,
+            json: talk.json,
+            color: talk.color,
             bars: MultiProgress::new(),
         }
+    }
+
+    /// Whether what is only of interest when something is wrong is told.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.volume == Volume::Verbose
+    }
+
+    /// Whether reports on standard error have colours.
+    pub(crate) fn colours(&self) -> bool {
+        match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+            }
+        }
+    }
+
+    /// A note about what is given, which has no place in a program.
+    pub(crate) fn remark(&self, message: &str) {
+        self.placeless(Severity::Note, message);
+    }
+
+    /// A warning about what is given, which has no place in a program.
+    pub(crate) fn warn(&self, message: &str) {
+        self.placeless(Severity::Warning, message);
+    }
+
+    fn placeless(&self, severity: Severity, message: &str) {
+        if !self.json {
+            self.show(&format!("{}: {message}", severity.word()));
+            return;
+        }
+        let report = Diagnostic::placeless(severity, message);
+        let report = jam_dsl::report::json(&report, &SourceMap::new());
+        // What is made of texts and numbers alone has a form as JSON.
+        self.line(&serde_json::to_string(&report).unwrap_or_default());
     }
 
     /// A line that is only of interest when something is wrong.
@@ -62,26 +112,31 @@ impl Console {
     }
 }
 
-/// A result on standard output. A closed pipe (`jamc inspect … | head`) ends the process quietly.
-pub(crate) fn print(text: &str) {
-    let mut out = std::io::stdout();
+/// A result on standard output. A closed pipe (`jamc inspect … | head`) ends the process quietly: nobody reads on.
+///
+/// # Errors
+/// When it cannot be written otherwise: a full disk is no place for a result.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
-    if written.is_err() {
-        std::process::exit(0);
+    match written {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == IoKind::BrokenPipe => std::process::exit(0),
+        Err(error) => {
+            let message = format!("cannot write to standard output: {error}");
+            Err(Failure::Input(Error::of(ErrorKind::Io, message)))
+        }
     }
 }
 
 /// A result as JSON on standard output.
+///
+/// # Errors
+/// As [`print`].
 pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
     let json = serde_json::to_string_pretty(result);
     let json = json.map_err(|error| Failure::new(format!("no JSON of the result: {error}")))?;
-    print(&format!("{json}\n"));
-    Ok(())
-}
-
-/// Colours for reports on standard error, where it is a terminal and `NO_COLOR` is not set.
-pub(crate) fn colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    print(&format!("{json}\n"))
 }
 
 impl Progress for Console {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::Write;
 
-use jam_ir::Error;
+use jam_ir::{Error, ErrorKind};
 use serde_json::{Value, json};
 
 /// A failure: 1 when the program or its input is wrong, 2 when the command line is.
@@ -24,6 +24,11 @@ impl Failure {
         Failure::Input(Error::new(message))
     }
 
+    /// Something stands where a result was to go.
+    pub(crate) fn exists(error: Error) -> Failure {
+        Failure::Input(error.with_kind(ErrorKind::Exists))
+    }
+
     pub(crate) fn usage(message: impl Into<String>) -> Failure {
         Failure::Usage(message.into())
     }
@@ -42,7 +47,7 @@ impl Failure {
     pub(crate) fn json(&self) -> Option<Value> {
         let (code, message) = match self {
             Failure::Reported => return None,
-            Failure::Input(error) => ("failed", error.message.clone()),
+            Failure::Input(error) => (error.kind.word(), error.message.clone()),
             Failure::Usage(message) => ("usage", message.clone()),
             Failure::Stopped => ("stopped", "stopped on request".to_owned()),
         };

@@ -8,43 +8,51 @@ mod cli;
 mod commands;
 mod console;
 mod failure;
+mod foresight;
 mod headers;
 mod model_source;
+mod output;
 mod passes;
 mod program;
+mod version;
 mod vocabulary;
 
+use std::io::ErrorKind as IoKind;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{ColorChoice, CommandFactory, FromArgMatches};
+use jam_ir::{Error, ErrorKind};
 
-use cli::{Cli, Command, View};
-use console::{Console, Volume};
+use cli::{Cli, Command, Common, View};
+use commands::inspect;
+use console::Console;
 use failure::{Failure, tell};
 
 fn main() -> ExitCode {
     jam_backends::kernels::memory::keep_freed_memory();
-    let Cli { command, common } = match Cli::try_parse() {
+    let Cli { command, talk } = match parse() {
         Ok(cli) => cli,
-        // Help and the version are no failures.
-        Err(error) if asks_for_json() && error.use_stderr() => {
-            let message = error.to_string();
-            let message = message.trim_end().trim_start_matches("error: ");
-            let failure = Failure::usage(message);
-            tell(&failure, true);
-            return ExitCode::from(failure.code());
+        Err(error) => return refused(&error),
+    };
+    let console = Console::new(talk);
+    match carry_out(command, Common::new(talk), &console) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            tell(&failure, talk.json);
+            ExitCode::from(failure.code())
         }
-        Err(error) => error.exit(),
-    };
-    let volume = match (common.quiet || common.json, common.verbose) {
-        (true, _) => Volume::Quiet,
-        (false, 0) => Volume::Normal,
-        (false, _) => Volume::Verbose,
-    };
-    let console = Console::new(volume);
-    let result = match command {
-        Command::Check { file } => commands::check::run(&file, &common, &console),
-        Command::Fmt { files, check } => commands::fmt::run(&files, check, &common, &console),
+    }
+}
+
+/// Calls the command with the flags that it takes.
+fn carry_out(command: Command, common: Common, console: &Console) -> Result<(), Failure> {
+    match command {
+        Command::Check {
+            files,
+            program,
+            out,
+        } => commands::check::run(&files, &common.program(&program).out(&out), console),
+        Command::Fmt { files, check } => commands::fmt::run(&files, check, &common, console),
         Command::Inspect {
             file,
             name,
@@ -52,67 +60,136 @@ fn main() -> ExitCode {
             svg,
             rows,
             passes,
+            program,
         } => {
-            let view = if svg { View::Svg } else { view };
-            commands::inspect::run(
-                &file,
-                name.as_deref(),
-                (view, rows),
-                &passes,
-                &common,
-                &console,
-            )
+            let shown = inspect::Shown {
+                view: if svg { View::Svg } else { view },
+                rows,
+            };
+            let common = common.program(&program);
+            inspect::run(&file, name.as_deref(), shown, &passes, &common, console)
         }
         Command::Build {
             file,
             names,
             dry_run,
             passes,
-        } => commands::build::run(&file, &names, dry_run, &passes, &common, &console),
+            work,
+        } => {
+            let common = common.work(&work);
+            commands::build::run(&file, &names, dry_run, &passes, &common, console)
+        }
         Command::Synth {
             config,
             output,
             shards,
-        } => commands::synth::run(&config, &output, shards, &common, &console),
+            seed,
+            memory,
+            force,
+        } => {
+            let mut common = common.memory(memory);
+            common.seed = seed;
+            commands::synth::run(&config, &output, shards, force, &common, console)
+        }
         Command::Train {
             file,
             recipe,
             restart,
-        } => commands::train::run(&file, &recipe, restart, &common, &console),
-        Command::Generate(args) => commands::generate::run(&args, &common, &console),
-        Command::Eval { file, report } => commands::eval::run(&file, &report, &common, &console),
-        Command::Run { file, restart } => commands::run::run(&file, &restart, &common, &console),
-        Command::Results { place, remove } => {
-            commands::results::run(&place, &remove, &common, &console)
+            work,
+        } => commands::train::run(&file, &recipe, restart, &common.work(&work), console),
+        Command::Generate(args) => {
+            let common = common.program(&args.program).out(&args.out);
+            commands::generate::run(&args, &common.compute(args.compute), console)
+        }
+        Command::Eval { file, report, work } => {
+            commands::eval::run(&file, &report, &common.work(&work), console)
+        }
+        Command::Run {
+            file,
+            restart,
+            work,
+        } => commands::run::run(&file, &restart, &common.work(&work), console),
+        Command::Results {
+            place,
+            remove,
+            program,
+            out,
+        } => {
+            let common = common.program(&program).out(&out);
+            commands::results::run(&place, &remove, &common, console)
         }
         Command::Forward {
             model,
             tokens,
             output,
-        } => commands::forward::run(&model, &tokens, &output, &common, &console),
+            compute,
+            force,
+        } => {
+            let common = common.compute(compute);
+            commands::forward::run(&model, &tokens, &output, force, &common, console)
+        }
         Command::Import {
             checkpoint,
             output,
             name,
-        } => commands::import::run(&checkpoint, &output, name.as_deref(), &common, &console),
+            force,
+        } => {
+            let name = name.as_deref();
+            commands::import::run(&checkpoint, &output, name, force, &common, console)
+        }
         Command::Export {
             model,
             output,
             shard_size,
-        } => commands::export::run(&model, &output, shard_size, common.numbers(), &console),
-        Command::Doctor => commands::doctor::run(&common),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            tell(&failure, common.json);
-            ExitCode::from(failure.code())
+            force,
+            numbers,
+        } => {
+            let common = common.numbers_of(numbers);
+            commands::export::run(&model, &output, shard_size, force, &common, console)
         }
+        Command::Doctor => commands::doctor::run(&common),
+        Command::Completions { shell } => commands::completions::run(shell, &common),
+        Command::Man { command } => commands::man::run(command.as_deref(), &common),
     }
 }
 
-/// Whether `--json` is on a command line that cannot be read otherwise.
-fn asks_for_json() -> bool {
-    let mut arguments = std::env::args_os().skip(1);
-    arguments.any(|argument| argument == "--json")
+/// Reads the command line; what is said of it has colours where `--color` wants them.
+fn parse() -> Result<Cli, clap::Error> {
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    let after = arguments
+        .iter()
+        .skip_while(|argument| *argument != "--color");
+    let joined = arguments
+        .iter()
+        .find_map(|argument| argument.to_str()?.strip_prefix("--color="));
+    let asked = joined.or_else(|| after.skip(1).next()?.to_str());
+    let color = match asked {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    };
+    let mut command = Cli::command().color(color);
+    let found = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&found)
+}
+
+/// Tells why a command line is none, or prints the help or the version that it asks for.
+fn refused(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if json && error.use_stderr() {
+        let message = error.to_string();
+        let message = message.trim_end().trim_start_matches("error: ");
+        let failure = Failure::usage(message);
+        tell(&failure, true);
+        return ExitCode::from(failure.code());
+    }
+    match error.print() {
+        Err(io) if !error.use_stderr() && io.kind() != IoKind::BrokenPipe => {
+            let message = format!("cannot write to standard output: {io}");
+            let failure = Failure::Input(Error::of(ErrorKind::Io, message));
+            tell(&failure, json);
+            ExitCode::from(failure.code())
+        }
+        _ => ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2)),
+    }
 }

@@ -135,6 +135,7 @@ fn logits(model: &Path, scratch: &Path) -> Vec<f32> {
         text(&tokens),
         "-o",
         text(&out),
+        "--force",
         "--device",
         "cpu",
     ]);
@@ -487,6 +488,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
     let page = text(&place("page")).to_owned();
     let answer = |file: &Path, more: &[&str]| {
         let mut arguments = vec!["generate", text(file), "--prompt", "a red", "-o", &page];
+        arguments.push("--force");
         arguments.extend(more);
         assert!(done(&arguments).ends_with("index.html\n"));
     };

@@ -293,7 +293,7 @@ fn unlike_tokenizers_are_built_into_one() {
     );
     fs::write(&program, text).unwrap();
     let (program, out) = (program.display().to_string(), place("out"));
-    let built = jamc(&["build", &program, "--out", &out.display().to_string()]);
+    let built = jamc(&["build", &program, "-v", "--out", &out.display().to_string()]);
     stdout(&built);
     let said = String::from_utf8_lossy(&built.stderr);
     assert!(said.contains("the union of their vocabularies"), "{said}");
@@ -403,7 +403,7 @@ fn flags_and_outputs_are_checked_before_the_work() {
         (["--max-memory", "0MB"], "that is nothing"),
         (["--max-memory", "1XB"], "`XB` is no unit of bytes"),
     ] {
-        let refused = jamc(&[&["check", drawing][..], &flags].concat());
+        let refused = jamc(&[&["run", drawing][..], &flags].concat());
         let said = stderr(&refused);
         assert_eq!(refused.status.code(), Some(2), "{said}");
         assert!(said.contains(words), "{said}");
@@ -554,17 +554,17 @@ fn machines_read_objects_whatever_happens() {
     let drawing = "examples/drawing/drawing.jam";
     let paper = "examples/paper/tables.jam";
     let cases: [(&[&str], i32, &str); 9] = [
-        (&["check", "absent.jam"], 1, "failed"),
+        (&["check", "absent.jam"], 1, "absent"),
         (&["check"], 2, "usage"),
-        (&["inspect", drawing, "nobody"], 1, "failed"),
+        (&["inspect", drawing, "nobody"], 1, "input"),
         (&["inspect", drawing, "--stop-after", "nothing"], 2, "usage"),
-        (&["build", paper, "jam_width", "--out", &out], 1, "failed"),
-        (&["train", drawing, "nobody"], 1, "failed"),
-        (&["eval", drawing, "nobody"], 1, "failed"),
+        (&["build", paper, "jam_width", "--out", &out], 1, "absent"),
+        (&["train", drawing, "nobody"], 1, "input"),
+        (&["eval", drawing, "nobody"], 1, "input"),
         (
             &["generate", drawing, "nobody", "--prompt", "a"],
             1,
-            "failed",
+            "input",
         ),
         (
             &["run", drawing, "--device", "nothing", "--out", &out],

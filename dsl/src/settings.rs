@@ -101,9 +101,11 @@ impl<'a> Checker<'a> {
                 ),
             }
         }
+        // Of several the last counts, as of every value of the command line.
         if let Some(seed) = self
             .overrides
             .iter()
+            .rev()
             .find(|given| given.target.text == "seed")
         {
             let value = match &seed.value {

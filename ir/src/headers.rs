@@ -4,10 +4,13 @@
 //! Whoever reads the headers has already given every tensor the name that it has in JAM; the name
 //! that it has in its file is kept for the reports.
 
+mod faults;
+
 use std::collections::{HashMap, HashSet};
 
 use indexmap::IndexMap;
 
+use self::faults::{Difference, Fault, Faults, differences};
 use crate::diagnostic::{Diagnostics, Severity};
 use crate::{DType, Diagnostic, Model, Param, Role, Span};
 
@@ -61,7 +64,7 @@ pub fn compare(
         source,
         at,
         missing: IndexMap::new(),
-        faults: IndexMap::new(),
+        faults: Faults::default(),
         converted: IndexMap::new(),
     };
     let mut seen: HashSet<String> = HashSet::new();
@@ -127,13 +130,6 @@ fn and_more(count: usize) -> String {
     }
 }
 
-/// One kind of fault, and how many tensors have it.
-struct Fault {
-    first: String,
-    span: Option<Span>,
-    count: usize,
-}
-
 struct Comparison<'m> {
     model: &'m Model,
     source: &'m str,
@@ -141,25 +137,30 @@ struct Comparison<'m> {
     /// Weights that are not there, by pattern.
     missing: IndexMap<String, Vec<(String, &'m Param)>>,
     /// Faults of tensors that are there, by pattern and kind.
-    faults: IndexMap<String, Fault>,
+    faults: Faults,
     /// Tensors of another float type: the model's, the file's, how many.
     converted: IndexMap<(DType, DType), usize>,
 }
 
 impl<'m> Comparison<'m> {
     fn fault(&mut self, message: String, span: Option<Span>, tensor: &FoundTensor) {
+        self.misfit(message, span, tensor, Vec::new());
+    }
+
+    fn misfit(
+        &mut self,
+        message: String,
+        span: Option<Span>,
+        tensor: &FoundTensor,
+        differs: Vec<Difference>,
+    ) {
         let key = format!(
             "{} {:?} {}",
             pattern(&tensor.name),
             tensor.shape,
             tensor.dtype
         );
-        let fault = self.faults.entry(key).or_insert(Fault {
-            first: message,
-            span,
-            count: 0,
-        });
-        fault.count += 1;
+        self.faults.add(key, message, span, differs);
     }
 
     /// Shape and type of a tensor that is asked for.
@@ -168,8 +169,10 @@ impl<'m> Comparison<'m> {
         let (shown, source) = (tensor.shown(), self.source);
         if let Some(wanted) = self.model.weight_shape(&param.ty) {
             let (input, output) = wanted.split_at(param.ty.input.len().min(wanted.len()));
+            let differs = || differences(self.model, param, &wanted, &tensor.shape);
             if let Some(message) = self.vocabulary(param, &wanted, tensor) {
-                self.fault(message, span, tensor);
+                let differs = differs();
+                self.misfit(message, span, tensor, differs);
                 return;
             }
             if !folds_to(input, output, &tensor.shape) {
@@ -183,7 +186,8 @@ impl<'m> Comparison<'m> {
                      {wanted:?}",
                     tensor.shape
                 );
-                self.fault(message, span, tensor);
+                let differs = differs();
+                self.misfit(message, span, tensor, differs);
                 return;
             }
         }
@@ -235,11 +239,20 @@ impl<'m> Comparison<'m> {
     }
 
     fn diagnostic(&self, severity: Severity, span: Option<Span>, message: String) -> Diagnostic {
-        let Some(span) = span.or(self.at) else {
+        Self::placed(self.at, severity, span, message)
+    }
+
+    fn placed(
+        at: Option<Span>,
+        severity: Severity,
+        span: Option<Span>,
+        message: String,
+    ) -> Diagnostic {
+        let Some(span) = span.or(at) else {
             return Diagnostic::placeless(severity, message);
         };
         let diagnostic = Diagnostic::new(severity, span, message);
-        match self.at.filter(|at| *at != span) {
+        match at.filter(|at| *at != span) {
             Some(at) => diagnostic.label(at, "the weights are named here"),
             None => diagnostic,
         }
@@ -295,11 +308,6 @@ impl<'m> Comparison<'m> {
             }
             list.push(diagnostic);
         }
-        for fault in self.faults.values() {
-            let message = format!("{}{}", fault.first, and_more(fault.count));
-            let diagnostic = self.diagnostic(Severity::Error, fault.span, message);
-            list.push(diagnostic.code("misfit-weight"));
-        }
         for ((wanted, dtype), count) in &self.converted {
             let message = format!(
                 "{count} tensors of `{source}` are {}, the model's are {}; they are converted",
@@ -307,6 +315,14 @@ impl<'m> Comparison<'m> {
                 wanted.word()
             );
             list.push(self.diagnostic(Severity::Note, None, message));
+        }
+        let diagnostic = |fault: &Fault| {
+            let message = format!("{}{}", fault.first, and_more(fault.count));
+            let diagnostic = Self::placed(self.at, Severity::Error, fault.span, message);
+            fault.explained(diagnostic.code("misfit-weight"), source)
+        };
+        for fault in self.faults.kinds() {
+            list.push(diagnostic(&fault));
         }
         list
     }
@@ -320,7 +336,7 @@ fn compare_shapes(
     at: Option<Span>,
     told: &IndexMap<String, Vec<u64>>,
 ) -> Diagnostics {
-    let mut faults: IndexMap<String, Fault> = IndexMap::new();
+    let mut faults = Faults::default();
     for (name, param) in model.weight_uses() {
         let (Some(wanted), Some(found)) = (model.weight_shape(&param.ty), told.get(&name)) else {
             continue;
@@ -339,15 +355,23 @@ fn compare_shapes(
             "`{name}` is {found:?} by the configuration of `{source}`, but the model asks for \
              [{sides}], which is {wanted:?}"
         );
-        let fault = faults.entry(pattern(&name)).or_insert(Fault {
-            first: message,
-            span: param.span.or(at),
-            count: 0,
-        });
-        fault.count += 1;
+        // Which heads are meant is no matter: the sizes differ alike.
+        let mut differs: Vec<Difference> = Vec::new();
+        for (wanted, found) in wanted
+            .iter()
+            .zip(found)
+            .filter(|(wanted, found)| wanted != found)
+        {
+            differs.push(Difference {
+                is_width: false,
+                wanted: *wanted,
+                found: *found,
+            });
+        }
+        faults.add(pattern(&name), message, param.span.or(at), differs);
     }
     let mut list = Diagnostics::new();
-    for fault in faults.into_values() {
+    for fault in faults.kinds() {
         let message = format!("{}{}", fault.first, and_more(fault.count));
         let diagnostic = match fault.span {
             Some(span) => Diagnostic::error(span, message),

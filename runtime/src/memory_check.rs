@@ -3,7 +3,7 @@
 use jam_backends::Device;
 use jam_ir::Model;
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Bytes of main memory; `None` where the system does not tell.
 fn main_memory() -> Option<u64> {
@@ -45,7 +45,7 @@ fn check(model: &Model, copies: u64, there: u64) -> Result<()> {
         _ => "weights, their gradients and the optimizer's moments",
     };
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    Err(Error::new(format!(
+    Err(Error::of(ErrorKind::Memory, format!(
         "`{}` does not fit into memory: its {what} take {:.1} GiB, and this machine has {:.1} GiB",
         model.name,
         gib(bytes),

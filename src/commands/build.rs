@@ -12,7 +12,7 @@ use super::{carry_out, known};
 use crate::cli::{Common, PassArgs};
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(
     file: &Path,
@@ -23,8 +23,8 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     passes.check(common)?;
-    let about: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut work = program::load(file, Notes::of(&about), common, console)?.workload(common);
+    let purpose = if dry { Purpose::Check } else { Purpose::Make };
+    let mut work = program::load(file, purpose, common, console)?.workload(common);
     if passes.asked() {
         passes.run_on_fusions(&mut work, names, common, console)?;
     }
@@ -64,7 +64,7 @@ pub(crate) fn run(
         return print_json(&json!({ "models": models.collect::<Vec<_>>() }));
     }
     for name in chosen {
-        print(&format!("{}\n", folder(name)));
+        print(&format!("{}\n", folder(name)))?;
     }
     Ok(())
 }
@@ -87,7 +87,7 @@ fn forecast(
         return print_json(&json!({ "models": forecasts }));
     }
     for forecast in &forecasts {
-        print(&shown(forecast));
+        print(&shown(forecast))?;
     }
     Ok(())
 }

@@ -6,17 +6,18 @@ use serde_json::json;
 use crate::cli::Common;
 use crate::console::{print, print_json};
 use crate::failure::Failure;
+use crate::version;
 
 pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     let found = jam_backends::doctor();
     if common.json {
         return print_json(&as_json(&found));
     }
-    print(&format!("jamc {}\n", env!("CARGO_PKG_VERSION")));
+    print(&format!("jamc {}\n", version::version()))?;
     print(&format!(
         "processor: {} threads, {}\n",
         found.threads, found.simd
-    ));
+    ))?;
     for Kind {
         name,
         built,
@@ -25,16 +26,15 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
     } in &found.kinds
     {
         let state = if *built { "built in" } else { "not built in" };
-        print(&format!("\n{name}: {state}\n"));
+        print(&format!("\n{name}: {state}\n"))?;
         for (device, description) in devices {
-            print(&format!("  --device {device:<10} {description}\n"));
+            print(&format!("  --device {device:<10} {description}\n"))?;
         }
         if let Some(note) = note {
-            print(&format!("  {note}\n"));
+            print(&format!("  {note}\n"))?;
         }
     }
-    print(&format!("\n--device auto takes {}\n", found.auto));
-    Ok(())
+    print(&format!("\n--device auto takes {}\n", found.auto))
 }
 
 fn as_json(found: &Doctor) -> serde_json::Value {
@@ -51,7 +51,9 @@ fn as_json(found: &Doctor) -> serde_json::Value {
         })
     });
     json!({
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": version::number(),
+        "commit": version::commit(),
+        "features": version::features(),
         "threads": found.threads,
         "simd": found.simd,
         "kinds": kinds.collect::<Vec<_>>(),

@@ -9,7 +9,7 @@ use super::{carry_out, known};
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(
     file: &Path,
@@ -17,7 +17,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, Notes::None, common, console)?.workload(common);
+    let work = program::load(file, Purpose::Make, common, console)?.workload(common);
     known(&work.program.evaluations, "report", report)?;
     carry_out(
         &work,
@@ -30,6 +30,5 @@ pub(crate) fn run(
     if common.json {
         return print_json(&made);
     }
-    print(&made.table().markdown());
-    Ok(())
+    print(&made.table().markdown())
 }

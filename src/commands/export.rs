@@ -3,31 +3,36 @@
 use std::path::Path;
 
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
-use jam_weights::checkpoints::Numbers;
+use jam_weights::checkpoints::import::CONFIG_FILE;
+use serde_json::json;
 
-use crate::console::{Console, print, stop_on_interrupt};
+use crate::cli::{Common, ForceArgs};
+use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
+use crate::output::check_folder;
 use crate::vocabulary;
 
 pub(crate) fn run(
     from: &Path,
     output: &Path,
     shard_bytes: u64,
-    numbers: Numbers,
+    force: ForceArgs,
+    common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
+    check_folder(output, force, &[from], &is_model)?;
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
     let own = from.join("model.ron").is_file();
     let (model, weights, source) = match own {
         true => {
-            let (model, weights) = model_source::open(from, numbers, console)?;
+            let (model, weights) = model_source::open(from, common.numbers(), console)?;
             (model, weights, String::new())
         }
         false => {
             let (config, model) = model_source::with_vocabulary(from, console)?;
             let source = config.jam_source("model", &from.display().to_string());
-            let weights = model_source::weights_of(&model, from, numbers, console)?;
+            let weights = model_source::weights_of(&model, from, common.numbers(), console)?;
             (model, weights, source)
         }
     };
@@ -52,15 +57,31 @@ pub(crate) fn run(
         card,
         from: beside,
         shard_bytes,
+        replace: force.force,
     };
     let stop = stop_on_interrupt(console);
-    match export_model(output, &export, console, &stop)? {
-        Exported::HuggingFace(model_type) => {
+    let (model_type, why) = match export_model(output, &export, console, &stop)? {
+        Exported::HuggingFace(model_type) => (Some(model_type), None),
+        Exported::Jam(why) => (None, Some(why)),
+        Exported::Stopped => return Err(Failure::Stopped),
+    };
+    let folder = output.display().to_string();
+    if common.json {
+        return print_json(&json!({ "folder": folder, "model_type": model_type, "why": why }));
+    }
+    match (model_type, why) {
+        (Some(model_type), _) => {
             console.show(&format!("a Hugging Face folder of the type `{model_type}`"));
         }
-        Exported::Jam(why) => console.show(&format!("a JAM folder: {why}")),
-        Exported::Stopped => return Err(Failure::Stopped),
+        (None, why) => {
+            console.show(&format!("a JAM folder: {}", why.unwrap_or_default()));
+        }
     }
-    print(&format!("{}\n", output.display()));
-    Ok(())
+    print(&format!("{folder}\n"))
+}
+
+/// Whether a folder is one that `export` writes: a model, in either layout.
+fn is_model(folder: &Path) -> bool {
+    let has = |name: &str| folder.join(name).is_file();
+    has("model.ron") || (has(CONFIG_FILE) && has("source.jam"))
 }

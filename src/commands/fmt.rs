@@ -4,11 +4,12 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use jam_ir::span::SourceMap;
-use jam_weights::checkpoints::write_file;
+use serde_json::json;
 
 use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::console::{Console, print, print_json};
 use crate::failure::{Failure, tell};
+use crate::output::rewrite;
 use crate::program;
 
 pub(crate) fn run(
@@ -18,6 +19,7 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     let mut wrong = false;
+    let mut done = Vec::new();
     for file in files {
         let streamed = file.as_os_str() == "-";
         let text = match streamed {
@@ -28,12 +30,22 @@ pub(crate) fn run(
             true => Path::new("standard input"),
             false => file,
         };
-        let text =
-            text.map_err(|why| Failure::new(format!("cannot read {}: {why}", shown.display())))?;
+        let text = text.map_err(|why| match streamed {
+            true => Failure::new(format!("cannot read {}: {why}", shown.display())),
+            false => program::unread(file, &why),
+        })?;
         match format(shown, &text, common, console) {
             None => wrong = true,
-            Some(laid_out) if streamed && !check => print(&laid_out),
-            Some(laid_out) if laid_out == text => {}
+            Some(laid_out) if streamed && !check && common.json => done.push(json!({
+                "file": shown.display().to_string(),
+                "changed": laid_out != text,
+                "text": laid_out,
+            })),
+            Some(laid_out) if streamed && !check => print(&laid_out)?,
+            Some(laid_out) if laid_out == text => {
+                let file = shown.display().to_string();
+                done.push(json!({ "file": file, "changed": false }));
+            }
             Some(_) if check => {
                 let told = format!("{} is not in its layout", shown.display());
                 match common.json {
@@ -42,13 +54,17 @@ pub(crate) fn run(
                 }
                 wrong = true;
             }
-            Some(laid_out) => write_file(file, laid_out.as_bytes())?,
+            Some(laid_out) => {
+                rewrite(file, laid_out.as_bytes())?;
+                let file = shown.display().to_string();
+                done.push(json!({ "file": file, "changed": true }));
+            }
         }
     }
-    if wrong {
-        Err(Failure::Reported)
-    } else {
-        Ok(())
+    match (wrong, common.json) {
+        (true, _) => Err(Failure::Reported),
+        (false, true) => print_json(&json!({ "files": done })),
+        (false, false) => Ok(()),
     }
 }
 

@@ -5,22 +5,25 @@ use std::path::Path;
 use jam_backends::Tokens;
 use jam_ir::DType;
 use jam_runtime::steps::load_executable;
-use jam_weights::checkpoints::{CheckpointReader, write_file};
+use jam_weights::checkpoints::CheckpointReader;
 use safetensors::tensor::TensorView;
+use serde_json::json;
 
-use crate::cli::{Common, Dtype};
-use crate::console::Console;
+use crate::cli::{Common, Dtype, ForceArgs};
+use crate::console::{Console, print_json};
 use crate::failure::Failure;
 use crate::model_source;
+use crate::output::{check_file, rewrite};
 
 pub(crate) fn run(
     model: &Path,
     tokens: &Path,
     output: &Path,
+    force: ForceArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    check_output(output, &[tokens, model])?;
+    check_file(output, force, &[tokens, model])?;
     let (graph, weights) = model_source::open(model, common.numbers(), console)?;
     let input = CheckpointReader::open(tokens)?;
     let shape = input.tensor("input_ids")?.shape.clone();
@@ -30,8 +33,8 @@ pub(crate) fn run(
         )));
     };
     if let Some(context) = graph.context.filter(|context| length > *context) {
-        console.show(&format!(
-            "warning: rows of {length} tokens are longer than the model's context of {context}: it never \
+        console.warn(&format!(
+            "rows of {length} tokens are longer than the model's context of {context}: it never \
              learned what stands behind that"
         ));
     }
@@ -74,23 +77,12 @@ pub(crate) fn run(
     let written = TensorView::new(safetensors::Dtype::F32, shape, &bytes)
         .and_then(|view| safetensors::serialize([("logits", view)], None))
         .map_err(|error| Failure::new(format!("the logits cannot be written: {error}")))?;
-    write_file(output, &written)?;
-    Ok(())
-}
-
-/// Refuses an output that is one of the inputs, or lies in one.
-fn check_output(output: &Path, inputs: &[&Path]) -> Result<(), Failure> {
-    let Ok(place) = std::fs::canonicalize(output) else {
-        return Ok(()); // Nothing is there yet.
-    };
-    for input in inputs {
-        if std::fs::canonicalize(input).is_ok_and(|input| place.starts_with(&input)) {
-            let message = format!(
-                "{} is read from: writing the logits there would destroy it; name another file",
-                output.display()
-            );
-            return Err(Failure::usage(message));
-        }
+    rewrite(output, &written)?;
+    match common.json {
+        true => print_json(&json!({
+            "logits": output.display().to_string(),
+            "shape": [rows, length, executable.vocabulary() as u64],
+        })),
+        false => Ok(()),
     }
-    Ok(())
 }

@@ -4,7 +4,7 @@ mod speaker;
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jam_backends::Device;
 use jam_data::tokens::Codec;
@@ -22,20 +22,19 @@ use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::output::{check_folder, is_something};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
-    let out = &args.output;
-    let holds_something =
-        || std::fs::read_dir(out).map_or(true, |mut files| files.next().is_some());
-    if out.exists() && !out.join(PAGE_MARK).is_file() && holds_something() {
-        let message = format!(
-            "{} is no page of `jamc generate`; name another folder",
-            out.display()
-        );
-        return Err(Failure::new(message));
-    }
+    let out = &match &args.output {
+        Some(out) => out.clone(),
+        None => free_folder(),
+    };
+    let own = |folder: &Path| folder.join(PAGE_MARK).is_file();
+    let reads = args.file.is_dir().then_some(args.file.as_path());
+    check_folder(out, args.force, reads.as_slice(), &own)?;
     let (speaker, mut recipe, device) = if args.file.is_dir() {
+        common.refuse_program_flags(&args.file)?;
         if let Some(recipe) = &args.recipe {
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
             return Err(Failure::usage(message));
@@ -99,8 +98,8 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     };
     let cut = answers.iter().filter(|answer| full(answer)).count();
     if cut > 0 {
-        console.show(&format!(
-            "warning: {cut} of {} answers end where the model's context of {} tokens is full",
+        console.warn(&format!(
+            "{cut} of {} answers end where the model's context of {} tokens is full",
             answers.len(),
             limits.context
         ));
@@ -122,12 +121,19 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     }
     page.questions.push(question);
     write_page(&page, out, |draft| write_file(&draft.join(PAGE_MARK), b""))?;
-    let page = args.output.join("index.html").display().to_string();
+    let page = out.join("index.html").display().to_string();
     if common.json {
         return print_json(&json!({ "page": page }));
     }
-    print(&format!("{page}\n"));
-    Ok(())
+    print(&format!("{page}\n"))
+}
+
+/// The folder of a page where none is named: `answer`, or the first of `answer-2`, … that is free.
+fn free_folder() -> PathBuf {
+    let names = (2..).map(|number: u64| PathBuf::from(format!("answer-{number}")));
+    let mut names = std::iter::once(PathBuf::from("answer")).chain(names);
+    let free = names.find(|name| !is_something(name));
+    free.unwrap_or_else(|| PathBuf::from("answer"))
 }
 
 /// Marks a folder as one that this command wrote, and may replace.
@@ -139,7 +145,7 @@ fn from_program(
     common: &Common,
     console: &Console,
 ) -> Result<(Speaker, DecodeRecipe, Device), Failure> {
-    let work = program::load(&args.file, Notes::None, common, console)?.workload(common);
+    let work = program::load(&args.file, Purpose::Look, common, console)?.workload(common);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
         None => work

@@ -3,15 +3,17 @@
 use std::path::{Component, Path, PathBuf};
 
 use jam_dsl::CompileOptions;
+use jam_ir::Error;
 use jam_ir::diagnostic::Severity;
 use jam_ir::span::SourceMap;
 use jam_weights::checkpoints::import::ImportedConfig;
-use jam_weights::checkpoints::write_file;
+use serde_json::json;
 
-use crate::cli::Common;
-use crate::console::{Console, print};
+use crate::cli::{Common, ForceArgs};
+use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
 use crate::headers;
+use crate::output::{check_file, rewrite};
 use crate::program::{self, Files, Spelling};
 use crate::vocabulary;
 
@@ -19,6 +21,7 @@ pub(crate) fn run(
     checkpoint: &Path,
     output: &Path,
     name: Option<&str>,
+    force: ForceArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -28,12 +31,10 @@ pub(crate) fn run(
             checkpoint.display()
         )));
     }
-    if output.exists() {
-        return Err(Failure::new(format!(
-            "{} is there already; name another file, so that no edit is lost",
-            output.display()
-        )));
-    }
+    // A program may lie beside the weights that it names; nothing else is written there.
+    let beside = checkpoint.is_dir() && output.extension().is_some_and(|end| end == "jam");
+    let inputs = [checkpoint];
+    check_file(output, force, if beside { &[] } else { &inputs })?;
     let mut config = ImportedConfig::read(checkpoint)?;
     let name = match name {
         Some(name) => name.to_owned(),
@@ -49,8 +50,7 @@ pub(crate) fn run(
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::new(format!("cannot make {}: {error}", folder.display())))?;
+    std::fs::create_dir_all(folder).map_err(|error| Error::io("make the folder", folder, error))?;
     let weights = from_folder(checkpoint, folder)?;
     let named = |path: &Path| from_folder(path, folder);
     vocabulary::complete(&mut config, checkpoint, &named, console)?;
@@ -76,9 +76,11 @@ pub(crate) fn run(
     let file = sources.add(label.clone(), source.as_str());
     let laid_out = file.and_then(|file| jam_dsl::format(file, &source).ok());
     let source = laid_out.unwrap_or(source);
-    write_file(output, source.as_bytes())?;
-    print(&format!("{label}\n"));
-    Ok(())
+    rewrite(output, source.as_bytes())?;
+    match common.json {
+        true => print_json(&json!({ "program": label, "model": name })),
+        false => print(&format!("{label}\n")),
+    }
 }
 
 /// A name of the language from the name of a file.
@@ -99,7 +101,7 @@ fn name_of(file: &Path) -> String {
 fn from_folder(checkpoint: &Path, folder: &Path) -> Result<String, Failure> {
     let whole = |path: &Path| {
         path.canonicalize()
-            .map_err(|error| Failure::new(format!("cannot open {}: {error}", path.display())))
+            .map_err(|error| Failure::Input(Error::io("open", path, error)))
     };
     let (inner, outer) = (whole(checkpoint)?, whole(folder)?);
     let path: PathBuf = match inner.strip_prefix(&outer) {

@@ -15,7 +15,7 @@ use super::known;
 use crate::cli::{Common, PassArgs, View};
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 /// What `--json` prints.
 #[derive(Serialize)]
@@ -37,17 +37,24 @@ struct Graph {
     graph: String,
 }
 
+/// What of the models is shown.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    pub(crate) view: View,
+    /// Where the rows of token tables come from, instead.
+    pub(crate) rows: bool,
+}
+
 pub(crate) fn run(
     file: &Path,
     name: Option<&str>,
-    (view, rows): (View, bool),
+    Shown { view, rows }: Shown,
     passes: &PassArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
     passes.check(common)?;
-    let about: Vec<&str> = name.into_iter().collect();
-    let mut models = open(file, &about, common, console)?;
+    let mut models = open(file, common, console)?;
     if let Some(name) = name {
         let model = Arc::clone(known(&models, "model", name)?);
         models = IndexMap::from([(name.to_owned(), model)]);
@@ -82,26 +89,25 @@ pub(crate) fn run(
         let models = models.collect();
         return print_json(&Inspection { models });
     }
-    models.values().for_each(|model| print(&draw(model)));
-    Ok(())
+    models.values().try_for_each(|model| print(&draw(model)))
 }
 
 /// The models of a program that are not a training's (which has its model's counts), or the one
 /// of a model folder.
 fn open(
     file: &Path,
-    about: &[&str],
     common: &Common,
     console: &Console,
 ) -> Result<IndexMap<String, Arc<Model>>, Failure> {
     if file.is_dir() {
+        common.refuse_program_flags(file)?;
         let folder = ModelFolder::open(file)?;
         return Ok(IndexMap::from([(
             folder.model.name.clone(),
             Arc::new(folder.model),
         )]));
     }
-    let loaded = program::load(file, Notes::of(about), common, console)?;
+    let loaded = program::load(file, Purpose::Look, common, console)?;
     let trainings = &loaded.program.trainings;
     let models = loaded
         .models
@@ -143,12 +149,12 @@ fn show_rows(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result<(
         let mut weight = String::new();
         for rows in rows_of(model) {
             if rows.weight != weight {
-                print(&format!("{name} {}\n", rows.weight));
+                print(&format!("{name} {}\n", rows.weight))?;
                 weight.clone_from(&rows.weight);
             }
             let ids = format!("{}..{}", rows.ids[0], rows.ids[1]);
             let from = rows.from.as_deref().unwrap_or("several places at once");
-            print(&format!("  {ids:>15}  {:8}  {from}\n", rows.kind));
+            print(&format!("  {ids:>15}  {:8}  {from}\n", rows.kind))?;
         }
     }
     Ok(())
@@ -217,7 +223,7 @@ fn show_counts(models: &IndexMap<String, Arc<Model>>, common: &Common) -> Result
         return print_json(&Inspection { models: inspected });
     }
     for Inspected { name, told } in &inspected {
-        print(&format!("{name}\n{told}\n"));
+        print(&format!("{name}\n{told}\n"))?;
     }
     Ok(())
 }

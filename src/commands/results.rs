@@ -12,7 +12,7 @@ use super::build::bytes;
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(
     place: &Path,
@@ -27,7 +27,7 @@ pub(crate) fn run(
         }
         (place.to_owned(), None)
     } else {
-        let work = program::load(place, Notes::None, common, console)?.workload(common);
+        let work = program::load(place, Purpose::Make, common, console)?.workload(common);
         (work.out.clone(), Some(work))
     };
     if remove.is_empty() {

@@ -11,7 +11,7 @@ use super::carry_out;
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(
     file: &Path,
@@ -19,7 +19,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, Notes::None, common, console)?.workload(common);
+    let work = program::load(file, Purpose::Make, common, console)?.workload(common);
     let steps = work.program.steps.clone();
     let mut anew = Vec::new();
     for name in restart {
@@ -53,13 +53,13 @@ pub(crate) fn run(
         print(&format!(
             "\n{}\n",
             read_report(&work, report)?.table().markdown()
-        ));
+        ))?;
     }
     for name in work.program.pages.keys() {
-        print(&format!("page: {}\n", page(name).display()));
+        print(&format!("page: {}\n", page(name).display()))?;
     }
     if work.program.pages.is_empty() {
-        print(&format!("results: {}\n", work.out.display()));
+        print(&format!("results: {}\n", work.out.display()))?;
     }
     Ok(())
 }

@@ -2,20 +2,23 @@
 
 use std::path::Path;
 
+use jam_ir::Error;
 use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use jam_weights::checkpoints::synthetic;
 use jam_weights::checkpoints::{AtomicFolder, WriteOptions, write_file};
 use serde_json::json;
 
-use crate::cli::Common;
+use crate::cli::{Common, ForceArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
+use crate::output::check_folder;
 
 pub(crate) fn run(
     config: &Path,
     output: &Path,
     shards: u64,
+    force: ForceArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
@@ -23,16 +26,12 @@ pub(crate) fn run(
         true => config.join(CONFIG_FILE),
         false => config.to_owned(),
     };
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| Failure::new(format!("cannot read {}: {error}", file.display())))?;
+    let text = std::fs::read_to_string(&file).map_err(|error| Error::io("read", &file, error))?;
     let imported = ImportedConfig::from_json(&text).map_err(|error| error.with_path(&file))?;
     synthetic::check(&imported).map_err(|error| error.with_path(&file))?;
-    if output.exists() {
-        let message = format!("{} is there already", output.display());
-        return Err(Failure::new(format!(
-            "{message}; name a folder that is not"
-        )));
-    }
+    check_folder(output, force, &[config], &|folder| {
+        folder.join(CONFIG_FILE).is_file()
+    })?;
     let model = model_source::of_config(&imported, output)?;
     let names = model.weight_uses().into_keys().collect();
     let tensors = synthetic::tensors(&imported, &names)?;
@@ -57,6 +56,5 @@ pub(crate) fn run(
     if common.json {
         return print_json(&json!({ "folder": folder }));
     }
-    print(&format!("{folder}\n"));
-    Ok(())
+    print(&format!("{folder}\n"))
 }

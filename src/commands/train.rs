@@ -9,7 +9,7 @@ use super::{carry_out, known};
 use crate::cli::Common;
 use crate::console::{Console, print, print_json};
 use crate::failure::Failure;
-use crate::program::{self, Notes};
+use crate::program::{self, Purpose};
 
 pub(crate) fn run(
     file: &Path,
@@ -18,7 +18,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    let work = program::load(file, Notes::None, common, console)?.workload(common);
+    let work = program::load(file, Purpose::Make, common, console)?.workload(common);
     known(&work.program.trainings, "training", recipe)?;
     let step = Step::Train(recipe.to_owned());
     let target = std::slice::from_ref(&step);
@@ -29,6 +29,5 @@ pub(crate) fn run(
     if common.json {
         return print_json(&json!({ "model": model }));
     }
-    print(&format!("{model}\n"));
-    Ok(())
+    print(&format!("{model}\n"))
 }

@@ -57,8 +57,8 @@ pub(crate) fn complete(
         Err(error) if TOKENIZERS.iter().any(|name| files.join(name).is_file()) => {
             return Err(error.into());
         }
-        Err(_) => console.show(&format!(
-            "note: {} has no text tokenizer: its ids have no words, and other vocabularies of their number are \
+        Err(_) => console.remark(&format!(
+            "{} has no text tokenizer: its ids have no words, and other vocabularies of their number are \
              taken for the same",
             files.display()
         )),

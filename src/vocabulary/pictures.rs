@@ -43,11 +43,11 @@ pub(super) fn set(
     });
     if let Err(why) = first {
         // The text model is as good without.
-        console.show(&format!("note: the image tokenizer is left out: {why}"));
+        console.remark(&format!("the image tokenizer is left out: {why}"));
         return Ok(());
     }
     if !found.decodes {
-        console.show("note: the image tokenizer has no decoder: pictures can be read, not drawn");
+        console.remark("the image tokenizer has no decoder: pictures can be read, not drawn");
     }
     if let Some(id) = names[BREAK].as_u64() {
         config.set_mark("break", id);

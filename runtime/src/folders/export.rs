@@ -9,7 +9,7 @@ use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
 use super::{ModelDraft, copy_companions, copy_tokenizer, write_by_rows, write_model};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::export::HuggingFaceModel;
 use jam_weights::checkpoints::import::CONFIG_FILE;
@@ -35,6 +35,8 @@ pub struct Export<'a> {
     pub from: &'a Path,
     /// Most bytes of weights in one file.
     pub shard_bytes: u64,
+    /// Whether a folder that stands at the target is replaced.
+    pub replace: bool,
 }
 
 /// What became of a model.
@@ -48,7 +50,7 @@ pub enum Exported {
     Stopped,
 }
 
-/// Writes a folder at `target`, which must not be there.
+/// Writes a folder at `target`, where nothing may stand that is not to be replaced.
 ///
 /// # Errors
 /// When something stands at `target`, a weight cannot be read or a file not be written.
@@ -58,8 +60,8 @@ pub fn export_model(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Exported> {
-    if target.exists() {
-        return Err(Error::new("there is something already")
+    if target.exists() && !export.replace {
+        return Err(Error::of(ErrorKind::Exists, "there is something already")
             .with_path(target)
             .with_help("name a folder that is not there yet"));
     }

@@ -27,7 +27,7 @@ pub use export::{Export, Exported, export_model};
 
 use crate::image_tokenizers::ImageTokenizer;
 use crate::results::RESULT_FILE;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::atomic::refuse_unfinished;
 use jam_weights::checkpoints::bounded::{file_of, has, read};
@@ -79,9 +79,11 @@ impl ModelFolder {
     pub fn open(path: &Path) -> Result<ModelFolder> {
         let file = path.join(GRAPH);
         if !has(path, GRAPH) {
-            return Err(Error::new(format!("the folder has no {GRAPH}"))
-                .with_path(path)
-                .with_help(format!("a model folder has a {GRAPH}")));
+            return Err(
+                Error::of(ErrorKind::Absent, format!("the folder has no {GRAPH}"))
+                    .with_path(path)
+                    .with_help(format!("a model folder has a {GRAPH}")),
+            );
         }
         refuse_unfinished(path)?;
         verify_sealed(path)?;

@@ -12,7 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use burn::tensor::{Device, Tensor};
 
 use super::network::matrix;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::image::VqSettings;
 
 /// Codes and their averages.
@@ -153,7 +153,12 @@ pub(super) fn nearest(latents: Tensor<2>, codes: Tensor<2>) -> Result<Vec<u32>> 
         .argmin(1) // [n, 1]
         .reshape([rows])
         .try_into_vec_as::<u32>()
-        .map_err(|error| Error::new(format!("cannot read codes from the device: {error:?}")))
+        .map_err(|error| {
+            Error::of(
+                ErrorKind::Device,
+                format!("cannot read codes from the device: {error:?}"),
+            )
+        })
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f32 {

@@ -32,7 +32,7 @@ pub use training::{Checkpoints, PictureSet, PictureSource, VqRun, VqStep, train}
 
 use burn::tensor::{DType, Device, Tensor, TensorData};
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::images::Picture;
 use jam_data::tokens::image::VqSettings;
 
@@ -154,7 +154,10 @@ impl std::fmt::Debug for VqTokenizer {
 
 /// A matrix as its numbers, row by row.
 fn host(matrix: Tensor<2>) -> Result<Vec<f32>> {
-    matrix
-        .try_into_vec_as::<f32>()
-        .map_err(|error| Error::new(format!("cannot read numbers from the device: {error:?}")))
+    matrix.try_into_vec_as::<f32>().map_err(|error| {
+        Error::of(
+            ErrorKind::Device,
+            format!("cannot read numbers from the device: {error:?}"),
+        )
+    })
 }

@@ -22,7 +22,7 @@ use super::measure::decibels;
 use super::optimizer::Adam;
 use super::{VqTokenizer, files, host, network, patches};
 use crate::results::Slots;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::images::Picture;
 use jam_data::tokens::image::VqSettings;
 
@@ -299,9 +299,10 @@ fn step(
     };
     let value = number_of(loss.clone())?;
     if !value.is_finite() {
-        return Err(Error::new(format!(
-            "the loss of the image tokenizer is not a number at step {number}"
-        ))
+        return Err(Error::of(
+            ErrorKind::NotFinite,
+            format!("the loss of the image tokenizer is not a number at step {number}"),
+        )
         .with_help("a lower `rate` may help"));
     }
     let mut gradients = loss.backward();
@@ -340,5 +341,10 @@ fn number_of(scalar: Tensor<1>) -> Result<f64> {
         .without_autodiff()
         .try_into_scalar::<f32>()
         .map(f64::from)
-        .map_err(|error| Error::new(format!("cannot read a loss from the device: {error:?}")))
+        .map_err(|error| {
+            Error::of(
+                ErrorKind::Device,
+                format!("cannot read a loss from the device: {error:?}"),
+            )
+        })
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use indexmap::IndexSet;
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// The deepest folder that `**` looks into, counted from where it stands.
 const MAX_DEPTH: usize = 64;
@@ -38,10 +38,16 @@ fn nothing(folder: &Path, pattern: &str) -> Error {
         _ => folder.join(pattern),
     };
     if has_wildcard(pattern) {
-        Error::new(format!("no file matches `{}`", sought.display()))
-            .with_help("`*` stands for any part of a name, `**` for any folders in between")
+        Error::of(
+            ErrorKind::Absent,
+            format!("no file matches `{}`", sought.display()),
+        )
+        .with_help("`*` stands for any part of a name, `**` for any folders in between")
     } else {
-        Error::new(format!("`{}` is not there", sought.display()))
+        Error::of(
+            ErrorKind::Absent,
+            format!("`{}` is not there", sought.display()),
+        )
     }
 }
 

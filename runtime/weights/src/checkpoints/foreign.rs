@@ -8,7 +8,7 @@ use super::header::Header;
 use super::llama2c::{self, Sizes};
 use super::reader::{INDEX_FILE, SINGLE_FILE};
 use super::torch;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Names that torch's own checkpoints have in a folder: the table of shards, and single files.
 const TORCH_INDEX: &str = "pytorch_model.bin.index.json";
@@ -89,12 +89,15 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
         }
     }
     one(sized)?.ok_or_else(|| {
-        Error::new(format!("the folder has no {SINGLE_FILE} or {INDEX_FILE}"))
-            .with_path(folder)
-            .with_help(format!(
-                "{}, {TORCH_INDEX} and checkpoints of llama2.c are read too",
-                TORCH_FILES.join(", ")
-            ))
+        Error::of(
+            ErrorKind::Absent,
+            format!("the folder has no {SINGLE_FILE} or {INDEX_FILE}"),
+        )
+        .with_path(folder)
+        .with_help(format!(
+            "{}, {TORCH_INDEX} and checkpoints of llama2.c are read too",
+            TORCH_FILES.join(", ")
+        ))
     })
 }
 

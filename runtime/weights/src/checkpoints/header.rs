@@ -121,7 +121,7 @@ impl Header {
     /// The same, with the BLAKE3 checksum of the header as it is stored, its length included.
     pub(super) fn read_with_checksum(file: &mut File, path: &Path) -> Result<(Self, String)> {
         let bad = |message: String| {
-            Error::new(message)
+            Error::damaged(message)
                 .with_path(path)
                 .with_help("the file is damaged, cut short, or not in the safetensors format")
         };

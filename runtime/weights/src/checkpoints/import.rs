@@ -18,7 +18,7 @@ use super::foreign::{self, Found};
 use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
 use super::vocabulary::tokens_source;
 use super::{CheckpointReader, Numbers, WeightSource};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Name of the file with a model's configuration.
 pub const CONFIG_FILE: &str = "config.json";
@@ -82,7 +82,7 @@ impl ImportedConfig {
             Found::Index(_) => None,
         };
         let sizes = sizes.ok_or_else(|| {
-            Error::new(format!("there is no {CONFIG_FILE}"))
+            Error::of(ErrorKind::Absent, format!("there is no {CONFIG_FILE}"))
                 .with_path(checkpoint)
                 .with_help("a model needs its configuration beside its weights")
         })?;

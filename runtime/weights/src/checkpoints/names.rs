@@ -508,7 +508,7 @@ impl WeightSource for HuggingFaceWeights {
         if weight.transposed {
             let band = self.read_band(weight, rows.clone(), Vec::new())?;
             return band.read(rows).ok_or_else(|| {
-                Error::new(format!("`{name}` is cut")).with_path(self.reader.path())
+                Error::damaged(format!("`{name}` is cut")).with_path(self.reader.path())
             });
         }
         // Rows of the first axis are runs of rows of the matrix where the input side has several axes.

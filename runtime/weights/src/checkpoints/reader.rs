@@ -243,7 +243,7 @@ impl CheckpointReader {
         let expected = name.and_then(|name| headers.get(name.as_ref()));
         match expected.is_some() && expected.map(String::as_str) == found {
             true => Ok(()),
-            false => Err(Error::new("the header is not the one that was written")
+            false => Err(Error::damaged("the header is not the one that was written")
                 .with_path(path)
                 .with_help(format!(
                     "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; make or \
@@ -411,7 +411,7 @@ impl CheckpointReader {
         let found = hasher.finalize().to_hex();
         if checksums.tensors.get(name).map(String::as_str) != Some(found.as_str()) {
             return Err(
-                Error::new(format!("`{name}` is not the tensor that was written"))
+                Error::damaged(format!("`{name}` is not the tensor that was written"))
                     .with_path(info.file.as_ref())
                     .with_help(format!(
                         "its checksum differs from {CHECKSUMS_FILE}: the file is damaged; delete \
@@ -465,7 +465,7 @@ impl CheckpointReader {
         let bytes = self.read_bytes(name, elements)?;
         info.dtype
             .to_f32(&bytes)
-            .ok_or_else(|| Error::new(format!("`{name}` is cut")).with_path(info.file.as_ref()))
+            .ok_or_else(|| Error::damaged(format!("`{name}` is cut")).with_path(info.file.as_ref()))
     }
 
     /// A whole tensor of whole numbers (or truth values) as `i64`, row-major.

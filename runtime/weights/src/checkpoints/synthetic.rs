@@ -18,7 +18,7 @@ use super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions};
 use crate::ordered::{Ordered, Room};
 use crate::plans::Limits;
 use crate::progress::{Progress, Stop};
-use crate::{Error, Result, memory};
+use crate::{Error, ErrorKind, Result, memory};
 
 /// Standard deviation of the numbers: that of most models before they are trained.
 const DEVIATION: f32 = 0.02;
@@ -113,7 +113,8 @@ pub fn write(
     let bytes = memory::left(limits.memory, held).filter(|bytes| *bytes >= longest);
     let bytes = bytes.ok_or_else(|| {
         let least = memory::for_work(longest, held).div_ceil(1 << 20);
-        Error::new("the memory is not enough").with_help(format!("{least} MiB would do"))
+        Error::of(ErrorKind::Memory, "the memory is not enough")
+            .with_help(format!("{least} MiB would do"))
     })?;
     let room = Room {
         threads: limits.threads,

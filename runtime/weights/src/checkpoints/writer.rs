@@ -17,7 +17,7 @@ use super::direct::{LongFile, Piece};
 use super::header::byte_count;
 use super::reader::{INDEX_FILE, SINGLE_FILE};
 use super::{CHECKSUMS_FILE, Dtype};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// A tensor that is going to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,9 +107,12 @@ impl CheckpointWriter {
         fs::create_dir_all(folder).map_err(|error| Error::io("make the folder", folder, error))?;
         for name in [SINGLE_FILE, INDEX_FILE, CHECKSUMS_FILE] {
             if folder.join(name).exists() {
-                return Err(Error::new(format!("the folder already has a {name}"))
-                    .with_path(folder)
-                    .with_help("write into an empty folder"));
+                return Err(Error::of(
+                    ErrorKind::Exists,
+                    format!("the folder already has a {name}"),
+                )
+                .with_path(folder)
+                .with_help("write into an empty folder"));
             }
         }
         let mut writer = Self {

@@ -105,7 +105,7 @@ impl WeightSource for Banded<'_> {
             let band = held.remove(index);
             let numbers = band.read(rows);
             held.push(band);
-            return numbers.ok_or_else(|| Error::new(format!("`{name}` is cut")));
+            return numbers.ok_or_else(|| Error::damaged(format!("`{name}` is cut")));
         }
         // Blocks come in order: the band begins here, and what came before is not needed again.
         while held.len() >= *most {
@@ -124,7 +124,7 @@ impl WeightSource for Banded<'_> {
             Some(band) => {
                 let numbers = band.read(rows);
                 held.push(band);
-                numbers.ok_or_else(|| Error::new(format!("`{name}` is cut")))
+                numbers.ok_or_else(|| Error::damaged(format!("`{name}` is cut")))
             }
             None => self.inner.rows(name, rows),
         }

@@ -22,7 +22,7 @@ use crate::checkpoints::{CheckpointWriter, Dtype, TURNING};
 use crate::memory;
 use crate::ordered::{Ordered, Room};
 use crate::progress::{Bar, Stop};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Entries of a small block: its numbers fit the cache of a core.
 const BLOCK: u64 = 64 << 10;
@@ -372,9 +372,10 @@ impl<'a> WeightStream<'a> {
                     ),
                     false => format!("{least} MiB would do: `--max-memory {least}MiB`"),
                 };
-                Err(Error::new(format!(
-                    "{given} MiB of memory are not enough to build this model"
-                ))
+                Err(Error::of(
+                    ErrorKind::Memory,
+                    format!("{given} MiB of memory are not enough to build this model"),
+                )
                 .with_help(help))
             }
         }

@@ -21,7 +21,7 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_weights::checkpoints::write_file;
 
 use outline::guarded;
@@ -101,12 +101,14 @@ impl TextTokenizer {
             (None, Some(merges)) => Self::from_gpt2_merges(&merges),
             _ => match Self::sentencepiece_of(&files) {
                 Some(file) => Self::open(file),
-                None => Err(Error::new("the folder has no text tokenizer")
-                    .with_path(path)
-                    .with_help(
-                        "`tokenizer.json`, `vocab.json` and `merges.txt`, or a SentencePiece \
+                None => Err(
+                    Error::of(ErrorKind::Absent, "the folder has no text tokenizer")
+                        .with_path(path)
+                        .with_help(
+                            "`tokenizer.json`, `vocab.json` and `merges.txt`, or a SentencePiece \
                          `.model` is read",
-                    )),
+                        ),
+                ),
             },
         }
     }

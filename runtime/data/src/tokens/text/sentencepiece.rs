@@ -115,7 +115,7 @@ pub(super) fn model_json(bytes: &[u8]) -> Result<String> {
 /// # Errors
 /// When it is none.
 pub(super) fn llama2c_json(bytes: &[u8]) -> Result<String> {
-    let wrong = || Error::new("not a vocabulary of llama2.c: it is cut or damaged");
+    let wrong = || Error::damaged("not a vocabulary of llama2.c: it is cut or damaged");
     let word =
         |at: usize| -> Option<[u8; 4]> { bytes.get(at..at.checked_add(4)?)?.try_into().ok() };
     let longest = i32::from_le_bytes(word(0).ok_or_else(wrong)?);

@@ -77,7 +77,7 @@ pub(super) fn read(file: &mut (impl Read + Seek), start: &[u8], path: &Path) -> 
     }
     let archive = Archive::read(file, path)?;
     let bad = |message: String| {
-        Error::new(message).with_path(path).with_help(
+        Error::damaged(message).with_path(path).with_help(
             "the file is damaged, or no state dictionary; what is executed on loading is never \
              executed here",
         )

@@ -233,7 +233,7 @@ impl<F: Read + Seek> Source<'_, F> {
     }
 
     fn bad(&self, message: String) -> Error {
-        Error::new(message)
+        Error::damaged(message)
             .with_path(self.path)
             .with_help("the file is damaged, or not what `torch.save` writes")
     }

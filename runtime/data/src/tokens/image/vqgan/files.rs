@@ -191,9 +191,11 @@ impl VqganCheckpoint {
     /// As [`VqganCheckpoint::find`], and when there is none.
     pub fn foreign(path: &Path) -> Result<Self> {
         let none = || -> Result<Error> {
-            Ok(Error::new("there is no image tokenizer here")
-                .with_path(path)
-                .with_help(format!("known are those of {}", Naming::known()?)))
+            Ok(
+                Error::of(ErrorKind::Absent, "there is no image tokenizer here")
+                    .with_path(path)
+                    .with_help(format!("known are those of {}", Naming::known()?)),
+            )
         };
         match Self::find(path)? {
             Some(opened) => Ok(opened),
@@ -232,7 +234,7 @@ impl VqganCheckpoint {
             .update_reader(open(&path)?)
             .map_err(|error| Error::io("read", &path, error))?;
         if hasher.finalize().to_hex().as_str() != description.blake3 {
-            return Err(Error::new(format!(
+            return Err(Error::damaged(format!(
                 "the file is damaged, or not the one that {SETTINGS_FILE} was written with"
             ))
             .with_path(path));

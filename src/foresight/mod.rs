@@ -1,0 +1,50 @@
+//! What `jamc run` would refuse of a program that is right in itself, told before anything is made: results that
+//! would be written over what is read (`places`), files that are not what the program takes them for (`data`), and
+//! vocabularies that lack what a step asks of them (`vocabulary`).
+//!
+//! Weights and pictures are not read. Files that are absent are notes: they are needed to run, not to check.
+
+mod data;
+mod places;
+mod vocabulary;
+
+use jam_ir::diagnostic::Diagnostics;
+use jam_ir::recipe::Step;
+use jam_ir::{Program, Span};
+
+use crate::program::{Loaded, Purpose};
+
+/// Adds what would be refused, as far as the purpose asks for it.
+pub(crate) fn check(loaded: &Loaded, purpose: Purpose, diagnostics: &mut Diagnostics) {
+    let seen = match purpose {
+        Purpose::Look => return,
+        Purpose::Make => data::Seen::default(),
+        Purpose::Check => data::check(loaded, diagnostics),
+    };
+    places::check(loaded, diagnostics);
+    vocabulary::check(&loaded.program, &loaded.models, &seen, diagnostics);
+}
+
+/// A step as the program writes it, and where.
+fn written(program: &Program, step: &Step) -> (String, Option<Span>) {
+    match step {
+        Step::Lessons(name) => (format!("lessons {name}"), None),
+        Step::Tokenizer(name) => (format!("tokenizer {name}"), None),
+        Step::Fuse(name) => {
+            let span = program.fusions.get(name).and_then(|recipe| recipe.span);
+            (format!("fuse {name}"), span)
+        }
+        Step::Train(name) => {
+            let span = program.trainings.get(name).and_then(|recipe| recipe.span);
+            (format!("train {name}"), span)
+        }
+        Step::Eval(name) => {
+            let span = program.evaluations.get(name).and_then(|recipe| recipe.span);
+            (format!("eval {name}"), span)
+        }
+        Step::Page(name) => {
+            let span = program.pages.get(name).and_then(|recipe| recipe.span);
+            (format!("page {name}"), span)
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! Where a command writes: never over what it reads, and over what exists only where it may.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Component, Path, PathBuf};
+
+use jam_ir::Error;
+use jam_weights::checkpoints::write_file;
+
+use crate::cli::ForceArgs;
+use crate::failure::Failure;
+
+/// Refuses a file that is there, unless it may be replaced, and one that is read from or lies in a folder that is.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) fn check_file(file: &Path, force: ForceArgs, inputs: &[&Path]) -> Result<(), Failure> {
+    apart(file, inputs)?;
+    match fs::symlink_metadata(file) {
+        Err(_) => Ok(()), // Nothing is there.
+        Ok(_) if file.is_dir() => Err(Failure::exists(
+            Error::new("a folder is there").with_path(file),
+        )),
+        Ok(_) if force.force => Ok(()),
+        Ok(_) => Err(there_already(file)),
+    }
+}
+
+/// Refuses a folder that holds something, unless it may be replaced; one that `ours` does not know for a result of
+/// such a command is never replaced. A folder that is read from, lies in one or has one in it is refused.
+///
+/// # Errors
+/// When it is refused.
+pub(crate) fn check_folder(
+    folder: &Path,
+    force: ForceArgs,
+    inputs: &[&Path],
+    ours: &dyn Fn(&Path) -> bool,
+) -> Result<(), Failure> {
+    apart(folder, inputs)?;
+    if !is_something(folder) {
+        return Ok(());
+    }
+    if !force.force {
+        return Err(there_already(folder));
+    }
+    // A link to a folder would be replaced, and not the folder.
+    let own = fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) && ours(folder);
+    match own {
+        true => Ok(()),
+        false => Err(Failure::exists(
+            Error::new("what is there was not made by this command, and is not replaced")
+                .with_path(folder)
+                .with_help("name another folder, or remove it yourself"),
+        )),
+    }
+}
+
+/// Whether anything is lost when a folder takes this place: an empty folder is nothing.
+pub(crate) fn is_something(path: &Path) -> bool {
+    match fs::symlink_metadata(path) {
+        Err(_) => false,
+        Ok(meta) if meta.is_dir() => {
+            fs::read_dir(path).map_or(true, |mut files| files.next().is_some())
+        }
+        Ok(_) => true,
+    }
+}
+
+fn there_already(path: &Path) -> Failure {
+    Failure::exists(
+        Error::new("there is something already")
+            .with_path(path)
+            .with_help("name another place, or replace it with `--force`"),
+    )
+}
+
+/// Refuses a place that is one of the inputs, lies in one, or has one in it, wherever links lead.
+fn apart(output: &Path, inputs: &[&Path]) -> Result<(), Failure> {
+    let place = resolved(output);
+    for input in inputs {
+        if overlap(&place, &resolved(input)) {
+            return Err(Failure::usage(format!(
+                "{} is read from, and {} would be written over it or into it; name another place",
+                input.display(),
+                output.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether one of two resolved places is the other, or lies in it.
+pub(crate) fn overlap(one: &Path, other: &Path) -> bool {
+    one.starts_with(other) || other.starts_with(one)
+}
+
+/// A path without links and detours, as far as it exists; what does not exist yet stands behind that.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    resolve(path, 0)
+}
+
+/// Links that are followed one after the other, as many as systems follow.
+const MOST_LINKS: usize = 40;
+
+fn resolve(path: &Path, links: usize) -> PathBuf {
+    if let Ok(whole) = fs::canonicalize(path) {
+        return whole;
+    }
+    // A link that leads nowhere yet: what is written through it stands where it leads.
+    if let (Ok(target), true) = (fs::read_link(path), links < MOST_LINKS) {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        return resolve(&folder.join(target), links + 1);
+    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => resolve(parent, links),
+        Some(_) => fs::canonicalize(".").unwrap_or_default(),
+        None => return path.to_owned(),
+    };
+    match path.components().next_back() {
+        Some(Component::ParentDir) => parent.parent().unwrap_or(&parent).to_owned(),
+        Some(Component::Normal(name)) => parent.join(name),
+        _ => parent,
+    }
+}
+
+/// Writes a file anew, whole or not at all. Where it is there, the file that links lead to is written, and keeps its
+/// permissions.
+///
+/// # Errors
+/// When it cannot be written; the old file is then still there.
+pub(crate) fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let place = resolved(path);
+    let Ok(meta) = fs::metadata(&place) else {
+        return Ok(write_file(&place, bytes)?);
+    };
+    let folder = place.parent().unwrap_or(Path::new("."));
+    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.as_file().set_permissions(meta.permissions())?;
+        file.as_file().sync_all()?;
+        file.persist(&place).map_err(|error| error.error)?;
+        Ok(())
+    });
+    written.map_err(|error| Failure::Input(Error::io("write", path, error)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_that_are_not_there_yet_are_resolved_as_far_as_they_are() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        assert_eq!(resolved(&folder.path().join("a/b/../c")), root.join("a/c"));
+        fs::create_dir(root.join("real")).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(root.join("real"), root.join("link")).unwrap();
+            assert_eq!(resolved(&root.join("link/new")), root.join("real/new"));
+            std::os::unix::fs::symlink("real/later", root.join("broken")).unwrap();
+            assert_eq!(resolved(&root.join("broken")), root.join("real/later"));
+            std::os::unix::fs::symlink("self", root.join("self")).unwrap();
+            assert_eq!(resolved(&root.join("self")), root.join("self"));
+        }
+        assert!(overlap(&root, &root.join("real")));
+        assert!(!overlap(&root.join("real"), &root.join("realm")));
+    }
+}

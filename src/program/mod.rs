@@ -1,0 +1,111 @@
+//! From a `.jam` file to a checked program with every model it names: what all commands begin with.
+//!
+//! One job, one file: `files` (what a program may read), `spelling` (tokenizers of files), `graphs` (the graph of
+//! every model), `reports` (what is told of it), `results` (where its results go). What `jamc run` would refuse is
+//! seen by [`crate::foresight`].
+
+mod files;
+mod graphs;
+mod reports;
+mod results;
+mod spelling;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use indexmap::IndexMap;
+use jam_dsl::CompileOptions;
+use jam_ir::{Model, Program};
+
+pub(crate) use files::{Files, read_text, unread};
+pub(crate) use reports::report;
+pub(crate) use spelling::Spelling;
+
+use crate::cli::Common;
+use crate::console::Console;
+use crate::failure::Failure;
+use crate::{foresight, headers};
+
+/// A program without errors.
+pub(crate) struct Loaded {
+    pub(crate) program: Program,
+    /// The graph behind every model, fusion and training.
+    pub(crate) models: IndexMap<String, Arc<Model>>,
+    /// Text of the main file.
+    pub(crate) source: String,
+    /// Where relative paths of the program start.
+    pub(crate) folder: PathBuf,
+    /// Where results go.
+    pub(crate) out: PathBuf,
+}
+
+/// What a program is read for: how much of what `jamc run` would refuse is looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Its models are shown or used: what is wrong with a report is of no matter.
+    Look,
+    /// Its steps are carried out.
+    Make,
+    /// It is checked: its data are looked at too, and notes on it are told.
+    Check,
+}
+
+/// Reads, compiles and fuses; every mistake is reported before this fails. What strategies remark on fusions, and notes,
+/// are told by `jamc check`, so that not every command repeats them, and to those who ask for more.
+pub(crate) fn load(
+    path: &Path,
+    purpose: Purpose,
+    common: &Common,
+    console: &Console,
+) -> Result<Loaded, Failure> {
+    let name = path.display().to_string();
+    let text = read_text(path).map_err(|why| unread(path, &why))?;
+    let mut set = Vec::new();
+    for pair in &common.set {
+        let (name, value) = pair.split_once('=').ok_or_else(|| {
+            Failure::usage(format!("--set takes NAME=VALUE, and `{pair}` has no `=`"))
+        })?;
+        set.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    let strategies = jam_fusion_passes::signatures();
+    let options = CompileOptions {
+        strategies: &strategies,
+        set: &set,
+        seed: common.seed,
+    };
+    let compiled = jam_dsl::compile(&name, &text, &Files, &options);
+    let mut diagnostics = compiled.diagnostics;
+    let sources = compiled.sources;
+    let folder = files::folder_of(path);
+    let remarks = purpose == Purpose::Check || console.is_verbose();
+    let mut loaded = None;
+    if let Some(mut program) = compiled.program {
+        let spelling = Spelling::new(folder.clone());
+        let models = graphs::resolve_models(&program, &spelling, remarks, &mut diagnostics);
+        headers::check(&program, &folder, &spelling, &mut diagnostics);
+        program.folder = folder.display().to_string();
+        let out = match &common.out {
+            Some(out) => out.clone(),
+            None => results::default_folder(&name, &text, &program, &sources, &options),
+        };
+        let found = Loaded {
+            program,
+            models,
+            source: text,
+            folder,
+            out,
+        };
+        // What follows from a mistake is none of its own.
+        if !diagnostics.has_errors() {
+            foresight::check(&found, purpose, &mut diagnostics);
+        }
+        loaded = Some(found);
+    }
+    reports::keep_notes(&mut diagnostics, remarks);
+    report(&diagnostics, &sources, common, console);
+    let failed = diagnostics.has_errors();
+    match loaded {
+        Some(loaded) if !failed => Ok(loaded),
+        _ => Err(Failure::Reported),
+    }
+}
