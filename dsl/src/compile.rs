@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use jam_ir::Program;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
 use jam_ir::span::{SourceMap, Span};
@@ -23,6 +24,8 @@ pub struct Compiled {
     pub diagnostics: Diagnostics,
     /// The texts that places point into.
     pub sources: SourceMap,
+    /// Where the settings of records stand: `train tune.optimizer`; and what has settings, `train tune`.
+    pub places: IndexMap<String, Span>,
 }
 
 /// Compiles a program: `path` as reports show it and as `use` starts from, and its text.
@@ -60,6 +63,7 @@ pub fn compile(
     let mut checker = Checker::new(options, &statements, &overrides, folders, diagnostics);
     checker.program.name = stem(path);
     definitions::check(&mut checker, world);
+    let places = checker.places();
     let Checker {
         program,
         mut diagnostics,
@@ -70,6 +74,7 @@ pub fn compile(
         program: (!nothing).then_some(program),
         diagnostics,
         sources,
+        places,
     }
 }
 

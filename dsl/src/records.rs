@@ -1,5 +1,7 @@
 //! Records: their fields, after those of the record that they update and before those of the command line.
 
+use indexmap::IndexMap;
+use jam_ir::Span;
 use jam_ir::diagnostic::Diagnostic;
 
 use crate::checker::{Checker, Kind, Record};
@@ -39,6 +41,20 @@ impl<'a> Checker<'a> {
             }
         }
         self.records.insert(&name.text, record);
+    }
+
+    /// Where everything that has a name is defined, and where the settings of records are given.
+    pub(crate) fn places(&self) -> IndexMap<String, Span> {
+        let mut places = IndexMap::new();
+        for (name, definition) in &self.definitions {
+            let path = format!("{} {name}", definition.kind.word());
+            let fields = self.records.get(name.as_str()).map(|record| &record.fields);
+            for (key, (written, _)) in fields.into_iter().flatten() {
+                places.insert(format!("{path}.{key}"), written.span);
+            }
+            places.insert(path, definition.name_span);
+        }
+        places
     }
 
     /// The fields of the record that another one updates.

@@ -45,7 +45,7 @@ pub(crate) fn run(
         return print_json(&json!({ "removed": removed }));
     }
     for path in removed {
-        print(&format!("removed {}\n", path.display()));
+        print(&format!("removed {}\n", path.display()))?;
     }
     Ok(())
 }
@@ -61,7 +61,7 @@ fn list(out: &Path, work: Option<&Workload>, common: &Common) -> Result<(), Fail
         return print_json(&json!({ "folder": out.display().to_string(), "results": listed }));
     }
     if listed.is_empty() {
-        print(&format!("{}: no results\n", out.display()));
+        print(&format!("{}: no results\n", out.display()))?;
         return Ok(());
     }
     let rows: Vec<[String; 5]> = listed.iter().map(row).collect();
@@ -84,7 +84,7 @@ fn list(out: &Path, work: Option<&Workload>, common: &Common) -> Result<(), Fail
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    print(&text);
+    print(&text)?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ mod reports;
 mod results;
 mod spelling;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -37,6 +38,8 @@ pub(crate) struct Loaded {
     pub(crate) folder: PathBuf,
     /// Where results go.
     pub(crate) out: PathBuf,
+    /// Where the program says a setting: `train tune.optimizer` in `drawing.jam:45`.
+    pub(crate) places: BTreeMap<String, String>,
 }
 
 /// What a program is read for: how much of what `jamc run` would refuse is looked for.
@@ -76,6 +79,12 @@ pub(crate) fn load(
     let compiled = jam_dsl::compile(&name, &text, &Files, &options);
     let mut diagnostics = compiled.diagnostics;
     let sources = compiled.sources;
+    let places = compiled.places.iter().filter_map(|(path, span)| {
+        let file = &sources.get(span.file)?.name;
+        let (line, _) = sources.line_column(span.file, span.start)?;
+        Some((path.clone(), format!("{file}:{line}")))
+    });
+    let places = places.collect();
     let folder = files::folder_of(path);
     let remarks = purpose == Purpose::Check || console.is_verbose();
     let mut loaded = None;
@@ -94,6 +103,7 @@ pub(crate) fn load(
             source: text,
             folder,
             out,
+            places,
         };
         // What follows from a mistake is none of its own.
         if !diagnostics.has_errors() {

@@ -1,6 +1,5 @@
 //! Where the results of a program go.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jam_dsl::syntax::{ExpressionKind, Subject, dotted};
@@ -94,7 +93,7 @@ impl Loaded {
             source: self.source,
             folder: self.folder,
             out: self.out,
-            places: BTreeMap::new(),
+            places: self.places,
         }
     }
 }
