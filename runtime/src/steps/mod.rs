@@ -135,7 +135,7 @@ impl<'w> Runner<'w> {
             let ended = match kind(step).make(self, &task) {
                 // Work that cannot be halved gives up with an error when it is asked to stop.
                 Err(_) if self.stop.asked() => Ended::Stopped,
-                ended => ended.map_err(|error| self.about(step, error))?,
+                ended => ended.map_err(|error| self.about(error))?,
             };
             self.hashes.keep();
             if ended == Ended::Stopped {
@@ -233,17 +233,27 @@ impl<'w> Runner<'w> {
         shown.display().to_string()
     }
 
-    /// A failure of a step that read what others made: where their files turn out to be damaged, they are looked at again
-    /// by the next command.
-    fn about(&self, step: &Step, error: Error) -> Error {
-        if error.kind == ErrorKind::Damaged
-            && let Some(path) = &error.path
-        {
-            self.hashes.forget(path.parent().unwrap_or(path));
-            self.hashes.forget(path);
-            let _ = step;
+    /// A failure of a step that read what it or others made: where that turns out to be damaged, it is looked at again
+    /// from now on, and the error says how it is made anew.
+    fn about(&self, error: Error) -> Error {
+        let Some(path) = error
+            .path
+            .clone()
+            .filter(|_| error.kind == ErrorKind::Damaged)
+        else {
+            return error;
+        };
+        self.hashes.forget(path.parent().unwrap_or(&path));
+        self.hashes.forget(&path);
+        let mut steps = self.work.program.steps.iter();
+        let made_it = steps.find(|step| path.starts_with(self.work.result(step)));
+        match made_it {
+            Some(step) if kind(step).is_learned(self.work, step.name()) => {
+                self.damaged(step, error)
+            }
+            Some(step) => error.with_help(format!("the next command makes `{step}` again")),
+            None => error,
         }
-        error
     }
 
     /// Whether the result of a step stands finished and whole.
