@@ -9,11 +9,11 @@ use std::path::{Path, PathBuf};
 use jam_backends::Device;
 use jam_data::tokens::Codec;
 use jam_ir::Error;
-use jam_ir::recipe::{DecodeRecipe, Sampling};
+use jam_ir::recipe::{DecodeRecipe, Sampling, Step};
 use jam_ir::{DType, Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
-use jam_runtime::steps::{Workload, load_executable};
+use jam_runtime::steps::{Workload, load_executable, outdated};
 use jam_weights::checkpoints::write_file;
 use serde_json::json;
 
@@ -186,6 +186,15 @@ fn from_program(
             args.file.display()
         ))
     })?;
+    let step = match work.program.trainings.contains_key(&model.name) {
+        true => Step::Train(model.name.clone()),
+        false => Step::Fuse(model.name.clone()),
+    };
+    if let Some(changed) = outdated(&work, &step) {
+        console.show(&format!(
+            "`{step}` was made before the program changed ({changed}); `jamc run` makes it as it is now"
+        ));
+    }
     let device = common.open_device()?;
     let speaker = Speaker::of_folder(&folder, &device, common.numbers(), console)?;
     Ok((speaker, recipe, device))

@@ -32,8 +32,8 @@ use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::atomic::refuse_unfinished;
 use jam_weights::checkpoints::bounded::{file_of, has, read};
 use jam_weights::checkpoints::{
-    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, seal_folder,
-    verify_sealed, write_file,
+    AtomicFolder, CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions, recover,
+    seal_folder, verify_sealed, write_file,
 };
 use jam_weights::progress::{Bar, Progress};
 
@@ -78,6 +78,7 @@ impl ModelFolder {
     /// is missing or of another shape.
     pub fn open(path: &Path) -> Result<ModelFolder> {
         let file = path.join(GRAPH);
+        recover(path)?;
         if !has(path, GRAPH) {
             return Err(
                 Error::of(ErrorKind::Absent, format!("the folder has no {GRAPH}"))

@@ -36,7 +36,7 @@ pub use graph::needed;
 pub use kinds::{Measured, Report, ReportRow, read_report};
 use kinds::{Task, kind};
 use lock::Lock;
-pub use overview::{Listed, overview, remove_result};
+pub use overview::{Listed, outdated, overview, remove_result};
 pub use workload::Workload;
 
 use crate::folders::TEXT_TOKENIZER;

@@ -103,6 +103,21 @@ fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String>
     }
 }
 
+/// How the result that stands in the place of a step's differs from what the program as it stands asks for; none where it
+/// does not, or nobody can tell since its inputs are not there any more.
+pub fn outdated(work: &Workload, step: &Step) -> Option<String> {
+    let hashes = Hashes::open(&work.out);
+    let wanted = Graph::new(work, &hashes).wanted(step).ok()?;
+    let path = work.result(step).join(crate::results::RESULT_FILE);
+    let bytes = crate::results::read_optional(&path).ok()??;
+    let record = crate::results::Record::parse(&bytes).ok()?;
+    let setting = |name: &str| work.place_of(step, name);
+    let changed = wanted
+        .ingredients
+        .told_changes(&record.ingredients, &setting);
+    (record.key != wanted.key).then_some(changed)
+}
+
 /// Whether the result of a step stands finished and whole. Nothing is moved.
 pub(super) fn is_done(work: &Workload, hashes: &Hashes, step: &Step) -> Result<bool> {
     let wanted = Graph::new(work, hashes).wanted(step)?;
