@@ -174,7 +174,7 @@ fn what_knows_no_device_builds_without_burn() {
         assert_eq!(burn, None, "{package} builds it");
     }
     assert!(
-        closure("jam-runtime").contains("burn"),
+        closure("jam-runtime").contains("burn-core"),
         "the lock file is read"
     );
 }

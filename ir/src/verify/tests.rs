@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::decoder::{DecoderConfig, decoder_only};
 use crate::{
-    AxisId, Block, DType, Op, ParamId, Plan, TokenKind, TokenLayout, TokenRange, ValueId, ValueType,
+    AxisId, Block, DType, Diagnostic, Op, ParamId, Plan, Span, TokenKind, TokenLayout, TokenRange,
+    ValueId, ValueType,
 };
 
 fn opt() -> Model {

@@ -242,7 +242,7 @@ fn without_places(model: &Model) -> Model {
 }
 
 /// What a step is made from, as its kind states it.
-fn inputs<'w>(work: &'w Workload, step: &Step) -> Result<Vec<Input>> {
+fn inputs(work: &Workload, step: &Step) -> Result<Vec<Input>> {
     let mut inputs = Inputs {
         work,
         all: Vec::new(),

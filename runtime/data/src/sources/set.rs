@@ -309,7 +309,7 @@ impl DataSet {
         let caption = match member.caption {
             None => records::caption(&meta).map_err(wrong)?,
             Some((start, bytes)) => {
-                records::one_line(&utf8(&file.content.range(start, bytes)?, path, start)?)
+                records::one_line(utf8(&file.content.range(start, bytes)?, path, start)?)
             }
         };
         let Some((name, (start, bytes))) = &member.picture else {

@@ -7,6 +7,7 @@ use crate::scene::{Colour, Kind, Place, Thing};
 use crate::texts::TextRecord;
 use std::collections::BTreeMap;
 use std::io::Read;
+use std::path::PathBuf;
 
 fn lessons(settings: &LessonsSettings) -> (tempfile::TempDir, LessonsFolder) {
     let home = tempfile::tempdir().unwrap();

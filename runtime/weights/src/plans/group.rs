@@ -56,6 +56,9 @@ impl Group<'_> {
     }
 }
 
+/// The parts that members of a group have of their tensors, and the group.
+type Alike<'a> = (Vec<Vec<u64>>, Group<'a>);
+
 /// The groups of a model whose plans load from `sources`. Weights of which nothing is measured, and those that
 /// are stored as tensors of their own, are in none. Where one parent stores parts and another (a model folder
 /// of JAM, which has every weight for itself) does not, the parts are measured as one.
@@ -64,7 +67,7 @@ impl Group<'_> {
 /// When a weight has an axis without a size, or a source is missing.
 pub fn groups<'a>(model: &'a Model, sources: &dyn PlanSources) -> Result<Vec<Group<'a>>> {
     // By plan, with the tensors in place of their parts: each group, and the parts of its members.
-    let mut found: IndexMap<String, Vec<(Vec<Vec<u64>>, Group<'a>)>> = IndexMap::new();
+    let mut found: IndexMap<String, Vec<Alike<'a>>> = IndexMap::new();
     for (name, shape) in weight_shapes(model)? {
         let Some(plan) = model.weights.get(&name).map(|weight| &weight.plan) else {
             continue;
