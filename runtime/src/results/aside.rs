@@ -27,6 +27,8 @@ pub(crate) struct Place<'p> {
     pub(crate) heal: &'p dyn Fn(&Path) -> Result<Option<Record>>,
     /// Where the program says a setting.
     pub(crate) setting: &'p dyn Fn(&str) -> Option<String>,
+    /// Whether it is begun anew: what lies beside the place is not looked for.
+    pub(crate) anew: bool,
     /// Tells what was found and moved.
     pub(crate) note: &'p dyn Fn(&str),
 }
@@ -66,7 +68,11 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
         return whole(place, folder);
     }
     let begun_here = matches!(&here, Found::Record(record) if goes_on(record, place.wanted));
-    if let Some(other) = beside(place, begun_here)? {
+    let other = match place.anew {
+        true => None,
+        false => beside(place, begun_here)?,
+    };
+    if let Some(other) = other {
         let moved = match here {
             Found::Nothing => None,
             here => Some(move_away(place, &here)?),

@@ -67,6 +67,9 @@ impl Ingredients {
         before: &Ingredients,
         place: &dyn Fn(&str) -> Option<String>,
     ) -> Vec<String> {
+        // What was made or lies elsewhere has no line.
+        let written = |name: &str| !name.starts_with("step ") && !name.contains("file ");
+        let place = |name: &str| place(name).filter(|_| written(name));
         let at = |name: &str| place(name).map_or_else(String::new, |place| format!(" ({place})"));
         let mut told = Vec::new();
         for (name, value) in self.iter() {

@@ -113,15 +113,14 @@ impl<'w> Runner<'w> {
         let mut looked = false;
         for (step, record) in steps.iter().zip(wanted) {
             let folder = self.work.result(step);
-            if anew.contains(step)
-                && let Some(kept) = set_aside(&folder, "")?
-            {
+            let begins_anew = anew.contains(step);
+            if begins_anew && let Some(kept) = set_aside(&folder, "")? {
                 let kept = kept.display();
                 self.progress.note(&format!(
                     "{step}: begins anew; what was there is kept in {kept}"
                 ));
             }
-            let Some(task) = self.task(step, record, folder)? else {
+            let Some(task) = self.task(step, record, folder, begins_anew)? else {
                 self.progress
                     .note(&format!("{:<28} done before", step.to_string()));
                 continue;
@@ -157,6 +156,7 @@ impl<'w> Runner<'w> {
         step: &'s Step,
         wanted: Record,
         folder: PathBuf,
+        anew: bool,
     ) -> Result<Option<Task<'s>>> {
         let kind = kind(step);
         let setting = |name: &str| self.work.place_of(step, name);
@@ -167,6 +167,7 @@ impl<'w> Runner<'w> {
             sound: &|folder| kind.sound(&self.hashes, folder),
             heal: &|folder| kind.other_record(folder),
             setting: &setting,
+            anew,
             note: &note,
         })?;
         let task = |record, begun| {
