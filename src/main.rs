@@ -156,13 +156,13 @@ fn carry_out(command: Command, common: Common, console: &Console) -> Result<(), 
 /// Reads the command line; what is said of it has colours where `--color` wants them.
 fn parse() -> Result<Cli, clap::Error> {
     let arguments: Vec<_> = std::env::args_os().skip(1).collect();
-    let after = arguments
+    let mut after = arguments
         .iter()
         .skip_while(|argument| *argument != "--color");
     let joined = arguments
         .iter()
         .find_map(|argument| argument.to_str()?.strip_prefix("--color="));
-    let asked = joined.or_else(|| after.skip(1).next()?.to_str());
+    let asked = joined.or_else(|| after.nth(1)?.to_str());
     let color = match asked {
         Some("always") => ColorChoice::Always,
         Some("never") => ColorChoice::Never,
