@@ -186,19 +186,26 @@ impl<'a> Printer<'a> {
             }
             ExpressionKind::Chain(first, rest) => {
                 let mut text = self.expression(first, indent, at, 2);
+                // The column is carried along: a chain may be as long as a program.
+                let mut at = column_after(&text, at);
                 for (operator, operand) in rest {
+                    let before = text.len();
                     text.push_str(&format!(" {} ", operator.symbol()));
-                    let at = column_after(&text, at);
-                    text.push_str(&self.expression(operand, indent, at, 2));
+                    at = column_after(&text[before..], at);
+                    let operand = self.expression(operand, indent, at, 2);
+                    at = column_after(&operand, at);
+                    text.push_str(&operand);
                 }
                 text
             }
             ExpressionKind::Update(base, bodies) => {
                 let mut text = self.expression(base, indent, at, 2);
+                let mut at = column_after(&text, at);
                 for body in bodies {
+                    let body = self.body(body, indent, at + 1, reserve);
+                    at = column_after(&body, at + 1);
                     text.push(' ');
-                    let at = column_after(&text, at);
-                    text.push_str(&self.body(body, indent, at, reserve));
+                    text.push_str(&body);
                 }
                 text
             }

@@ -315,6 +315,43 @@ fn texts_made_to_break_a_parser_get_a_clear_error() {
     assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
 }
 
+/// Texts as long as a program may be, of one thing over and over: time grows with their length.
+#[test]
+fn long_texts_are_laid_out_in_time_that_grows_with_their_length() {
+    let (long, count) = (200_000, 50_000);
+    // A quadratic time took 18 seconds for the first of them.
+    let most = if cfg!(debug_assertions) { 60 } else { 9 };
+    let shapes = [
+        ("chain", format!("let a = 1{}\n", "+1".repeat(long))),
+        ("list", format!("let a = [1{}]\n", ",1".repeat(count))),
+        ("arguments", format!("let a = f(1{})\n", ",1".repeat(count))),
+        ("negatives", format!("let a = 1{}\n", "+-1".repeat(count))),
+        (
+            "updates",
+            format!("let a = b{}\n", " {x=1}".repeat(count / 3)),
+        ),
+        ("statements", "a=1\n".repeat(count / 2)),
+        ("calls", format!("let a = 1{}\n", "+f(1)".repeat(count / 3))),
+        ("comments", "a=1 // x\n".repeat(count / 4)),
+        (
+            "comments inside",
+            format!("let a = [1{}]\n", ", // x\n1".repeat(count / 4)),
+        ),
+        (
+            "statements inside",
+            format!("model m {{\n{}}}\n", "x = 1\n".repeat(count / 3)),
+        ),
+    ];
+    for (name, text) in shapes {
+        assert!(text.len() <= MAX_BYTES, "{name}: {} bytes", text.len());
+        let begun = Instant::now();
+        let once = format(FILE, &text).unwrap();
+        let took = begun.elapsed();
+        assert!(took.as_secs() < most, "{name} took {took:?}");
+        assert!(once.len() >= text.len(), "{name}");
+    }
+}
+
 #[test]
 fn all_mistakes_of_a_text_are_found_at_once_and_the_rest_is_read() {
     let text = "\

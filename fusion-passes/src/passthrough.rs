@@ -18,8 +18,9 @@ use crate::reports::{Errors, Place, error};
 use crate::settings::{ALL_LAYERS, Read, WEIGHTS, graded};
 use crate::{Fused, Parent, Strategy};
 
-/// Most layers of a stack.
-const MOST_LAYERS: u64 = 10_000;
+/// Most layers of a stack: several times what the deepest models have. Stacks of stacks grow by a factor each,
+/// so that they are counted before their graph is made.
+const MOST_LAYERS: u64 = 1_000;
 
 /// The strategy.
 pub(crate) struct Passthrough;
@@ -98,7 +99,13 @@ fn runs(
 ) -> Vec<std::ops::Range<usize>> {
     let all = anatomies.iter().map(|anatomy| 0..anatomy.layers.len());
     let Some(given) = given else {
-        return all.collect();
+        let all: Vec<_> = all.collect();
+        check_height(
+            parents,
+            all.iter().map(|run| run.len() as u64).sum(),
+            errors,
+        );
+        return all;
     };
     if given.len() != parents.len() {
         let message = format!(
@@ -125,12 +132,17 @@ fn runs(
         total = total.saturating_add(end - start);
         runs.push(start as usize..end as usize);
     }
-    if total > MOST_LAYERS {
-        let message = format!("a stack of {total} layers is too high; {MOST_LAYERS} are possible");
+    check_height(parents, total, errors);
+    runs
+}
+
+/// Refuses a stack that is too high.
+fn check_height(parents: &[Parent<'_>], layers: u64, errors: &mut Errors) {
+    if layers > MOST_LAYERS {
+        let message = format!("a stack of {layers} layers is too high; {MOST_LAYERS} are possible");
         let places = parents.iter().map(|parent| Place::new(parent, ""));
         errors.add(error(message, &places.collect::<Vec<_>>()));
     }
-    runs
 }
 
 /// A stack as it grows.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use jam_fusion_passes::{Fused, Parent, fuse};
 use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{DType, Diagnostic, Model, Part, Plan, SettingValue, generate};
+use jam_ir::{DType, Diagnostic, Model, Part, Plan, SettingValue, Settings, generate};
 
 use crate::parents::{cm3leon, llama, opt, place, settings};
 use crate::reference::{Tensor, Weights, graph, plan, random_weights};
@@ -334,6 +334,35 @@ fn layers(runs: &[(u64, u64)]) -> (&'static str, SettingValue) {
         SettingValue::List([*first, *end].map(SettingValue::Count).to_vec())
     };
     ("layers", SettingValue::List(runs.iter().map(run).collect()))
+}
+
+/// Each stack of three is three times as high: the one that is too high is refused before it is made.
+#[test]
+fn stacks_of_stacks_are_counted_before_they_are_made() {
+    let mut model = decoder_only(&llama(8, 2, 2));
+    for height in [6, 18, 54, 162, 486] {
+        model = stacked(&model).unwrap().model;
+        assert_eq!(model.name, "tall");
+        let top = format!("layers.{}.attn.q", height - 1);
+        assert!(model.weights.contains_key(&top), "{height}");
+    }
+    let errors = stacked(&model).unwrap_err();
+    assert_eq!(
+        errors[0].message,
+        "a stack of 1458 layers is too high; 1000 are possible"
+    );
+}
+
+/// Three times a model, one upon the other.
+fn stacked(model: &Model) -> Result<Fused, Vec<Diagnostic>> {
+    let parents: Vec<Parent<'_>> = ["a", "b", "c"]
+        .map(|source| Parent {
+            model,
+            source: source.to_owned(),
+            span: None,
+        })
+        .into();
+    fuse("passthrough", "tall", &parents, &Settings::new())
 }
 
 #[test]

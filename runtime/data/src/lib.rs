@@ -12,3 +12,4 @@ pub mod sources;
 pub mod tokens;
 
 pub use jam_ir::error::{Error, ErrorKind, Result};
+pub use jam_weights::random;

@@ -168,11 +168,10 @@ mod tests {
     use crate::scene::{Colour, Figure, Kind, MAX_THINGS};
     use crate::splits::{SceneSampler, Split, Variety, below};
     use crate::tiles::PAPER;
-    use rand::{RngExt, SeedableRng};
-    use rand_chacha::ChaCha8Rng;
+    use jam_data::random::Random;
 
     fn random_scenes(seed: u64, count: usize) -> Vec<Scene> {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let mut rng = Random::seeded(seed, 0);
         let samplers = Split::ALL.map(SceneSampler::new);
         (0..count)
             .map(|index| {
@@ -183,10 +182,10 @@ mod tests {
     }
 
     /// Gaussian noise of this standard deviation, in steps of 255.
-    fn noisy(picture: &Picture, deviation: f64, rng: &mut ChaCha8Rng) -> Picture {
+    fn noisy(picture: &Picture, deviation: f64, rng: &mut Random) -> Picture {
         let mut picture = picture.clone();
         for channel in picture.pixels_mut() {
-            let (u, v) = (1.0 - rng.random::<f64>(), rng.random::<f64>());
+            let (u, v) = (1.0 - rng.unit(), rng.unit());
             let normal = (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
             *channel = (f64::from(*channel) + deviation * normal)
                 .round()
@@ -222,7 +221,7 @@ mod tests {
 
     #[test]
     fn noise_and_blur_are_survived() {
-        let mut rng = ChaCha8Rng::seed_from_u64(8);
+        let mut rng = Random::seeded(8, 0);
         let scenes = random_scenes(9, 1500);
         let right = |spoil: &mut dyn FnMut(&Picture) -> Picture| {
             let right = scenes

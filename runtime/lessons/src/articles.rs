@@ -1,6 +1,6 @@
 //! How-to articles: a prompt, then step after step, each with a picture of all drawn so far.
 
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 
 use super::captions::plain_list;
 use super::scene::{MAX_THINGS, Scene, Thing};
@@ -37,7 +37,7 @@ impl Article {
 /// One article with `steps` pictures (cut to 2 … [`MAX_THINGS`]). Where places may be left out
 /// (`always_placed` false), a quarter of the prompts for two or three things name none.
 pub fn article(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     sampler: &SceneSampler,
     steps: usize,
     always_placed: bool,
@@ -91,7 +91,7 @@ pub fn article(
     }
 }
 
-fn step(rng: &mut ChaCha8Rng, thing: &Thing, index: usize, count: usize, numbered: bool) -> String {
+fn step(rng: &mut Random, thing: &Thing, index: usize, count: usize, numbered: bool) -> String {
     let what = format!("{} {}", a_thing(thing), at(thing.place));
     if numbered {
         let verb = pick(rng, &["draw", "draw", "add", "put"]);
@@ -115,11 +115,10 @@ mod tests {
     use super::*;
     use crate::splits::Split;
     use crate::words::named;
-    use rand::SeedableRng;
 
     #[test]
     fn every_step_adds_what_its_text_says() {
-        let mut rng = ChaCha8Rng::seed_from_u64(31);
+        let mut rng = Random::seeded(31, 0);
         let mut unplaced = 0;
         for split in Split::ALL {
             let sampler = SceneSampler::new(split);

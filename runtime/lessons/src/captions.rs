@@ -1,6 +1,6 @@
 //! Captions: short phrasings of a scene.
 
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 
 use super::scene::Thing;
 use super::splits::{below, pick};
@@ -30,7 +30,7 @@ const OPENINGS: [&str; 16] = [
 ///
 /// Every phrasing names colour, figure and place of every thing, each place right before or
 /// right after its thing. Longer scenes are put more tersely.
-pub fn caption(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
+pub fn caption(rng: &mut Random, things: &[Thing]) -> String {
     let long = things.len() > 2;
     match below(rng, 20) {
         0 | 1 => list(rng, things, ", ", |rng, thing| {
@@ -72,7 +72,7 @@ pub fn caption(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
 }
 
 /// `a red house at the bottom left and a yellow sun at the top right`: the plainest phrasing.
-pub fn plain_list(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
+pub fn plain_list(rng: &mut Random, things: &[Thing]) -> String {
     let items: Vec<String> = things
         .iter()
         .map(|thing| format!("{} {}", a_thing_or_big(rng, thing), at(thing.place)))
@@ -80,7 +80,7 @@ pub fn plain_list(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
     and_list(&items)
 }
 
-fn big_or_named(rng: &mut ChaCha8Rng, thing: &Thing) -> String {
+fn big_or_named(rng: &mut Random, thing: &Thing) -> String {
     if big_is_said(rng, thing) {
         format!("big {}", named(thing))
     } else {
@@ -89,10 +89,10 @@ fn big_or_named(rng: &mut ChaCha8Rng, thing: &Thing) -> String {
 }
 
 fn list(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     things: &[Thing],
     between: &str,
-    phrase: impl Fn(&mut ChaCha8Rng, &Thing) -> String,
+    phrase: impl Fn(&mut Random, &Thing) -> String,
 ) -> String {
     things
         .iter()
@@ -105,12 +105,11 @@ fn list(
 mod tests {
     use super::*;
     use crate::splits::{SceneSampler, Split, Variety};
-    use rand::SeedableRng;
     use std::collections::BTreeSet;
 
     #[test]
     fn captions_are_short_varied_and_name_everything() {
-        let mut rng = ChaCha8Rng::seed_from_u64(4);
+        let mut rng = Random::seeded(4, 0);
         let sampler = SceneSampler::new(Split::Train);
         let (mut shapes, mut words, mut count) = (BTreeSet::new(), Vec::new(), 0);
         for index in 0..3000 {

@@ -4,13 +4,13 @@
 //! things and in held-out wordings. The choices of an item are of one kind and each of them is
 //! the right one equally often, so that neither length nor position gives the answer away.
 
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 use serde::{Deserialize, Serialize};
 
 use super::captions::plain_list;
 use super::facts::{Fact, facts, hint};
 use super::scene::{Colour, Figure, Place, Scene, Thing};
-use super::splits::{SceneSampler, Split, Variety, below, chance, pick, shuffle};
+use super::splits::{SceneSampler, Split, Variety, below, chance, pick};
 use super::words::{NUMBERS, Relation, a_thing, at, named, relation_between, the_kind};
 
 /// A question and its possible answers.
@@ -51,7 +51,7 @@ const SCENE_TOPICS: [&str; 8] = [
 ];
 
 /// One multiple-choice item of a part: about a scene, a riddle, or a fact.
-pub fn choice_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> ChoiceItem {
+pub fn choice_item(rng: &mut Random, sampler: &SceneSampler, split: Split) -> ChoiceItem {
     loop {
         let item = match below(rng, 12) {
             0..7 => scene_item(rng, sampler, split),
@@ -66,7 +66,7 @@ pub fn choice_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -
 }
 
 /// The telling of a scene: `there is a red house at the bottom left and …`.
-pub(crate) fn telling(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
+pub(crate) fn telling(rng: &mut Random, things: &[Thing]) -> String {
     let opening = pick(
         rng,
         &[
@@ -81,7 +81,7 @@ pub(crate) fn telling(rng: &mut ChaCha8Rng, things: &[Thing]) -> String {
     format!("{opening} {}.", plain_list(rng, things))
 }
 
-fn scene_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> Option<ChoiceItem> {
+fn scene_item(rng: &mut Random, sampler: &SceneSampler, split: Split) -> Option<ChoiceItem> {
     let topic = *pick(rng, &SCENE_TOPICS);
     let count = if topic == "count" {
         1 + below(rng, 4)
@@ -105,7 +105,7 @@ fn scene_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> Opt
 /// A question of a random topic about these things (of different kinds and colours). A false
 /// statement in it never names a combination that is held out from `split`.
 pub(crate) fn any_scene_question(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     things: &[Thing],
     split: Split,
 ) -> Option<SceneQuestion> {
@@ -114,7 +114,7 @@ pub(crate) fn any_scene_question(
 }
 
 fn scene_question(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     things: &[Thing],
     topic: &'static str,
     split: Split,
@@ -232,7 +232,7 @@ fn scene_question(
                 the_kind(second.figure.kind()),
             );
             let mut pair = [first.clone(), second.clone()];
-            shuffle(rng, &mut pair);
+            rng.shuffle(&mut pair);
             question(
                 format!("look at {} and {}. {ask}", pair[0], pair[1]),
                 first,
@@ -296,7 +296,7 @@ pub(crate) struct NextTo {
 }
 
 /// `a blue star is at the lower left. just above it is a red heart. where is the heart?`
-pub(crate) fn next_to(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> Option<NextTo> {
+pub(crate) fn next_to(rng: &mut Random, sampler: &SceneSampler) -> Option<NextTo> {
     let anchor = sampler.thing(rng);
     if anchor.figure.is_tall() {
         return None;
@@ -337,7 +337,7 @@ pub(crate) fn next_to(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> Option<Ne
     })
 }
 
-fn next_to_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> Option<ChoiceItem> {
+fn next_to_item(rng: &mut Random, sampler: &SceneSampler) -> Option<ChoiceItem> {
     let NextTo {
         things,
         text,
@@ -357,7 +357,7 @@ fn next_to_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> Option<ChoiceIt
 }
 
 /// A riddle about one thing: the question, and the answer.
-pub(crate) fn riddle(rng: &mut ChaCha8Rng, thing: &Thing) -> (String, String) {
+pub(crate) fn riddle(rng: &mut Random, thing: &Thing) -> (String, String) {
     let (colour, hint) = (thing.colour.name(), hint(thing.figure.kind()));
     let small = if thing.figure.is_small() {
         "small and "
@@ -380,13 +380,13 @@ pub(crate) fn riddle(rng: &mut ChaCha8Rng, thing: &Thing) -> (String, String) {
     )
 }
 
-fn riddle_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> ChoiceItem {
+fn riddle_item(rng: &mut Random, sampler: &SceneSampler) -> ChoiceItem {
     let thing = sampler.thing(rng);
     let mut figures: Vec<Figure> = Figure::ALL
         .into_iter()
         .filter(|figure| figure.is_small() == thing.figure.is_small() && *figure != thing.figure)
         .collect();
-    shuffle(rng, &mut figures);
+    rng.shuffle(&mut figures);
     figures.truncate(1 + below(rng, 3));
     // One wrong answer may differ in colour only.
     let mut wrong: Vec<String> = figures
@@ -410,7 +410,7 @@ fn riddle_item(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> ChoiceItem {
 
 /// A fact, and a wording of its question that belongs to the part, where it has one.
 pub(crate) fn fact_question(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     split: Split,
 ) -> Option<(&'static Fact, &'static str)> {
     let fact = pick(rng, facts());
@@ -422,7 +422,7 @@ pub(crate) fn fact_question(
     }
 }
 
-fn fact_item(rng: &mut ChaCha8Rng, split: Split) -> Option<ChoiceItem> {
+fn fact_item(rng: &mut Random, split: Split) -> Option<ChoiceItem> {
     let (fact, ask) = fact_question(rng, split)?;
     Some(item(
         rng,
@@ -436,7 +436,7 @@ fn fact_item(rng: &mut ChaCha8Rng, split: Split) -> Option<ChoiceItem> {
 
 /// Puts the answers in random order; of the wrong ones at most three.
 fn item(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     question: String,
     answer: String,
     mut wrong: Vec<String>,
@@ -444,7 +444,7 @@ fn item(
     scene: Option<Scene>,
 ) -> ChoiceItem {
     wrong.retain(|choice| *choice != answer);
-    shuffle(rng, &mut wrong);
+    rng.shuffle(&mut wrong);
     wrong.truncate(3);
     let gold = below(rng, wrong.len() + 1);
     wrong.insert(gold, answer);
@@ -461,11 +461,10 @@ fn item(
 mod tests {
     use super::*;
     use crate::scene::Kind;
-    use rand::SeedableRng;
     use std::collections::{BTreeMap, BTreeSet};
 
     fn items(split: Split, count: usize) -> Vec<ChoiceItem> {
-        let mut rng = ChaCha8Rng::seed_from_u64(11);
+        let mut rng = Random::seeded(11, 0);
         let sampler = SceneSampler::new(split);
         (0..count)
             .map(|_| choice_item(&mut rng, &sampler, split))
@@ -556,7 +555,7 @@ mod tests {
 
     #[test]
     fn relations_and_neighbours_are_true() {
-        let mut rng = ChaCha8Rng::seed_from_u64(12);
+        let mut rng = Random::seeded(12, 0);
         for split in Split::ALL {
             let sampler = SceneSampler::new(split);
             let mut seen = 0;

@@ -7,8 +7,7 @@
 
 use std::collections::BTreeSet;
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 
 use super::scene::{Figure, MAX_THINGS, Scene, Thing};
 
@@ -125,14 +124,14 @@ impl SceneSampler {
     }
 
     /// One thing of the part.
-    pub fn thing(&self, rng: &mut ChaCha8Rng) -> Thing {
+    pub fn thing(&self, rng: &mut Random) -> Thing {
         let things = pick(rng, &self.by_figure);
         *pick(rng, things)
     }
 
     /// Things for one scene, in random order. `count` is cut to [`MAX_THINGS`]; in the rare case
     /// that so many cannot be placed, fewer are given, but always one.
-    pub fn things(&self, rng: &mut ChaCha8Rng, count: usize, variety: Variety) -> Vec<Thing> {
+    pub fn things(&self, rng: &mut Random, count: usize, variety: Variety) -> Vec<Thing> {
         let count = count.clamp(1, MAX_THINGS);
         let mut best: Vec<Thing> = Vec::new();
         for _ in 0..50 {
@@ -171,31 +170,23 @@ impl Variety {
 }
 
 /// One of a list that is not empty, each equally likely.
-pub(crate) fn pick<'a, T>(rng: &mut ChaCha8Rng, list: &'a [T]) -> &'a T {
+pub(crate) fn pick<'a, T>(rng: &mut Random, list: &'a [T]) -> &'a T {
     &list[below(rng, list.len())]
 }
 
 /// A number from 0 to `end - 1`.
-pub(crate) fn below(rng: &mut ChaCha8Rng, end: usize) -> usize {
-    rng.random_range(0..end as u32) as usize
+pub(crate) fn below(rng: &mut Random, end: usize) -> usize {
+    rng.below(end)
 }
 
 /// True in `percent` of 100 cases.
-pub(crate) fn chance(rng: &mut ChaCha8Rng, percent: u32) -> bool {
-    rng.random_range(0..100_u32) < percent
-}
-
-/// The list in a random order.
-pub(crate) fn shuffle<T>(rng: &mut ChaCha8Rng, list: &mut [T]) {
-    for last in (1..list.len()).rev() {
-        list.swap(last, below(rng, last + 1));
-    }
+pub(crate) fn chance(rng: &mut Random, percent: u32) -> bool {
+    rng.below(100) < percent as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
 
     #[test]
     fn the_parts_have_their_shares() {
@@ -239,7 +230,7 @@ mod tests {
 
     #[test]
     fn sampled_scenes_stay_in_their_part_and_are_as_many_as_asked() {
-        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        let mut rng = Random::seeded(1, 0);
         for split in Split::ALL {
             let sampler = SceneSampler::new(split);
             for count in 1..=MAX_THINGS {

@@ -1,6 +1,6 @@
 //! The text corpus: descriptions, stories, riddles, instructions, questions with answers, facts.
 
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 use serde::{Deserialize, Serialize};
 
 use super::captions::plain_list;
@@ -22,7 +22,7 @@ pub struct TextRecord {
 }
 
 /// One document of a part (training or validation).
-pub fn text(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> TextRecord {
+pub fn text(rng: &mut Random, sampler: &SceneSampler, split: Split) -> TextRecord {
     match below(rng, 100) {
         0..22 => description(rng, sampler),
         22..34 => story(rng, sampler),
@@ -46,7 +46,7 @@ fn record(kind: &str, text: String, scenes: impl IntoIterator<Item = Vec<Thing>>
 }
 
 /// A true sentence about how two of the things stand to one another.
-pub(crate) fn relation_sentence(rng: &mut ChaCha8Rng, things: &[Thing]) -> Option<String> {
+pub(crate) fn relation_sentence(rng: &mut Random, things: &[Thing]) -> Option<String> {
     let one = *pick(rng, things);
     let others: Vec<Thing> = things
         .iter()
@@ -63,7 +63,7 @@ pub(crate) fn relation_sentence(rng: &mut ChaCha8Rng, things: &[Thing]) -> Optio
     Some(format!("{one} {verb} {} {other}.", relation.name()))
 }
 
-fn description(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
+fn description(rng: &mut Random, sampler: &SceneSampler) -> TextRecord {
     let count = 1 + below(rng, 4);
     let things = sampler.things(rng, count, Variety::KindsAndColours);
     let mut sentences = Vec::new();
@@ -103,7 +103,7 @@ fn description(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
     record("description", sentences.join(" "), [things])
 }
 
-fn story(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
+fn story(rng: &mut Random, sampler: &SceneSampler) -> TextRecord {
     let things = sampler.things(rng, 2, Variety::KindsAndColours);
     let [one, two] = things[..] else {
         return description(rng, sampler);
@@ -148,7 +148,7 @@ fn story(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
     record("story", text, [things])
 }
 
-fn riddles(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
+fn riddles(rng: &mut Random, sampler: &SceneSampler) -> TextRecord {
     let count = 1 + below(rng, 2);
     let things = sampler.things(rng, count, Variety::Kinds);
     let mut sentences = Vec::new();
@@ -164,7 +164,7 @@ fn riddles(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
 }
 
 /// How one thing is drawn, part by part where it has parts.
-pub(crate) fn how_to_draw(rng: &mut ChaCha8Rng, thing: &Thing) -> String {
+pub(crate) fn how_to_draw(rng: &mut Random, thing: &Thing) -> String {
     let (colour, place) = (thing.colour.name(), at(thing.place));
     match parts(thing.figure.kind()) {
         Some(parts) => {
@@ -212,7 +212,7 @@ fn outline(kind: Kind) -> &'static str {
     }
 }
 
-fn instruction(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
+fn instruction(rng: &mut Random, sampler: &SceneSampler) -> TextRecord {
     let count = 1 + below(rng, 2);
     let things = sampler.things(rng, count, Variety::KindsAndColours);
     let list = plain_list(rng, &things);
@@ -244,7 +244,7 @@ fn instruction(rng: &mut ChaCha8Rng, sampler: &SceneSampler) -> TextRecord {
     record("instruction", sentences.join(" "), [things])
 }
 
-fn questions(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> TextRecord {
+fn questions(rng: &mut Random, sampler: &SceneSampler, split: Split) -> TextRecord {
     if chance(rng, 15)
         && let Some(next) = next_to(rng, sampler)
     {
@@ -270,7 +270,7 @@ fn questions(rng: &mut ChaCha8Rng, sampler: &SceneSampler, split: Split) -> Text
     record("questions", sentences.join(" "), [things])
 }
 
-fn facts_told(rng: &mut ChaCha8Rng, split: Split) -> TextRecord {
+fn facts_told(rng: &mut Random, split: Split) -> TextRecord {
     let mut sentences: Vec<String> = Vec::new();
     for _ in 0..3 + below(rng, 4) {
         let asked = if chance(rng, 50) {
@@ -299,11 +299,10 @@ pub(crate) fn list_without_places(things: &[Thing]) -> String {
 mod tests {
     use super::*;
     use crate::scene::{Colour, Place};
-    use rand::SeedableRng;
     use std::collections::BTreeSet;
 
     fn texts(split: Split, count: usize) -> Vec<TextRecord> {
-        let mut rng = ChaCha8Rng::seed_from_u64(21);
+        let mut rng = Random::seeded(21, 0);
         let sampler = SceneSampler::new(split);
         (0..count)
             .map(|_| text(&mut rng, &sampler, split))

@@ -1,6 +1,6 @@
 //! Noun phrases: things, places, numbers and lists in lower-case English.
 
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 
 use super::scene::{Kind, Place, Thing};
 use super::splits::{chance, pick};
@@ -41,7 +41,7 @@ pub fn a_thing(thing: &Thing) -> String {
 }
 
 /// As [`a_thing`], and now and then `a big red house` for a figure that also comes small.
-pub fn a_thing_or_big(rng: &mut ChaCha8Rng, thing: &Thing) -> String {
+pub fn a_thing_or_big(rng: &mut Random, thing: &Thing) -> String {
     if big_is_said(rng, thing) {
         a(&format!("big {}", named(thing)))
     } else {
@@ -50,7 +50,7 @@ pub fn a_thing_or_big(rng: &mut ChaCha8Rng, thing: &Thing) -> String {
 }
 
 /// Whether the full size of a figure is worth a word here.
-pub(crate) fn big_is_said(rng: &mut ChaCha8Rng, thing: &Thing) -> bool {
+pub(crate) fn big_is_said(rng: &mut Random, thing: &Thing) -> bool {
     thing.figure.kind().comes_small() && !thing.figure.is_small() && chance(rng, 12)
 }
 
@@ -65,7 +65,7 @@ pub fn at(place: Place) -> String {
 }
 
 /// `at the top far left` or `in the top far left`.
-pub fn at_or_in(rng: &mut ChaCha8Rng, place: Place) -> String {
+pub fn at_or_in(rng: &mut Random, place: Place) -> String {
     format!("{} the {}", pick(rng, &["at", "at", "in"]), place.name())
 }
 
@@ -125,7 +125,7 @@ impl Relation {
 }
 
 /// A true relation between two things, one of those that hold.
-pub fn relation_between(rng: &mut ChaCha8Rng, one: &Thing, other: &Thing) -> Option<Relation> {
+pub fn relation_between(rng: &mut Random, one: &Thing, other: &Thing) -> Option<Relation> {
     let holding: Vec<Relation> = Relation::ALL
         .into_iter()
         .filter(|relation| relation.holds(one, other))

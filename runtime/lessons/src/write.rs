@@ -18,8 +18,7 @@ use std::path::Path;
 
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder};
-use rand::SeedableRng;
-use rand_chacha::ChaCha8Rng;
+use jam_data::random::Random;
 use serde::Serialize;
 
 use crate::{Error, ErrorKind, Result};
@@ -132,10 +131,9 @@ enum Section {
 }
 
 impl Writer<'_> {
-    fn rng(&self, section: Section, split: Split) -> ChaCha8Rng {
-        let mut rng = ChaCha8Rng::seed_from_u64(self.settings.seed);
-        rng.set_stream(section as u64 * 3 + split as u64 + 1);
-        rng
+    fn rng(&self, section: Section, split: Split) -> Random {
+        let stream = section as u64 * 3 + split as u64 + 1;
+        Random::seeded(self.settings.seed, stream)
     }
 
     fn texts(&mut self) -> Result<()> {
@@ -290,7 +288,7 @@ impl Writer<'_> {
 
 /// A caption and its scene. Held-out scenes differ from one another as long as there are enough.
 fn captioned_scene(
-    rng: &mut ChaCha8Rng,
+    rng: &mut Random,
     sampler: &SceneSampler,
     most: usize,
     split: Split,

@@ -15,13 +15,12 @@ use jam_backends::kernels::sampling::{self, SamplingError};
 use jam_backends::{Decoder, Executable, Tokens};
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{Model, TokenLayout};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use phase::{Phase, Rules};
 
 use crate::{Error, Result};
 use jam_weights::progress::Stop;
+use jam_weights::random::Random;
 
 /// A document to go on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,13 +188,11 @@ struct Row {
     phase: Phase,
     pictures: u64,
     tokens: Vec<u32>,
-    rng: ChaCha8Rng,
+    random: Random,
 }
 
 impl Row {
     fn new(request: &Request, seed: u64, rules: &Rules) -> Row {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        rng.set_stream(request.seed);
         let phase = if request.picture_next {
             rules.picture()
         } else {
@@ -205,7 +202,7 @@ impl Row {
             phase,
             pictures: 0,
             tokens: Vec::new(),
-            rng,
+            random: Random::seeded(seed, request.seed),
         }
     }
 
@@ -218,7 +215,7 @@ impl Row {
         without: Option<&[f32]>,
         room: u64,
     ) -> Result<u32> {
-        let uniform = (self.rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+        let uniform = self.random.unit();
         let chosen = match self.phase {
             Phase::Picture { .. } => {
                 let range = rules.image.clone();

@@ -6,8 +6,7 @@
 //! are far from their codes. All of it happens on the host, in a fixed order: it is little work, and
 //! the same bits everywhere.
 
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use jam_weights::random::Random;
 
 use burn::tensor::{Device, Tensor};
 
@@ -38,7 +37,7 @@ impl Codebook {
     pub(super) fn spread(
         settings: &VqSettings,
         latents: &[f32],
-        random: &mut ChaCha8Rng,
+        random: &mut Random,
     ) -> Result<Self> {
         let latent = settings.latent;
         let rows = latents.len() / latent;
@@ -49,7 +48,7 @@ impl Codebook {
         let mut distances = vec![f32::MAX; rows];
         for _ in 0..settings.codes {
             // The first code, and those beyond the number of different latents, fall anywhere.
-            let row = draw(&distances, random).unwrap_or_else(|| random.random_range(0..rows));
+            let row = draw(&distances, random).unwrap_or_else(|| random.below(rows));
             let code = &latents[row * latent..][..latent];
             codes.extend_from_slice(code);
             approach(&mut distances, latents, code);
@@ -101,7 +100,7 @@ impl Codebook {
         settings: &VqSettings,
         latents: &[f32],
         chosen: &[u32],
-        random: &mut ChaCha8Rng,
+        random: &mut Random,
     ) {
         let (latent, after) = (self.latent, settings.restart_after as f32);
         let tired: Vec<usize> = (0..self.idle.len())
@@ -174,12 +173,12 @@ fn approach(distances: &mut [f32], latents: &[f32], code: &[f32]) {
 }
 
 /// A row, drawn in proportion to its number; none when all are 0.
-fn draw(weights: &[f32], random: &mut ChaCha8Rng) -> Option<usize> {
+fn draw(weights: &[f32], random: &mut Random) -> Option<usize> {
     let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
     if sum <= 0.0 {
         return None;
     }
-    let mut left = random.random_range(0.0..1.0) * sum;
+    let mut left = random.within(0.0, 1.0) * sum;
     let mut last = None;
     for (row, weight) in weights.iter().enumerate() {
         if *weight > 0.0 {
@@ -196,7 +195,6 @@ fn draw(weights: &[f32], random: &mut ChaCha8Rng) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
 
     fn settings(codes: usize) -> VqSettings {
         VqSettings {
@@ -208,8 +206,8 @@ mod tests {
         }
     }
 
-    fn random() -> ChaCha8Rng {
-        ChaCha8Rng::seed_from_u64(7)
+    fn random() -> Random {
+        Random::seeded(7, 0)
     }
 
     #[test]
@@ -219,7 +217,7 @@ mod tests {
             .flat_map(|i| [(i % 3) as f32, (i / 3 % 3) as f32 * 5.0])
             .collect();
         for seed in 0..20 {
-            let mut random = ChaCha8Rng::seed_from_u64(seed);
+            let mut random = Random::seeded(seed, 0);
             let book = Codebook::spread(&settings(9), &latents, &mut random).unwrap();
             let mut found: Vec<_> = book
                 .codes
@@ -284,7 +282,7 @@ mod tests {
         let device = Device::flex();
         let mut random = random();
         let mut numbers =
-            |n: usize| -> Vec<f32> { (0..n).map(|_| random.random_range(-1.0..1.0)).collect() };
+            |n: usize| -> Vec<f32> { (0..n).map(|_| random.within(-1.0, 1.0) as f32).collect() };
         let (latents, codes) = (numbers(50 * 3), numbers(20 * 3));
         let found = nearest(
             matrix(latents.clone(), [50, 3], &device),

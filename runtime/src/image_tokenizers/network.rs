@@ -12,23 +12,18 @@
 //! ```
 
 use burn::tensor::{DType, Device, Tensor, TensorData, activation};
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use jam_weights::random::Random;
 
 use jam_data::tokens::image::VqSettings;
 use jam_data::tokens::image::layers::layers;
 
 /// Fresh weights, in the order of [`layers`]. The same generator gives the same bits on any device.
-pub(super) fn fresh(
-    settings: &VqSettings,
-    random: &mut ChaCha8Rng,
-    device: &Device,
-) -> Vec<Tensor<2>> {
+pub(super) fn fresh(settings: &VqSettings, random: &mut Random, device: &Device) -> Vec<Tensor<2>> {
     layers(settings)
         .into_iter()
         .map(|layer| {
             let values = (0..layer.shape[0] * layer.shape[1])
-                .map(|_| (random.random_range(-1.0..1.0) * layer.bound) as f32)
+                .map(|_| (random.within(-1.0, 1.0) * layer.bound) as f32)
                 .collect();
             matrix(values, layer.shape, device)
         })
@@ -142,7 +137,6 @@ fn encoder_len(settings: &VqSettings) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rand::SeedableRng;
 
     #[test]
     fn shapes_follow_the_settings() {
@@ -163,7 +157,7 @@ mod tests {
                 .filter(|layer| layer.name.starts_with("encoder."))
                 .count();
             assert_eq!(encoder, encoder_len(&settings));
-            let weights = fresh(&settings, &mut ChaCha8Rng::seed_from_u64(1), &device);
+            let weights = fresh(&settings, &mut Random::seeded(1, 0), &device);
             let rows = 3 * settings.patches();
             let patches = Tensor::ones([rows, settings.patch_values()], &device);
             let latents = encode(&settings, &weights, patches);
@@ -212,7 +206,7 @@ mod tests {
                 depth: 1,
                 ..VqSettings::default()
             };
-            let weights = fresh(&settings, &mut ChaCha8Rng::seed_from_u64(2), &device);
+            let weights = fresh(&settings, &mut Random::seeded(2, 0), &device);
             let run = |first: f32| -> Vec<f32> {
                 let mut patches = vec![0.5; 16 * 192];
                 patches[..192].fill(first);

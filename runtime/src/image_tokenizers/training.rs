@@ -14,8 +14,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor};
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use jam_weights::random::Random;
 
 use super::codebook::{Codebook, nearest};
 use super::measure::decibels;
@@ -82,9 +81,7 @@ impl PictureSource for PictureSet {
             if self.round != Some(round) {
                 let mut random = random(self.seed, round);
                 self.order = (0..self.pictures.len()).collect();
-                for i in (1..self.order.len()).rev() {
-                    self.order.swap(i, random.random_range(0..=i));
-                }
+                random.shuffle(&mut self.order);
                 self.round = Some(round);
             }
             batch.push(self.pictures[self.order[(at % pictures) as usize]].clone());
@@ -143,10 +140,8 @@ pub(super) struct State {
 }
 
 /// A generator for one purpose of a run.
-fn random(seed: u64, stream: u64) -> ChaCha8Rng {
-    let mut random = ChaCha8Rng::seed_from_u64(seed);
-    random.set_stream(stream);
-    random
+fn random(seed: u64, stream: u64) -> Random {
+    Random::seeded(seed, stream)
 }
 
 /// The stream of the first weights; steps have the streams of their numbers.

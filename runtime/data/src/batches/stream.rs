@@ -2,16 +2,17 @@
 //!
 //! Batch number s is a pure function of the documents, the recipe and the seed: a run that goes on
 //! after an interrupt only needs to know its step. Each epoch of a set is shuffled anew; a mixture
-//! draws the set of every row by weight.
+//! draws the set of every row by weight. No row comes twice in a batch, unless its set is smaller than the
+//! batch's share of it: where an epoch ends within a batch, rows of the next that are there already wait for
+//! the batch after it.
 
 use std::cell::RefCell;
-
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use std::collections::{BTreeMap, VecDeque};
 
 use jam_ir::recipe::{BatchForm, BatchSize, Objective};
 
 use super::EncodedSet;
+use crate::random::Random;
 use crate::{Error, Result};
 
 /// Rows of tokens and what is learned from them.
@@ -75,11 +76,16 @@ const POOL: usize = 16;
 /// Most rows that are sorted together, where batches are so large.
 const MOST_POOLED: usize = 1 << 22;
 
+/// Pools of batches in a set that is large.
+const LARGE: usize = 16;
+
 /// A piece of one document (or of several, one after the other).
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Row {
     source: usize,
     index: u64,
+    /// Number of the piece in its set; 0 where the row is packed.
+    piece: u32,
 }
 
 impl<'d> BatchStream<'d> {
@@ -100,7 +106,7 @@ impl<'d> BatchStream<'d> {
             sum += weight / total;
             bounds.push(sum);
         }
-        let sources: Vec<Source<'d>> = sets
+        let mut sources: Vec<Source<'d>> = sets
             .iter()
             .enumerate()
             .map(|(index, (_, set))| Source::new(set, index, &options))
@@ -121,11 +127,16 @@ impl<'d> BatchStream<'d> {
             BatchSize::Rows(rows) => rows as usize,
             BatchSize::Tokens(tokens) => (tokens as f64 / mean).round() as usize,
         };
+        let rows = rows.max(1);
+        let pool = rows.saturating_mul(pooled(rows, options.form));
+        for source in &mut sources {
+            source.is_large = source.pieces.len() >= pool.saturating_mul(LARGE);
+        }
         Ok(BatchStream {
             sources,
             bounds,
             options,
-            rows: rows.max(1),
+            rows,
             step: 0,
             drawn: 0,
             pool: Vec::new(),
@@ -142,7 +153,7 @@ impl<'d> BatchStream<'d> {
         let rows = self.next_rows();
         let rows: Vec<_> = rows
             .iter()
-            .map(|row| self.sources[row.source].tokens(row.index, &self.options))
+            .map(|row| self.sources[row.source].tokens(*row, &self.options))
             .collect();
         self.fill(&rows)
     }
@@ -159,29 +170,107 @@ impl<'d> BatchStream<'d> {
         if let Some(rows) = self.pool.pop() {
             return rows;
         }
-        let batches = match self.options.form {
-            BatchForm::Rows => (MOST_POOLED / self.rows).clamp(1, POOL),
-            BatchForm::Packed => 1,
+        let batches = pooled(self.rows, self.options.form);
+        let drawn: Vec<Vec<Row>> = (0..batches).map(|_| self.draw()).collect();
+        let mut pool = match self.options.form {
+            BatchForm::Rows => self.sorted(drawn),
+            BatchForm::Packed => drawn,
         };
-        let mut rows: Vec<Row> = (0..self.rows * batches).map(|_| self.draw()).collect();
-        rows.sort_by_key(|row| self.sources[row.source].row_length(row.index));
-        let mut pool: Vec<_> = rows.chunks(self.rows).map(<[Row]>::to_vec).collect();
-        let mut rng = generator(self.options.seed, u64::MAX, self.step);
-        shuffle(&mut pool, &mut rng);
+        let mut random = generator(self.options.seed, u64::MAX, self.step);
+        random.shuffle_by_remainders(&mut pool);
         let first = pool.pop().unwrap_or_default();
         self.pool = pool;
         first
     }
 
-    /// The set and the place in it that the next row comes from.
-    fn draw(&mut self) -> Row {
-        let mut rng = generator(self.options.seed, u64::MAX - 1, self.drawn);
-        self.drawn += 1;
-        let uniform = (rng.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-        let source = self.bounds.iter().position(|bound| uniform < *bound);
-        let source = source.unwrap_or(self.bounds.len() - 1);
-        let index = self.sources[source].take();
-        Row { source, index }
+    /// The rows of a batch: for each the set that it comes from, and the next in its order.
+    fn draw(&mut self) -> Vec<Row> {
+        self.sources.iter_mut().for_each(Source::begin_batch);
+        let mut batch = Vec::with_capacity(self.rows);
+        for _ in 0..self.rows {
+            let uniform = generator(self.options.seed, u64::MAX - 1, self.drawn).unit();
+            self.drawn += 1;
+            let source = self.bounds.iter().position(|bound| uniform < *bound);
+            let source = source.unwrap_or(self.bounds.len() - 1);
+            let (index, piece) = self.sources[source].take();
+            batch.push(Row {
+                source,
+                index,
+                piece,
+            });
+        }
+        batch
+    }
+
+    /// The rows of batches, sorted by length across them. Of rows that then come twice in a batch, one changes
+    /// places with a row of a batch nearby; where that does not do, the batches stay as they were drawn.
+    fn sorted(&self, drawn: Vec<Vec<Row>>) -> Vec<Vec<Row>> {
+        let mut rows = drawn.concat();
+        rows.sort_by_key(|row| self.sources[row.source].pieces[row.piece as usize].len);
+        let mut pool: Vec<Vec<Row>> = rows.chunks(self.rows).map(<[Row]>::to_vec).collect();
+        if self.doubles(&pool) == 0 {
+            return pool;
+        }
+        self.part_doubles(&mut pool);
+        match self.doubles(&pool) > self.doubles(&drawn) {
+            true => drawn,
+            false => pool,
+        }
+    }
+
+    /// How often rows of sets that are not large come again in their batches.
+    fn doubles(&self, pool: &[Vec<Row>]) -> u32 {
+        let again = |(row, count): (&RowKey, &u32)| match self.sources[row.0].is_large {
+            true => 0,
+            false => count - 1,
+        };
+        let batches = pool.iter().map(|batch| tally(batch));
+        batches
+            .map(|tally| tally.iter().map(again).sum::<u32>())
+            .sum()
+    }
+
+    /// Lets rows that come twice in a batch change places with rows of other batches, the nearest first, for those
+    /// are about as long.
+    fn part_doubles(&self, pool: &mut [Vec<Row>]) {
+        let key = |row: Row| (row.source, row.piece);
+        let mut tallies: Vec<_> = pool.iter().map(|batch| tally(batch)).collect();
+        for here in 0..pool.len() {
+            for place in 0..pool[here].len() {
+                let row = pool[here][place];
+                let comes_again = tallies[here].get(&key(row)).is_some_and(|count| *count > 1);
+                if !comes_again || self.sources[row.source].is_large {
+                    continue;
+                }
+                let mut others: Vec<usize> =
+                    (0..pool.len()).filter(|other| *other != here).collect();
+                others.sort_by_key(|other| other.abs_diff(here));
+                let takes = |other: &usize| !tallies[*other].contains_key(&key(row));
+                let found = others.into_iter().filter(takes).find_map(|other| {
+                    let fits = |candidate: &Row| !tallies[here].contains_key(&key(*candidate));
+                    let there = match other < here {
+                        true => pool[other].iter().rposition(fits),
+                        false => pool[other].iter().position(fits),
+                    };
+                    there.map(|there| (other, there))
+                });
+                let Some((other, there)) = found else {
+                    continue;
+                };
+                let exchanged = pool[other][there];
+                pool[here][place] = exchanged;
+                pool[other][there] = row;
+                for (batch, gone, come) in [(here, row, exchanged), (other, exchanged, row)] {
+                    if let Some(count) = tallies[batch].get_mut(&key(gone)) {
+                        *count -= 1;
+                        if *count == 0 {
+                            tallies[batch].remove(&key(gone));
+                        }
+                    }
+                    *tallies[batch].entry(key(come)).or_default() += 1;
+                }
+            }
+        }
     }
 
     fn fill(&self, rows: &[RowTokens]) -> Batch {
@@ -228,8 +317,17 @@ struct Source<'d> {
     total: u64,
     seed: u64,
     packed: Option<u64>,
-    /// Rows handed out.
+    /// Whether it holds many pools of batches.
+    is_large: bool,
+    /// Rows taken from the order of epochs.
     taken: u64,
+    /// Those of them that wait for the next batch.
+    waiting: VecDeque<u64>,
+    /// Number of the current batch, or of the current time through the set where that is smaller.
+    round: u64,
+    /// Pieces in the current round, and the last round of every piece.
+    in_round: usize,
+    rounds: Vec<u64>,
     /// Orders of the two epochs last asked for: a pool of batches may straddle two.
     orders: RefCell<Vec<Order>>,
 }
@@ -277,11 +375,16 @@ impl<'d> Source<'d> {
         Source {
             set,
             number: number as u64,
-            pieces,
             total,
             seed: options.seed,
             packed,
+            is_large: false,
             taken: 0,
+            waiting: VecDeque::new(),
+            round: 0,
+            in_round: 0,
+            rounds: vec![0; pieces.len()],
+            pieces,
             orders: RefCell::default(),
         }
     }
@@ -302,23 +405,48 @@ impl<'d> Source<'d> {
         }
     }
 
-    fn take(&mut self) -> u64 {
-        self.taken += 1;
-        self.taken - 1
+    fn begin_batch(&mut self) {
+        self.round += 1;
+        self.in_round = 0;
     }
 
-    /// Tokens of a row, for sorting; packed rows are all alike.
-    fn row_length(&self, index: u64) -> u32 {
-        match self.packed {
-            Some(_) => 0,
-            None => self.piece(index).len,
+    /// The next row that is not in the batch yet, and its piece.
+    fn take(&mut self) -> (u64, u32) {
+        if self.packed.is_some() || self.is_large {
+            self.taken += 1;
+            let piece = match self.packed {
+                Some(_) => 0,
+                None => self.number_of(self.taken - 1),
+            };
+            return (self.taken - 1, piece);
         }
+        if self.in_round == self.pieces.len() {
+            // The whole set is in the batch: once more through it.
+            self.begin_batch();
+        }
+        let is_new = |index: &u64| self.rounds[self.number_of(*index) as usize] < self.round;
+        let index = match self.waiting.iter().position(is_new) {
+            Some(place) => self.waiting.remove(place).unwrap_or(self.taken),
+            None => {
+                while self.rounds[self.number_of(self.taken) as usize] == self.round {
+                    self.waiting.push_back(self.taken);
+                    self.taken += 1;
+                }
+                self.taken += 1;
+                self.taken - 1
+            }
+        };
+        let piece = self.number_of(index);
+        self.rounds[piece as usize] = self.round;
+        self.in_round += 1;
+        (index, piece)
     }
 
-    fn piece(&self, index: u64) -> Piece {
+    /// Number of the piece at a place in the order of epochs.
+    fn number_of(&self, index: u64) -> u32 {
         let count = self.pieces.len() as u64;
         self.with_order(index / count, |order| {
-            self.pieces[order.pieces[(index % count) as usize] as usize]
+            order.pieces[(index % count) as usize]
         })
     }
 
@@ -337,7 +465,7 @@ impl<'d> Source<'d> {
 
     fn order(&self, epoch: u64) -> Order {
         let mut pieces: Vec<u32> = (0..self.pieces.len() as u32).collect();
-        shuffle(&mut pieces, &mut generator(self.seed, self.number, epoch));
+        generator(self.seed, self.number, epoch).shuffle_by_remainders(&mut pieces);
         let mut sums = Vec::new();
         if self.packed.is_some() {
             let mut sum = 0;
@@ -353,19 +481,20 @@ impl<'d> Source<'d> {
         }
     }
 
-    fn tokens(&self, index: u64, options: &BatchOptions) -> RowTokens {
+    fn tokens(&self, of: Row, options: &BatchOptions) -> RowTokens {
         let mut row = RowTokens {
             ids: Vec::new(),
             learned: Vec::new(),
         };
         let Some(length) = self.packed else {
-            self.add(self.piece(index), 0, u64::MAX, options, &mut row);
+            let piece = self.pieces[of.piece as usize];
+            self.add(piece, 0, u64::MAX, options, &mut row);
             return row;
         };
         let rows = self.rows();
-        self.with_order(index / rows, |order| {
+        self.with_order(of.index / rows, |order| {
             let sums = &order.sums;
-            let mut at = (index % rows) * length;
+            let mut at = (of.index % rows) * length;
             let end = (at + length).min(self.total);
             let mut place = sums.partition_point(|sum| *sum <= at) - 1;
             while at < end {
@@ -396,19 +525,31 @@ impl<'d> Source<'d> {
     }
 }
 
+/// Batches that are drawn and sorted together.
+fn pooled(rows: usize, form: BatchForm) -> usize {
+    match form {
+        BatchForm::Rows => (MOST_POOLED / rows).clamp(1, POOL),
+        BatchForm::Packed => 1,
+    }
+}
+
+/// A row of a batch: its set and piece.
+type RowKey = (usize, u32);
+
+/// How often each row is in a batch.
+fn tally(batch: &[Row]) -> BTreeMap<RowKey, u32> {
+    let mut counts = BTreeMap::new();
+    for row in batch {
+        *counts.entry((row.source, row.piece)).or_default() += 1;
+    }
+    counts
+}
+
 /// A generator of its own for every purpose and number.
-fn generator(seed: u64, purpose: u64, number: u64) -> ChaCha8Rng {
+pub(super) fn generator(seed: u64, purpose: u64, number: u64) -> Random {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
     key[8..16].copy_from_slice(&purpose.to_le_bytes());
     key[16..24].copy_from_slice(&number.to_le_bytes());
-    ChaCha8Rng::from_seed(key)
-}
-
-/// Every order with the same chance (Fisher and Yates).
-fn shuffle<T>(items: &mut [T], rng: &mut ChaCha8Rng) {
-    for last in (1..items.len()).rev() {
-        let bound = last as u64 + 1;
-        items.swap(last, (rng.next_u64() % bound) as usize);
-    }
+    Random::keyed(key, 0)
 }

@@ -83,6 +83,112 @@ fn the_order_of_an_epoch_stays_what_it_was() {
     assert_eq!(order, [6, 5, 1, 2, 4, 0, 7, 3]);
 }
 
+/// How often each document is in a batch; every token of a document is its number.
+fn counted(batch: &Batch) -> Vec<usize> {
+    let mut counts = vec![0; 2000];
+    let first = (0..batch.rows).map(|row| batch.tokens[row * batch.length] as usize);
+    first.for_each(|document| counts[document] += 1);
+    counts
+}
+
+/// Documents `first`, `first + 1`, … of lengths 2 to 6.
+fn numbered(first: u32, documents: u32) -> EncodedSet {
+    let mut set = EncodedSet::default();
+    for number in first..first + documents {
+        set.push(&vec![number; 2 + (number as usize * 7) % 5], 0);
+    }
+    set
+}
+
+#[test]
+fn no_document_comes_twice_in_a_batch_of_fewer() {
+    let rows = 8;
+    for documents in [8, 9, 11, 15, 16, 17, 30, 64, 127, 129, 300] {
+        let set = numbered(0, documents);
+        let options = options(BatchForm::Rows, BatchSize::Rows(rows));
+        let mut stream = BatchStream::new(vec![(1.0, &set)], options).unwrap();
+        let mut all = vec![0; documents as usize];
+        let batches = 16 * 12;
+        for step in 0..batches {
+            let counts = counted(&stream.next_batch());
+            assert!(
+                counts.iter().all(|count| *count < 2),
+                "{documents} documents, step {step}: {counts:?}"
+            );
+            all.iter_mut()
+                .zip(counts)
+                .for_each(|(all, count)| *all += count);
+        }
+        // All of them are learned about equally often: none waits for long.
+        let (least, most) = (*all.iter().min().unwrap(), *all.iter().max().unwrap());
+        assert!(
+            most - least <= 2,
+            "{documents} documents: {least} to {most} times"
+        );
+    }
+}
+
+#[test]
+fn a_set_smaller_than_the_batch_fills_it_evenly() {
+    let set = numbered(0, 5);
+    let options = options(BatchForm::Rows, BatchSize::Rows(8));
+    let mut stream = BatchStream::new(vec![(1.0, &set)], options).unwrap();
+    for _ in 0..40 {
+        let counts = counted(&stream.next_batch());
+        assert!(
+            counts[..5].iter().all(|count| (1..=2).contains(count)),
+            "{counts:?}"
+        );
+    }
+}
+
+#[test]
+fn small_sets_of_a_mixture_are_spread_too() {
+    let (small, large) = (numbered(0, 12), numbered(100, 900));
+    let mixture = || vec![(0.5, &small), (0.5, &large)];
+    let options = options(BatchForm::Rows, BatchSize::Rows(8));
+    let mut stream = BatchStream::new(mixture(), options.clone()).unwrap();
+    let batches: Vec<Batch> = (0..160).map(|_| stream.next_batch()).collect();
+    for batch in &batches {
+        assert!(counted(batch).iter().all(|count| *count < 2));
+    }
+    for step in [1, 15, 16, 100] {
+        let mut rest = BatchStream::new(mixture(), options.clone()).unwrap();
+        rest.skip_to(step);
+        assert_eq!(rest.next_batch(), batches[step as usize], "{step}");
+    }
+}
+
+/// The order of sets of many batches is what it always was, so that runs that were made can be made again:
+/// sixteen batches drawn in the order of epochs, sorted by length, and shuffled.
+#[test]
+fn large_sets_are_drawn_as_they_always_were() {
+    let (documents, rows) = (1100usize, 4usize);
+    let set = numbered(0, documents as u32);
+    let options = options(BatchForm::Rows, BatchSize::Rows(rows as u64));
+    let orders: Vec<Vec<usize>> = (0..3)
+        .map(|epoch| {
+            let mut order: Vec<usize> = (0..documents).collect();
+            stream::generator(3, 0, epoch).shuffle_by_remainders(&mut order);
+            order
+        })
+        .collect();
+    let orders = orders.concat();
+    let mut stream = BatchStream::new(vec![(1.0, &set)], options).unwrap();
+    for (pool, drawn) in orders.chunks_exact(16 * rows).enumerate() {
+        let mut drawn = drawn.to_vec();
+        drawn.sort_by_key(|document| set.document(*document).len());
+        let mut batches: Vec<&[usize]> = drawn.chunks(rows).collect();
+        let step = 16 * pool as u64 + 1;
+        stream::generator(3, u64::MAX, step).shuffle_by_remainders(&mut batches);
+        for expected in batches.iter().rev() {
+            let batch = stream.next_batch();
+            let first = (0..rows).map(|row| batch.tokens[row * batch.length] as usize);
+            assert_eq!(first.collect::<Vec<_>>(), *expected);
+        }
+    }
+}
+
 #[test]
 fn packed_rows_are_full_and_cover_the_epoch() {
     let set = set(40, 1);

@@ -9,8 +9,6 @@ use std::ops::Range;
 use std::path::Path;
 
 use indexmap::{IndexMap, IndexSet};
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 
 use super::import::ImportedConfig;
 use super::names::{NameTable, Sizes, file_weights};
@@ -18,6 +16,7 @@ use super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions};
 use crate::ordered::{Ordered, Room};
 use crate::plans::Limits;
 use crate::progress::{Progress, Stop};
+use crate::random::Random;
 use crate::{Error, ErrorKind, Result, memory};
 
 /// Standard deviation of the numbers: that of most models before they are trained.
@@ -167,14 +166,14 @@ impl Draws {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
         hasher.update(spec.name.as_bytes());
-        let mut random = ChaCha8Rng::from_seed(*hasher.finalize().as_bytes());
-        random.set_stream(elements.start / BLOCK);
+        let stream = elements.start / BLOCK;
+        let mut random = Random::keyed(*hasher.finalize().as_bytes(), stream);
         let count = (elements.end - elements.start) as usize;
         let size = spec.dtype.size() as usize;
         let mut bytes = Vec::with_capacity(count * size);
         let mut bits = vec![0u8; 64 << 10];
         while bytes.len() < count * size {
-            random.fill_bytes(&mut bits);
+            random.fill(&mut bits);
             let left = count - bytes.len() / size;
             let (choices, _) = bits.as_chunks::<2>();
             let choices = &choices[..left.min(choices.len())];

@@ -2,8 +2,7 @@
 
 use std::ops::Range;
 
-use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use crate::random::Random;
 
 /// Seed of the draws at one place of one weight's plan.
 #[derive(Clone, Debug)]
@@ -26,9 +25,8 @@ impl DrawSeed {
         let mut numbers = Vec::with_capacity(width * (rows.end - rows.start) as usize);
         let bound = (p * (1u64 << 32) as f64) as u64;
         for row in rows {
-            let mut rng = ChaCha8Rng::from_seed(self.0);
-            rng.set_stream(row);
-            let draws = (0..width).map(|_| u64::from(rng.next_u32()) < bound);
+            let mut random = Random::keyed(self.0, row);
+            let draws = (0..width).map(|_| u64::from(random.bits()) < bound);
             numbers.extend(draws.map(|is_one| f32::from(u8::from(is_one))));
         }
         numbers
@@ -39,11 +37,10 @@ impl DrawSeed {
     pub(super) fn normal(&self, rows: Range<u64>, width: usize, sd: f64, cut: f64) -> Vec<f32> {
         let mut numbers = Vec::with_capacity(width * (rows.end - rows.start) as usize);
         for row in rows {
-            let mut rng = ChaCha8Rng::from_seed(self.0);
-            rng.set_stream(row);
+            let mut random = Random::keyed(self.0, row);
             let end = numbers.len() + width;
             while numbers.len() < end {
-                let (a, b) = normal_pair(&mut rng);
+                let (a, b) = random.normal_pair();
                 for draw in [a, b] {
                     if draw.abs() <= cut && numbers.len() < end {
                         numbers.push((draw * sd) as f32);
@@ -58,12 +55,4 @@ impl DrawSeed {
 /// `count` draws of N(0, sd²) for a seed.
 pub(crate) fn normal_draws(seed: u64, count: usize, sd: f64) -> Vec<f32> {
     DrawSeed::new(seed, "", "").normal(0..1, count, sd, f64::INFINITY)
-}
-
-/// Two independent draws of N(0, 1) (Box and Muller, 1958).
-fn normal_pair(rng: &mut impl Rng) -> (f64, f64) {
-    let unit = |bits: u64| ((bits >> 11) as f64 + 0.5) / (1u64 << 53) as f64;
-    let radius = (-2.0 * unit(rng.next_u64()).ln()).sqrt();
-    let angle = std::f64::consts::TAU * unit(rng.next_u64());
-    (radius * angle.cos(), radius * angle.sin())
 }
