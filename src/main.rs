@@ -7,6 +7,7 @@
 mod cli;
 mod commands;
 mod console;
+mod drawings;
 mod failure;
 mod foresight;
 mod headers;

@@ -215,7 +215,9 @@ impl WeightSource for RandomWeights<'_> {
     }
 
     fn rows(&self, name: &str, rows: Range<u64>) -> jam_ir::Result<Vec<f32>> {
-        let shape = self.shape(name).unwrap_or_default();
+        let shape = self.shape(name);
+        let shape =
+            shape.ok_or_else(|| jam_ir::Error::new(format!("there is no weight `{name}`")))?;
         let plan = Plan::Normal { sd: 0.25 };
         PlanRows::new(&plan, name, &shape, self.seed, &NoSources).rows(rows)
     }
@@ -223,8 +225,8 @@ impl WeightSource for RandomWeights<'_> {
 
 #[cfg(test)]
 mod tests {
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
     use jam_ir::{Op, TokenLayout};
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     use super::*;
 

@@ -1,12 +1,21 @@
-//! The order of the house: who may import whom, what every file has, how long one may be.
+//! The order of the house: who may import whom, what every file has, how long one may be, and that files of a
+//! room do not lean on one another in circles.
+
+#[path = "house_support/uses.rs"]
+mod uses;
+#[path = "house_support/words.rs"]
+mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use uses::Uses;
+
 /// What each crate of the house may import, by folder and package name.
-const IMPORTS: [(&str, &str, &[&str]); 9] = [
+const IMPORTS: [(&str, &str, &[&str]); 10] = [
     ("ir", "jam-ir", &[]),
+    ("ir/testing", "jam-ir-testing", &["jam-ir"]),
     ("dsl", "jam-dsl", &["jam-ir"]),
     ("fusion-passes", "jam-fusion-passes", &["jam-ir"]),
     ("backends", "jam-backends", &["jam-ir"]),
@@ -54,8 +63,14 @@ const WITHOUT_BURN: [&str; 6] = [
     "jam-lessons",
 ];
 
+/// Rooms that only tests and fuzz targets may import.
+const ONLY_TESTS: [&str; 1] = ["jam-ir-testing"];
+
 /// Longest file that one holds in mind, in lines.
-const LONGEST: usize = 700;
+const LONGEST: usize = 600;
+
+/// Most files of a room that may use one another in a circle: what cannot be understood apart.
+const CIRCLE: usize = 3;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -125,8 +140,128 @@ fn imports_run_downward_only() {
                 allowed.contains(&name.as_str()),
                 "{package} must not import {name}"
             );
+            assert!(
+                !ONLY_TESTS.contains(&name.as_str()),
+                "{package} is built with {name}, which is for tests"
+            );
         }
     }
+}
+
+/// The files of the house and what each uses.
+fn uses() -> Uses {
+    let mut crates = vec![(
+        "jam_fuzz".to_owned(),
+        "fuzz".to_owned(),
+        "fuzz/src/lib.rs".into(),
+    )];
+    for (folder, package, _) in IMPORTS {
+        let folder = Path::new(folder.trim_start_matches('.'));
+        let root = ["lib.rs", "main.rs"].map(|name| folder.join("src").join(name));
+        let root = root
+            .into_iter()
+            .find(|root| self::root().join(root).exists());
+        crates.push((package.replace('-', "_"), package.to_owned(), root.unwrap()));
+    }
+    Uses::of(root(), &crates)
+}
+
+#[test]
+fn no_more_than_three_files_use_one_another_and_none_of_another_room() {
+    let uses = uses();
+    let mut wrong = String::new();
+    for circle in uses.circles() {
+        let rooms: BTreeSet<&str> = circle.iter().map(|file| uses.room(*file)).collect();
+        if circle.len() > CIRCLE || rooms.len() > 1 {
+            let ties = uses.ties(&circle);
+            wrong.push_str(&format!("\n{} files of {rooms:?}:{ties}", circle.len()));
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "circles of files: put what they share into a file below them{wrong}"
+    );
+}
+
+/// That the graph is read at all: names that are passed on count for the file that defines them, and a
+/// method for the file that it stands in.
+#[test]
+fn uses_are_found_through_what_passes_them_on() {
+    let uses = uses();
+    for (file, target) in [
+        ("ir/src/verify/calls.rs", "ir/src/verify/problems.rs"),
+        (
+            "backends/src/interpreter.rs",
+            "backends/src/kernels/norm.rs",
+        ),
+        ("dsl/src/checker.rs", "ir/src/diagnostic.rs"),
+        ("dsl/src/definitions.rs", "dsl/src/recipe/fuse.rs"),
+        ("fusion-passes/src/ties.rs", "fusion-passes/src/strategy.rs"),
+        ("runtime/src/pages/mod.rs", "ir/src/error.rs"),
+        ("src/main.rs", "src/commands/build.rs"),
+    ] {
+        assert!(uses.has(file, target), "{file} uses {target}");
+    }
+    for (file, target) in [
+        ("fusion-passes/src/lib.rs", "fusion-passes/src/ties.rs"),
+        ("ir/src/op.rs", "ir/src/verify.rs"),
+    ] {
+        assert!(!uses.has(file, target), "{file} does not use {target}");
+    }
+}
+
+/// Circles of two and of four are told apart from a chain.
+#[test]
+fn circles_are_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "lib.rs",
+        "mod a;\nmod b;\nmod c;\nmod d;\nmod e;\npub use e::E;\n",
+    );
+    write("a.rs", "use crate::b::B;\npub struct A(B);\n");
+    write(
+        "b.rs",
+        "pub struct B;\nimpl B { fn f(c: super::c::C) {} }\n",
+    );
+    write(
+        "c.rs",
+        "use crate::{d::{self, D as Other}, E};\npub struct C(Other);\n",
+    );
+    write(
+        "d.rs",
+        "pub struct D;\n// crate::e::E\nconst TEXT: &str = \"crate::e::E\";\n",
+    );
+    write(
+        "e.rs",
+        "pub struct E;\n#[cfg(test)]\nmod tests { use crate::a::A; }\n",
+    );
+    let find = || {
+        let root = ("lib".to_owned(), "lib".to_owned(), "lib.rs".into());
+        let uses = Uses::of(folder.path(), &[root]);
+        let circles = uses.circles();
+        circles
+            .iter()
+            .map(|circle| {
+                let names = circle
+                    .iter()
+                    .map(|file| uses.path(*file).display().to_string());
+                names.collect::<Vec<_>>().join(" ")
+            })
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(find(), [""; 0]);
+    write(
+        "e.rs",
+        "pub struct E;\nimpl crate::c::C { pub fn only_here(&self) {} }\n",
+    );
+    write(
+        "d.rs",
+        "pub struct D;\nfn f(c: &super::c::C) { c.only_here() }\n",
+    );
+    assert_eq!(find(), ["c.rs d.rs e.rs"]);
+    write("d.rs", "use super::a::*;\npub struct D(A);\n");
+    assert_eq!(find(), ["a.rs b.rs c.rs d.rs e.rs"]);
 }
 
 /// What each package of the lock file depends on, however far.

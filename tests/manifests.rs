@@ -6,9 +6,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of every manifest of the house, the fuzz targets' and the stand-in's too.
-const MANIFESTS: [&str; 11] = [
+const MANIFESTS: [&str; 12] = [
     ".",
     "ir",
+    "ir/testing",
     "dsl",
     "fusion-passes",
     "backends",

@@ -8,14 +8,14 @@ use std::ops::Range;
 use indexmap::IndexMap;
 use jam_backends::{Device, ExecOptions, Executable, NextTokens, Optimizer, Tokens};
 use jam_fusion_passes::{Parent, fuse};
-use jam_ir::decoder::{
-    DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
-};
 use jam_ir::{
     Activation, Diagnostic, Model, Plan, RotaryLayout, SettingValue, Settings, TokenKind,
     TokenLayout, recipe,
 };
 use jam_weights::checkpoints::WeightSource;
+use jam_weights::checkpoints::decoder::{
+    DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
+};
 use jam_weights::plans::PlanRows;
 
 /// How far a logit may lie from its parent's.

@@ -262,7 +262,7 @@ pub(crate) fn lower(model: &Model) -> Result<Program, ExecError> {
 mod tests {
     use super::*;
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     #[test]
     fn a_gated_part_is_one_step_and_the_head_is_cut_off() {

@@ -7,9 +7,9 @@
 mod support;
 
 use jam_backends::{DeviceChoice, ExecOptions, Executable, NextTokens, Optimizer, Tokens};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::recipe::AdamW;
 use jam_ir::{Model, TokenLayout};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use support::{distance, drawn, some_ids};
 
 fn devices() -> Vec<DeviceChoice> {

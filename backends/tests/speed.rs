@@ -8,8 +8,8 @@ use std::time::Instant;
 
 use jam_backends::{ExecOptions, Executable, NextTokens, Optimizer, Tokens};
 use jam_ir::TokenLayout;
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::recipe::AdamW;
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use support::{fresh, some_ids};
 
 /// Four layers of width 128 over 1,400 ids.

@@ -7,8 +7,8 @@ mod towers;
 use jam_backends::{
     ExecOptions, Executable, Gradients, NextTokens, Optimizer, Precision, Targets, Tokens,
 };
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::{TokenLayout, recipe};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use support::{Golden, PARENTS, distance, fresh, some_ids, transpose};
 use towers::{FORBIDDEN, TowerHead, VOCAB, towers};
 

@@ -86,8 +86,8 @@ impl Flattener<'_> {
 mod tests {
     use super::*;
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
     use jam_ir::verify::verify;
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     #[test]
     fn weights_keep_their_names_and_the_graph_stays_sound() {

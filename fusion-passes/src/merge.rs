@@ -230,7 +230,7 @@ pub(crate) fn weighted(terms: impl IntoIterator<Item = (f64, Plan)>) -> Plan {
 #[cfg(test)]
 mod tests {
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     use super::*;
 

@@ -233,7 +233,7 @@ const MOST_NOTES: usize = 10;
 #[cfg(test)]
 mod tests {
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     use super::*;
 

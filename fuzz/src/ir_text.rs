@@ -4,7 +4,8 @@
 //! parses; and what parses prints and parses back to the same model.
 
 use jam_ir::text::{parse, print};
-use jam_ir::{generate, verify};
+use jam_ir::verify;
+use jam_ir_testing::generate;
 
 use super::seeds::tidy;
 

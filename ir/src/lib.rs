@@ -21,11 +21,8 @@
 
 mod axis;
 pub mod count;
-pub mod decoder;
 pub mod diagnostic;
-pub mod dot;
 pub mod error;
-pub mod generate;
 pub mod headers;
 pub mod infer;
 mod model;
@@ -34,11 +31,9 @@ pub mod origins;
 mod plan;
 pub mod plan_shape;
 pub mod recipe;
-pub mod recognise;
 mod rotary;
 pub mod span;
 mod strategy;
-pub mod svg;
 pub mod text;
 mod tokens;
 mod types;

@@ -328,7 +328,18 @@ impl Op {
             Op::Linear { weight, bias, .. } => [Some(*weight), *bias],
             Op::LayerNorm { gain, bias, .. } => [*gain, *bias],
             Op::RmsNorm { gain, .. } => [*gain, None],
-            _ => [None, None],
+            Op::Rotary { .. }
+            | Op::Attention { .. }
+            | Op::Activation { .. }
+            | Op::Add { .. }
+            | Op::Mul { .. }
+            | Op::Scale { .. }
+            | Op::Concat { .. }
+            | Op::Slice { .. }
+            | Op::ChooseRows { .. }
+            | Op::MaskRows { .. }
+            | Op::Cast { .. }
+            | Op::Call { .. } => [None, None],
         };
         read.into_iter().flatten()
     }
@@ -345,7 +356,18 @@ impl Op {
             }
             Op::LayerNorm { gain, bias, .. } => gain.iter_mut().chain(bias).for_each(visit),
             Op::RmsNorm { gain, .. } => gain.iter_mut().for_each(visit),
-            _ => {}
+            Op::Rotary { .. }
+            | Op::Attention { .. }
+            | Op::Activation { .. }
+            | Op::Add { .. }
+            | Op::Mul { .. }
+            | Op::Scale { .. }
+            | Op::Concat { .. }
+            | Op::Slice { .. }
+            | Op::ChooseRows { .. }
+            | Op::MaskRows { .. }
+            | Op::Cast { .. }
+            | Op::Call { .. } => {}
         }
     }
 }

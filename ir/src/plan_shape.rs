@@ -492,7 +492,7 @@ fn descend(shaped: &mut ShapedPlan<'_>, wanted: Partial) -> Result<()> {
 }
 
 /// The word of the text form.
-pub(crate) fn plan_word(plan: &Plan) -> &'static str {
+pub fn plan_word(plan: &Plan) -> &'static str {
     match plan {
         Plan::Load { .. } => "load",
         Plan::Sum(_) => "sum",

@@ -75,6 +75,28 @@ impl Step {
         }
     }
 
+    /// The folder of its results below the folder of all.
+    pub fn folder(&self) -> &'static str {
+        match self {
+            Step::Lessons(_) => "lessons",
+            Step::Tokenizer(_) => "tokenizers",
+            Step::Fuse(_) => "models",
+            Step::Train(_) => "training",
+            Step::Eval(_) => "reports",
+            Step::Page(_) => "pages",
+        }
+    }
+
+    /// Every kind of step, in the order in which they are listed.
+    pub const KINDS: [fn(String) -> Step; 6] = [
+        Step::Lessons,
+        Step::Tokenizer,
+        Step::Fuse,
+        Step::Train,
+        Step::Eval,
+        Step::Page,
+    ];
+
     /// Its name in the program.
     pub fn name(&self) -> &str {
         match self {

@@ -43,19 +43,9 @@
 //! accept is still printed, so that one can look at it.
 
 mod lex;
+mod names;
 mod parse;
 mod print;
-#[cfg(test)]
-mod tests;
 
 pub use parse::{ParseError, parse};
 pub use print::{Style, print, print_plan, print_with};
-
-/// Whether a name stands without quotes: words of letters, digits and `_`, joined by single dots,
-/// the first not begun by a digit.
-fn is_bare(name: &str) -> bool {
-    let word = |word: &str| {
-        !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-    };
-    name != "_" && !name.starts_with(|c: char| c.is_ascii_digit()) && name.split('.').all(word)
-}

@@ -35,8 +35,6 @@
 mod blocks;
 mod calls;
 mod problems;
-#[cfg(test)]
-mod tests;
 mod vocabulary;
 mod weights;
 

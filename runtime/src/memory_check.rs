@@ -31,11 +31,12 @@ pub(crate) fn check_room(model: &Model, copies: u64, device: &Device) -> Result<
 }
 
 fn check(model: &Model, copies: u64, there: u64) -> Result<()> {
-    let weights = model.weight_uses().into_values().map(|param| {
-        let shape = model.weight_shape(&param.ty).unwrap_or_default();
-        shape.into_iter().fold(1, u64::saturating_mul)
-    });
-    let numbers = weights.fold(0, u64::saturating_add);
+    let mut numbers: u64 = 0;
+    for (name, param) in model.weight_uses() {
+        let shape = model.weight_shape(&param.ty);
+        let shape = shape.ok_or_else(|| Error::new(format!("the weight `{name}` has no size")))?;
+        numbers = numbers.saturating_add(shape.into_iter().fold(1, u64::saturating_mul));
+    }
     let bytes = numbers.saturating_mul(4).saturating_mul(copies);
     if bytes <= there {
         return Ok(());
@@ -57,7 +58,7 @@ fn check(model: &Model, copies: u64, there: u64) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{DecoderConfig, decoder_only};
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     use super::*;
 

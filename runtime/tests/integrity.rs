@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jam_data::tokens::text::TextTokenizer;
 use jam_ir::Error;
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::{Model, Plan, TokenLayout};
 use jam_runtime::folders::{ModelDraft, ModelFolder, write_model};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use jam_weights::checkpoints::{
     CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions,
 };

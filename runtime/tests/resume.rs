@@ -5,13 +5,13 @@ use std::fs;
 use std::path::Path;
 
 use jam_data::batches::EncodedSet;
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::recipe::{
     AdamW, BatchForm, BatchSize, ModelRef, Objective, Schedule, ScheduleKind, TrainRecipe,
 };
 use jam_ir::{DType, Model, TokenLayout};
 use jam_runtime::steps::load_executable;
 use jam_runtime::training::{Training, read_log};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use jam_weights::plans::{NoSources, PlanRows};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 

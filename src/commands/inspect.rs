@@ -69,8 +69,8 @@ pub(crate) fn run(
     }
     let draw: fn(&Model) -> String = match view {
         View::Ir => jam_ir::text::print,
-        View::Dot => jam_ir::dot::dot,
-        View::Svg => jam_ir::svg::svg,
+        View::Dot => crate::drawings::dot,
+        View::Svg => crate::drawings::svg,
         View::Counts => return show_counts(&models, common),
     };
     if view == View::Svg && models.len() > 1 && !common.json {

@@ -7,10 +7,9 @@
 mod data;
 mod places;
 mod vocabulary;
+mod written;
 
 use jam_ir::diagnostic::Diagnostics;
-use jam_ir::recipe::Step;
-use jam_ir::{Program, Span};
 
 use crate::program::{Loaded, Purpose};
 
@@ -23,28 +22,4 @@ pub(crate) fn check(loaded: &Loaded, purpose: Purpose, diagnostics: &mut Diagnos
     };
     places::check(loaded, diagnostics);
     vocabulary::check(&loaded.program, &loaded.models, &seen, diagnostics);
-}
-
-/// A step as the program writes it, and where.
-fn written(program: &Program, step: &Step) -> (String, Option<Span>) {
-    match step {
-        Step::Lessons(name) => (format!("lessons {name}"), None),
-        Step::Tokenizer(name) => (format!("tokenizer {name}"), None),
-        Step::Fuse(name) => {
-            let span = program.fusions.get(name).and_then(|recipe| recipe.span);
-            (format!("fuse {name}"), span)
-        }
-        Step::Train(name) => {
-            let span = program.trainings.get(name).and_then(|recipe| recipe.span);
-            (format!("train {name}"), span)
-        }
-        Step::Eval(name) => {
-            let span = program.evaluations.get(name).and_then(|recipe| recipe.span);
-            (format!("eval {name}"), span)
-        }
-        Step::Page(name) => {
-            let span = program.pages.get(name).and_then(|recipe| recipe.span);
-            (format!("page {name}"), span)
-        }
-    }
 }

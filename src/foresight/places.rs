@@ -10,7 +10,7 @@ use jam_ir::recipe::DataSource;
 use jam_ir::{ImageTokens, Program, Span, TextTokens, TokenLayout};
 use jam_runtime::steps::Workload;
 
-use super::written;
+use super::written::written;
 use crate::output::{overlap, resolved};
 use crate::program::Loaded;
 

@@ -8,7 +8,7 @@ use jam_ir::recipe::{DataKind, DataRef, DataSource, Measure, Step};
 use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens, TokenKind, TokenLayout};
 
 use super::data::Seen;
-use super::written;
+use super::written::written;
 
 /// What a step asks of a vocabulary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

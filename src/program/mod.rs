@@ -1,24 +1,22 @@
 //! From a `.jam` file to a checked program with every model it names: what all commands begin with.
 //!
 //! One job, one file: `files` (what a program may read), `spelling` (tokenizers of files), `graphs` (the graph of
-//! every model), `reports` (what is told of it), `results` (where its results go). What `jamc run` would refuse is
+//! every model), `loaded` (what has been read), `reports` (what is told of it), `results` (where its results go). What `jamc run` would refuse is
 //! seen by [`crate::foresight`].
 
 mod files;
 mod graphs;
+mod loaded;
 mod reports;
 mod results;
 mod spelling;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use indexmap::IndexMap;
 use jam_dsl::CompileOptions;
-use jam_ir::{Model, Program};
 
 pub(crate) use files::{Files, read_text, unread};
+pub(crate) use loaded::{Loaded, Purpose};
 pub(crate) use reports::report;
 pub(crate) use spelling::Spelling;
 
@@ -26,32 +24,6 @@ use crate::cli::Common;
 use crate::console::Console;
 use crate::failure::Failure;
 use crate::{foresight, headers};
-
-/// A program without errors.
-pub(crate) struct Loaded {
-    pub(crate) program: Program,
-    /// The graph behind every model, fusion and training.
-    pub(crate) models: IndexMap<String, Arc<Model>>,
-    /// Text of the main file.
-    pub(crate) source: String,
-    /// Where relative paths of the program start.
-    pub(crate) folder: PathBuf,
-    /// Where results go.
-    pub(crate) out: PathBuf,
-    /// Where the program says a setting: `train tune.optimizer` in `drawing.jam:45`.
-    pub(crate) places: BTreeMap<String, String>,
-}
-
-/// What a program is read for: how much of what `jamc run` would refuse is looked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// Its models are shown or used: what is wrong with a report is of no matter.
-    Look,
-    /// Its steps are carried out.
-    Make,
-    /// It is checked: its data are looked at too, and notes on it are told.
-    Check,
-}
 
 /// Reads, compiles and fuses; every mistake is reported before this fails. What strategies remark on fusions, and notes,
 /// are told by `jamc check`, so that not every command repeats them, and to those who ask for more.

@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use indexmap::IndexMap;
 use jam_ir::{AxisId, Model, Param};
+use jam_weights::checkpoints::hugging_face::HuggingFaceWeights;
 use jam_weights::checkpoints::import::ImportedConfig;
-use jam_weights::checkpoints::names::{FileWeight, HuggingFaceWeights, NameTable, file_weights};
+use jam_weights::checkpoints::names::{FileWeight, NameTable, file_weights};
 use jam_weights::checkpoints::{CheckpointReader, Dtype};
 
 use super::case::{Checked, Stop};

@@ -9,10 +9,11 @@ use std::fs;
 use std::path::Path;
 
 use indexmap::IndexMap;
-use jam_ir::decoder::{DecoderConfig, PositionConfig, decoder_only};
 use jam_ir::{Model, TokenLayout};
 use jam_weights::checkpoints::CheckpointReader;
-use jam_weights::checkpoints::names::{HuggingFaceWeights, NameTable, Sizes};
+use jam_weights::checkpoints::decoder::{DecoderConfig, PositionConfig, decoder_only};
+use jam_weights::checkpoints::hugging_face::HuggingFaceWeights;
+use jam_weights::checkpoints::names::{NameTable, Sizes};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 use super::case::{Case, Checked, Findings, Stop};

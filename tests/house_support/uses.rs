@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::words::{after_group, words};
+use super::words::{after_group, words};
 
 /// The files of the house and what each uses.
 pub(crate) struct Uses {
+    house: PathBuf,
     files: Vec<Source>,
     /// Names of crates, each with the file that is its root.
     roots: BTreeMap<String, usize>,
     /// Every use, with the names that are used.
-    pub(crate) edges: BTreeMap<(usize, usize), BTreeSet<String>>,
+    edges: BTreeMap<(usize, usize), BTreeSet<String>>,
 }
 
 /// What a file says.
@@ -32,7 +33,7 @@ struct Source {
     paths: BTreeSet<(Vec<String>, usize)>,
     /// Words outside of `use` lines.
     spoken: BTreeSet<String>,
-    /// Words that are called.
+    /// Words that are called behind a dot.
     called: BTreeSet<String>,
     functions: Vec<String>,
     /// Methods of types, by the name of the type.
@@ -48,9 +49,10 @@ struct Import {
 }
 
 impl Uses {
-    /// Reads crates: name, room and the file that is the root of each.
-    pub(crate) fn of(crates: &[(String, String, PathBuf)]) -> Uses {
+    /// Reads crates below a folder: name, room and the file that is the root of each.
+    pub(crate) fn of(house: &Path, crates: &[(String, String, PathBuf)]) -> Uses {
         let mut uses = Uses {
+            house: house.to_owned(),
             files: Vec::new(),
             roots: BTreeMap::new(),
             edges: BTreeMap::new(),
@@ -71,12 +73,16 @@ impl Uses {
         &self.files[file].room
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.files.len()
+    /// Whether one file uses another.
+    pub(crate) fn has(&self, file: &str, target: &str) -> bool {
+        let mut edges = self.edges.keys();
+        let is = |file: usize, name: &str| self.path(file) == Path::new(name);
+        edges.any(|&(a, b)| is(a, file) && is(b, target))
     }
 
     fn add(&mut self, path: &Path, room: &str, parent: Option<usize>) -> usize {
-        let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let text = fs::read_to_string(self.house.join(path));
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let (mut source, children) = Source::of(&words(&text));
         let index = self.files.len();
         source.path = path.to_owned();
@@ -94,7 +100,11 @@ impl Uses {
         for child in children {
             let flat = folder.join(format!("{child}.rs"));
             let deep = folder.join(&child).join("mod.rs");
-            let found = if flat.exists() { flat } else { deep };
+            let found = if self.house.join(&flat).exists() {
+                flat
+            } else {
+                deep
+            };
             let found = self.add(&found, room, Some(index));
             self.files[index].children.insert(child, found);
         }
@@ -156,7 +166,14 @@ impl Uses {
                 }
                 for (other, user) in self.files.iter().enumerate() {
                     let near = other == home || self.edges.contains_key(&(other, home));
-                    if near && user.room == file.room && user.called.contains(method) {
+                    let called = user.called.contains(method)
+                        || user.paths.iter().any(|(path, _)| {
+                            let [.., of, name] = &path[..] else {
+                                return false;
+                            };
+                            name == method && (of == owner || of == "Self")
+                        });
+                    if near && user.room == file.room && called {
                         found.push((other, index, format!("{owner}::{method}")));
                     }
                 }
@@ -201,9 +218,11 @@ impl Uses {
                     at = self.files[file].parent?;
                 }
             }
-            name => (at, whole) = self.step(file, name, seen).or_else(|| {
-                self.roots.get(name).map(|root| (*root, true))
-            })?,
+            name => {
+                (at, whole) = self
+                    .step(file, name, seen)
+                    .or_else(|| self.roots.get(name).map(|root| (*root, true)))?
+            }
         }
         for name in rest {
             if !whole {
@@ -269,11 +288,11 @@ impl Uses {
 
     /// Groups of files each of which leads to every other, of two files and more.
     pub(crate) fn circles(&self) -> Vec<Vec<usize>> {
-        let mut after: Vec<Vec<usize>> = vec![Vec::new(); self.len()];
+        let mut after: Vec<Vec<usize>> = vec![Vec::new(); self.files.len()];
         for (file, target) in self.edges.keys() {
             after[*file].push(*target);
         }
-        let reached: Vec<BTreeSet<usize>> = (0..self.len())
+        let reached: Vec<BTreeSet<usize>> = (0..self.files.len())
             .map(|start| {
                 let mut reached = BTreeSet::new();
                 let mut waiting = vec![start];
@@ -289,10 +308,12 @@ impl Uses {
             .collect();
         let mut circles = Vec::new();
         let mut placed: BTreeSet<usize> = BTreeSet::new();
-        for file in 0..self.len() {
+        for file in 0..self.files.len() {
             if reached[file].contains(&file) && !placed.contains(&file) {
-                let circle: Vec<usize> = (0..self.len())
-                    .filter(|&other| reached[file].contains(&other) && reached[other].contains(&file))
+                let circle: Vec<usize> = (0..self.files.len())
+                    .filter(|&other| {
+                        reached[file].contains(&other) && reached[other].contains(&file)
+                    })
                     .collect();
                 placed.extend(&circle);
                 circles.push(circle);
@@ -362,7 +383,10 @@ impl Source {
                     }
                     place = end;
                 }
-                "mod" if word(place + 2) == ";" => children.push(word(place + 1).to_owned()),
+                "mod" if word(place + 2) == ";" => {
+                    children.push(word(place + 1).to_owned());
+                    place += 2;
+                }
                 "mod" if word(place + 2) == "{" => {
                     modules.push(depth);
                     depth += 1;
@@ -372,7 +396,10 @@ impl Source {
                     source.defined.insert(word(place + 2).to_owned());
                     place += 2;
                 }
-                "impl" if depth == modules.len() && ["", "}", ";", "]", "unsafe"].contains(&before) => {
+                "impl"
+                    if depth == modules.len()
+                        && ["", "}", ";", "]", "unsafe"].contains(&before) =>
+                {
                     owner = owner_of(&words[place..]).map(|name| (depth, name));
                 }
                 item if ITEMS.contains(&item) && is_name(word(place + 1)) => {
@@ -396,7 +423,7 @@ impl Source {
                         place += 2;
                         path.push(word(place).to_owned());
                     }
-                    if ["(", "::"].contains(&word(place + 1)) {
+                    if before == "." && ["(", "::"].contains(&word(place + 1)) {
                         source.called.extend(path.last().cloned());
                     }
                     if before != "." && before != "::" {

@@ -21,7 +21,9 @@ fn split(text: &str) -> Vec<String> {
                 }
             }
             ('/', '*') => place = after_comment(&letters, place),
-            ('r', '"' | '#') if at(place + 2) == '"' || at(place + 1) == '"' || at(place + 2) == '#' => {
+            ('r', '"' | '#')
+                if at(place + 2) == '"' || at(place + 1) == '"' || at(place + 2) == '#' =>
+            {
                 place = after_raw(&letters, place + 1);
                 words.push("\"\"".to_owned());
             }

@@ -30,7 +30,9 @@ pub(super) fn floats(tensor: &Flat) -> Cow<'_, [f32]> {
         Some(slice) => Cow::Borrowed(slice),
         None => {
             let copy = tensor.to_contiguous();
-            Cow::Owned(copy.as_slice::<f32>().unwrap_or_default().to_vec())
+            let slice = copy.as_slice::<f32>();
+            // Nothing in its place would be computed with as if it were the tensor.
+            Cow::Owned(slice.expect("a copy without gaps, of f32").to_vec())
         }
     }
 }

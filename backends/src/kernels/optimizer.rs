@@ -123,7 +123,9 @@ pub fn adamw_step(slots: Vec<Slot>, rule: &AdamW, step: u64, lr: f64, scale: f64
     {
         let step = *step;
         let [param, first, second] = tensors.each_mut().map(|t| t.storage_mut::<f32>());
-        let grad = grad.as_slice::<f32>().unwrap_or_default();
+        let grad = grad
+            .as_slice::<f32>()
+            .expect("a gradient without gaps, of f32");
         assert!(
             [first.len(), second.len(), grad.len()] == [param.len(); 3],
             "adamw: parameter, gradient and moments differ in size"

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use jam_backends::{Device, ExecOptions, Executable};
-use jam_ir::decoder::{DecoderConfig, PositionConfig, decoder_only};
 use jam_ir::{Model, RotaryLayout, TokenLayout};
+use jam_weights::checkpoints::decoder::{DecoderConfig, PositionConfig, decoder_only};
 use safetensors::{Dtype, SafeTensors};
 
 /// Tensors of one file by name: shape and values, integers and floats alike as f64.

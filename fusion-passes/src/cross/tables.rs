@@ -70,9 +70,9 @@ impl Fusion<'_> {
         let tables = [0, 1].map(|index| {
             let tower = &self.towers[index];
             let found = tower.anatomy.positions.iter();
-            let found = found.map(|index| match &tower.model.main.body[*index].op {
-                Op::Positions { table, offset, .. } => (*table, *offset),
-                _ => (ParamId(0), 0),
+            let found = found.filter_map(|index| match &tower.model.main.body[*index].op {
+                Op::Positions { table, offset, .. } => Some((*table, *offset)),
+                _ => None,
             });
             found.collect::<Vec<_>>()
         });

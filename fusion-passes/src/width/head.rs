@@ -116,7 +116,14 @@ fn read_halves(
     let (x, param, bias) = match &readout.op {
         Op::Unembed { x, table } => (*x, *table, None),
         Op::Linear { x, weight, bias } => (*x, *weight, *bias),
-        _ => return Ok(()), // Anatomy gives an unembed or a linear.
+        other => {
+            let message = format!(
+                "`head: rows` needs a head that is a matrix, not `{}`",
+                other.word()
+            );
+            let places = [Place::new(first, ""), Place::new(second, "")];
+            return Err(vec![error(message, &places)]);
+        }
     };
     let features = main.value_of(x).ty.axes.last().copied();
     let Some((features, sizes)) = features.and_then(|a| Some((a, *widening.sizes.get(&a)?))) else {

@@ -1,7 +1,7 @@
 //! JAM-Cross.
 
-use jam_ir::decoder::{DecoderConfig, PositionConfig};
 use jam_ir::{Op, Plan, SettingValue, TokenKind};
+use jam_weights::checkpoints::decoder::{DecoderConfig, PositionConfig};
 
 use crate::parents::{Family, cm3leon, llama, opt, word};
 use crate::reference::plan::{concat, slice};
@@ -11,7 +11,7 @@ const FLAGS: [bool; 2] = [false, true];
 /// Parents of one kind and of unlike kinds, depths and widths.
 fn couples() -> Vec<(DecoderConfig, DecoderConfig)> {
     let mut post = opt(8, 2, 2);
-    post.norm_place = jam_ir::decoder::NormPlace::After;
+    post.norm_place = jam_weights::checkpoints::decoder::NormPlace::After;
     post.embed_width = Some(6);
     let mut deep = cm3leon(8, 3, 2);
     deep.context = 20;
@@ -168,7 +168,8 @@ fn a_cross_block_is_the_receivers_with_keys_and_values_of_the_other() {
 #[test]
 fn nothing_new_begins_as_zeros_but_biases() {
     let family = {
-        let mut models = [opt(8, 2, 2), opt(8, 2, 2)].map(|c| jam_ir::decoder::decoder_only(&c));
+        let mut models = [opt(8, 2, 2), opt(8, 2, 2)]
+            .map(|c| jam_weights::checkpoints::decoder::decoder_only(&c));
         for model in &mut models {
             for param in &mut model.blocks["decoder"].params {
                 if param.name == "attn.out" || param.name == "mlp.down" {
@@ -287,7 +288,8 @@ fn towers_that_begin_as_their_parents_are_the_parents() {
 /// A layer that is no residual sum has no cross block that begins without effect.
 #[test]
 fn layers_that_are_no_sums_cannot_begin_as_their_parents() {
-    let mut models = [opt(8, 2, 2), opt(8, 2, 2)].map(|c| jam_ir::decoder::decoder_only(&c));
+    let mut models =
+        [opt(8, 2, 2), opt(8, 2, 2)].map(|c| jam_weights::checkpoints::decoder::decoder_only(&c));
     let block = &mut models[1].blocks["decoder"];
     let ty = block.value_of(block.result).ty.clone();
     let op = Op::Scale {

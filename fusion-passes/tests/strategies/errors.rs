@@ -1,8 +1,8 @@
 //! Parents that do not fit, as far as a program cannot say it; what it can say is in `tests/cases/fusions/misfit-*.jam`.
 
 use jam_fusion_passes::{fuse, signatures};
-use jam_ir::decoder::decoder_only;
 use jam_ir::{Op, SettingKind, SettingValue, TokenKind, TokenLayout};
+use jam_weights::checkpoints::decoder::decoder_only;
 
 use crate::parents::{Family, cm3leon, settings, word};
 

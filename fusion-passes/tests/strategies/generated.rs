@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use jam_fusion_passes::{Parent, fuse};
-use jam_ir::{Model, SettingValue, generate};
+use jam_ir::{Model, SettingValue};
+use jam_ir_testing::generate;
 
 use crate::parents::{settings, word};
 use crate::reference::{graph, plan, random_weights};

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use jam_fusion_passes::{Parent, fuse};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::{Model, SettingValue, Settings, TokenLayout};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use safetensors::SafeTensors;
 use serde_json::Value;
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeMap;
 
 use jam_fusion_passes::{Fused, Parent, fuse};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
-use jam_ir::{DType, Diagnostic, Model, Part, Plan, SettingValue, Settings, generate};
+use jam_ir::{DType, Diagnostic, Model, Part, Plan, SettingValue, Settings};
+use jam_ir_testing::generate;
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
 use crate::parents::{cm3leon, llama, opt, place, settings};
 use crate::reference::{Tensor, Weights, graph, plan, random_weights};

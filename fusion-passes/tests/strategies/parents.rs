@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use jam_fusion_passes::{Fused, Parent, fuse};
-use jam_ir::decoder::{DecoderConfig, PositionConfig, decoder_only};
 use jam_ir::span::FileId;
 use jam_ir::{
     Diagnostic, Model, RotaryLayout, SettingValue, Settings, Span, TokenKind, TokenLayout,
 };
+use jam_weights::checkpoints::decoder::{DecoderConfig, PositionConfig, decoder_only};
 
 use crate::reference::{Weights, plan, random_weights};
 

@@ -1,7 +1,8 @@
 //! Passes keep the logits of any model, bit for bit.
 
 use jam_fusion_passes::passes::run_passes;
-use jam_ir::{Model, generate};
+use jam_ir::Model;
+use jam_ir_testing::generate;
 
 use crate::parents::{Family, cm3leon, llama, opt};
 use crate::reference::{Weights, graph, random_weights};

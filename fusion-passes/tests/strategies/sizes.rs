@@ -1,8 +1,8 @@
 //! Sizes of the paper's models.
 
 use jam_fusion_passes::{Parent, fuse};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::{Model, SettingValue, TokenKind, TokenLayout};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
 use crate::parents::{settings, word};
 

@@ -1,10 +1,10 @@
 //! Parents whose vocabularies differ: rows are taken by token.
 
 use jam_fusion_passes::{Fused, NoPieces, Pieces, fuse_by_tokens};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::origins::{From, cut, origins};
 use jam_ir::plan_shape::plan_shape;
 use jam_ir::{Diagnostic, Model, Role, SettingValue, TextTokens, TokenKind, TokenLayout};
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
 use crate::parents::{Family, cm3leon, llama, opt, settings, word};
 use crate::reference::plan::{concat, slice};

@@ -1,7 +1,7 @@
 //! JAM-Width.
 
-use jam_ir::decoder::{NormConfig, NormKind, QkNorm};
 use jam_ir::{Op, Plan, SettingValue};
+use jam_weights::checkpoints::decoder::{NormConfig, NormKind, QkNorm};
 
 use crate::parents::{Family, cm3leon, llama, opt, word};
 use crate::reference::plan::{concat, permute, slice};

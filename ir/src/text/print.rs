@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fmt::Write;
 
-use super::is_bare;
+use super::names::is_bare;
 use crate::plan_shape::plan_word;
 use crate::{
     AxisId, Block, END_MARK, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan,

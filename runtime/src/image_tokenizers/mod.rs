@@ -83,7 +83,7 @@ impl VqTokenizer {
             ];
             rows.resize(shape[0] * shape[1], 0.0);
             let rows = network::matrix(rows, shape, &self.device);
-            let latents = network::encode(&self.settings, &self.weights, rows);
+            let latents = network::encode(&self.settings, &self.weights, rows)?;
             let codes = codebook::nearest(latents, self.codes.clone())?;
             encoded.extend(
                 codes
@@ -126,7 +126,7 @@ impl VqTokenizer {
             let codes = TensorData::new(codes, [TOGETHER * cells]);
             let codes = Tensor::from_data(codes, (&self.device, DType::I32));
             let latents = self.codes.clone().select(0, codes); // [TOGETHER * cells, latent]
-            let rows = network::decode(&self.settings, &self.weights, latents);
+            let rows = network::decode(&self.settings, &self.weights, latents)?;
             let rows = host(rows)?;
             let mut pictures = patches::from_patches(&self.settings, &rows)?;
             pictures.truncate(some.len());

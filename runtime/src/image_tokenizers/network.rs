@@ -17,6 +17,8 @@ use jam_weights::random::Random;
 use jam_data::tokens::image::VqSettings;
 use jam_data::tokens::image::layers::layers;
 
+use crate::{Error, Result};
+
 /// Fresh weights, in the order of [`layers`]. The same generator gives the same bits on any device.
 pub(super) fn fresh(settings: &VqSettings, random: &mut Random, device: &Device) -> Vec<Tensor<2>> {
     layers(settings)
@@ -42,29 +44,33 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// `x` times the next matrix plus the next bias. The lists are made by [`layers`] alone, of the
-    /// same settings, and so the next two are always there; if not, `x` goes on unchanged.
-    fn linear(&mut self, x: Tensor<2>) -> Tensor<2> {
+    /// `x` times the next matrix plus the next bias.
+    ///
+    /// # Errors
+    /// When there is no next one: the list is not that of [`layers`] of the same settings.
+    fn linear(&mut self, x: Tensor<2>) -> Result<Tensor<2>> {
         match (self.weights.next(), self.weights.next()) {
-            (Some(weight), Some(bias)) => x.matmul(weight.clone()) + bias.clone(),
-            _ => x,
+            (Some(weight), Some(bias)) => Ok(x.matmul(weight.clone()) + bias.clone()),
+            _ => Err(Error::new(
+                "the image tokenizer has fewer weights than its settings ask for",
+            )),
         }
     }
 
     /// A residual block over cells alone. `[rows, width]`
-    fn block(&mut self, x: Tensor<2>) -> Tensor<2> {
-        let hidden = activation::relu(self.linear(x.clone()));
-        x + self.linear(hidden)
+    fn block(&mut self, x: Tensor<2>) -> Result<Tensor<2>> {
+        let hidden = activation::relu(self.linear(x.clone())?);
+        Ok(x + self.linear(hidden)?)
     }
 
     /// A residual block over cells of the grid and their neighbours. `[pictures * cells, width]`
-    fn grid_block(&mut self, x: Tensor<2>) -> Tensor<2> {
+    fn grid_block(&mut self, x: Tensor<2>) -> Result<Tensor<2>> {
         let near = match self.settings.kernel {
             1 => x.clone(),
             _ => neighbours(x.clone(), self.settings.grid),
         };
-        let hidden = activation::relu(self.linear(near));
-        x + self.linear(hidden)
+        let hidden = activation::relu(self.linear(near)?);
+        Ok(x + self.linear(hidden)?)
     }
 }
 
@@ -89,42 +95,52 @@ fn neighbours(x: Tensor<2>, grid: usize) -> Tensor<2> {
 
 /// Patches to latents.
 /// `[pictures * patches, patch_values]` to `[pictures * cells, latent]`
+///
+/// # Errors
+/// When weights are missing.
 pub(super) fn encode(
     settings: &VqSettings,
     weights: &[Tensor<2>],
     patches: Tensor<2>,
-) -> Tensor<2> {
+) -> Result<Tensor<2>> {
     let mut reader = Reader {
         weights: weights.iter(),
         settings,
     };
-    let mut x = reader.linear(patches); // [pictures * patches, width]
+    let mut x = reader.linear(patches)?; // [pictures * patches, width]
     for _ in 0..settings.halvings() {
-        x = reader.block(x);
+        x = reader.block(x)?;
         let rows = x.dims()[0];
-        x = reader.linear(x.reshape([rows / 4, 4 * settings.width]));
+        x = reader.linear(x.reshape([rows / 4, 4 * settings.width]))?;
     }
     for _ in 0..settings.depth {
-        x = reader.grid_block(x); // [pictures * cells, width]
+        x = reader.grid_block(x)?; // [pictures * cells, width]
     }
     reader.linear(x)
 }
 
 /// Codes to patches, not clamped.
 /// `[pictures * cells, latent]` to `[pictures * patches, patch_values]`
-pub(super) fn decode(settings: &VqSettings, weights: &[Tensor<2>], codes: Tensor<2>) -> Tensor<2> {
+///
+/// # Errors
+/// When weights are missing.
+pub(super) fn decode(
+    settings: &VqSettings,
+    weights: &[Tensor<2>],
+    codes: Tensor<2>,
+) -> Result<Tensor<2>> {
     let mut reader = Reader {
         weights: weights[encoder_len(settings).min(weights.len())..].iter(),
         settings,
     };
-    let mut x = reader.linear(codes); // [pictures * cells, width]
+    let mut x = reader.linear(codes)?; // [pictures * cells, width]
     for _ in 0..settings.depth {
-        x = reader.grid_block(x);
+        x = reader.grid_block(x)?;
     }
     for _ in 0..settings.halvings() {
-        x = reader.linear(x);
+        x = reader.linear(x)?;
         let rows = x.dims()[0];
-        x = reader.block(x.reshape([rows * 4, settings.width]));
+        x = reader.block(x.reshape([rows * 4, settings.width]))?;
     }
     reader.linear(x)
 }
@@ -160,9 +176,15 @@ mod tests {
             let weights = fresh(&settings, &mut Random::seeded(1, 0), &device);
             let rows = 3 * settings.patches();
             let patches = Tensor::ones([rows, settings.patch_values()], &device);
-            let latents = encode(&settings, &weights, patches);
+            let latents = encode(&settings, &weights, patches.clone()).unwrap();
             assert_eq!(latents.dims(), [3 * settings.cells(), 5]);
-            let patches = decode(&settings, &weights, latents);
+            // One weight fewer is an error, and not a layer that does nothing.
+            let all = weights.len();
+            let short = encode(&settings, &weights[..encoder_len(&settings) - 1], patches);
+            assert!(short.unwrap_err().message.contains("fewer weights"));
+            let short = decode(&settings, &weights[..all - 1], latents.clone());
+            assert!(short.unwrap_err().message.contains("fewer weights"));
+            let patches = decode(&settings, &weights, latents).unwrap();
             assert_eq!(patches.dims(), [rows, settings.patch_values()]);
         }
     }
@@ -212,6 +234,7 @@ mod tests {
                 patches[..192].fill(first);
                 let patches = matrix(patches, [16, 192], &device);
                 encode(&settings, &weights, patches)
+                    .unwrap()
                     .try_into_vec_as()
                     .unwrap()
             };

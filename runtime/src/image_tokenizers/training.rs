@@ -251,7 +251,7 @@ fn step(
         let mut latents = Vec::new();
         for next in number..number + batches {
             let rows = rows(settings, source, next % settings.steps, device)?;
-            latents.append(&mut host(network::encode(settings, &state.weights, rows))?);
+            latents.append(&mut host(network::encode(settings, &state.weights, rows)?)?);
         }
         state.codebook = Some(Codebook::spread(settings, &latents, &mut random)?);
     }
@@ -262,7 +262,7 @@ fn step(
         .iter()
         .map(|weight| weight.clone().autodiff().require_grad())
         .collect();
-    let latents = network::encode(settings, &weights, pictures.clone());
+    let latents = network::encode(settings, &weights, pictures.clone())?;
     let mut used_codes = 0;
     let mut loss = None;
     let decoded = match &mut state.codebook {
@@ -284,7 +284,7 @@ fn step(
             latents + (met - plain)
         }
     };
-    let error = (network::decode(settings, &weights, decoded) - pictures)
+    let error = (network::decode(settings, &weights, decoded)? - pictures)
         .square()
         .mean();
     let mse = number_of(error.clone())?;

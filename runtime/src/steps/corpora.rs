@@ -83,7 +83,8 @@ impl Runner<'_> {
 
     /// A split as token ids; encoded once and kept.
     pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
-        let key = Graph::new(self.work, &self.hashes).encoded_key(reference, codec.layout())?;
+        let key = Graph::new(self.work, &self.hashes, self.kind)
+            .encoded_key(reference, codec.layout())?;
         let cache = self.work.out.join("cache");
         let path = cache.join(format!("{key}.tokens"));
         match EncodedSet::load(&path) {

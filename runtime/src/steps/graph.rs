@@ -1,6 +1,6 @@
 //! The one graph of steps: what each needs, in what order, and the key of what it makes.
 //!
-//! A kind of step states its inputs once ([`Kind::inputs`](super::kinds::Kind::inputs)); everything that has to do
+//! A kind of step states its inputs once ([`Kind::inputs`](super::kind::Kind::inputs)); everything that has to do
 //! with them is derived here.
 
 use std::cell::RefCell;
@@ -13,7 +13,7 @@ use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens, TokenLayout};
 use serde::Serialize;
 
 use super::Workload;
-use super::kinds::kind;
+use super::kind::KindOf;
 use crate::folders::{COMPANIONS, TEXT_TOKENIZER};
 use crate::results::{Hashes, Ingredients, Record, lines};
 use crate::{Error, Result};
@@ -242,7 +242,7 @@ fn without_places(model: &Model) -> Model {
 }
 
 /// What a step is made from, as its kind states it.
-fn inputs(work: &Workload, step: &Step) -> Result<Vec<Input>> {
+fn inputs(work: &Workload, step: &Step, kind: KindOf) -> Result<Vec<Input>> {
     let mut inputs = Inputs {
         work,
         all: Vec::new(),
@@ -257,7 +257,7 @@ fn inputs(work: &Workload, step: &Step) -> Result<Vec<Input>> {
 ///
 /// # Errors
 /// When the program refers to what it does not have.
-pub fn needed(work: &Workload, targets: &[Step]) -> Result<Vec<Step>> {
+pub(super) fn needed(work: &Workload, targets: &[Step], kind: KindOf) -> Result<Vec<Step>> {
     let mut wanted: IndexSet<Step> = IndexSet::new();
     let mut waiting: Vec<Step> = targets.to_vec();
     let mut before: IndexMap<Step, Vec<Step>> = IndexMap::new();
@@ -266,7 +266,7 @@ pub fn needed(work: &Workload, targets: &[Step]) -> Result<Vec<Step>> {
             continue;
         }
         let mut needs = Vec::new();
-        for input in inputs(work, &step)? {
+        for input in inputs(work, &step, kind)? {
             if let Input::Step(step, _) = input {
                 waiting.push(step.clone());
                 needs.push(step);
@@ -297,16 +297,18 @@ pub fn needed(work: &Workload, targets: &[Step]) -> Result<Vec<Step>> {
 pub(crate) struct Graph<'w> {
     work: &'w Workload,
     hashes: &'w Hashes,
+    kind: KindOf,
     known: RefCell<IndexMap<Step, Ingredients>>,
     /// Data whose lists name pictures that are not there.
     without_pictures: RefCell<Vec<DataRef>>,
 }
 
 impl<'w> Graph<'w> {
-    pub(crate) fn new(work: &'w Workload, hashes: &'w Hashes) -> Graph<'w> {
+    pub(crate) fn new(work: &'w Workload, hashes: &'w Hashes, kind: KindOf) -> Graph<'w> {
         Graph {
             work,
             hashes,
+            kind,
             known: RefCell::default(),
             without_pictures: RefCell::default(),
         }
@@ -320,11 +322,11 @@ impl<'w> Graph<'w> {
     /// The record of a step's result as if it were begun now.
     pub(crate) fn wanted(&self, step: &Step) -> Result<Record> {
         let ingredients = self.ingredients(step)?;
-        let kind = kind(step);
+        let kind = (self.kind)(step);
         let base = ingredients.key_of(&|name| !kind.may_change(name));
         let program = &self.work.program.name;
         let name = step.name();
-        Ok(Record::begin(kind.word(), name, program, ingredients, base))
+        Ok(Record::begin(step.word(), name, program, ingredients, base))
     }
 
     /// What a step is made from.
@@ -334,7 +336,7 @@ impl<'w> Graph<'w> {
         }
         let mut found = Ingredients::default();
         found.add("format", FORMAT.to_string());
-        for input in inputs(self.work, step)? {
+        for input in inputs(self.work, step, self.kind)? {
             self.add(&input, &mut found)?;
         }
         self.known.borrow_mut().insert(step.clone(), found.clone());

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use jam_ir::recipe::Step;
 use serde::Serialize;
 
+use super::Workload;
 use super::graph::Graph;
-use super::kinds::{KINDS, kind};
+use super::kinds::kind;
 use super::lock::Lock;
-use super::{Step, Workload};
 use crate::Result;
 use crate::results::{Entry, Hashes, State, list, remove};
 
@@ -30,11 +31,12 @@ pub struct Listed {
 pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
     let hashes = Hashes::open(out);
     let sound = |folder: &str, path: &Path| {
-        let kind = KINDS.iter().find(|kind| kind.folder() == folder);
-        kind.map_or(Ok(()), |kind| kind.sound(&hashes, path))
+        let mut steps = Step::KINDS.iter().map(|step| step(String::new()));
+        let step = steps.find(|step| step.folder() == folder);
+        step.map_or(Ok(()), |step| kind(&step).sound(&hashes, path))
     };
     let entries = list(out, &folders(), &sound)?;
-    let graph = work.map(|work| (work, Graph::new(work, &hashes)));
+    let graph = work.map(|work| (work, Graph::new(work, &hashes, kind)));
     let listed = entries.into_iter().map(|entry| {
         let (wanted, why) = match &graph {
             None => (None, None),
@@ -59,7 +61,8 @@ pub fn remove_result(out: &Path, id: &str) -> Result<PathBuf> {
 
 /// The folders of all kinds.
 fn folders() -> Vec<&'static str> {
-    KINDS.iter().map(|kind| kind.folder()).collect()
+    let steps = Step::KINDS.iter().map(|step| step(String::new()));
+    steps.map(|step| step.folder()).collect()
 }
 
 /// Why a program does not ask for a result; none where it does.
@@ -81,7 +84,7 @@ fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String>
     };
     let here = work.result(step);
     let own = here.file_name().is_some_and(|file| {
-        let folder = kind(step).folder();
+        let folder = step.folder();
         entry.id == format!("{folder}/{}", file.to_string_lossy())
     });
     let same = match entry.state {
@@ -107,7 +110,7 @@ fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String>
 /// does not, or nobody can tell since its inputs are not there any more.
 pub fn outdated(work: &Workload, step: &Step) -> Option<String> {
     let hashes = Hashes::open(&work.out);
-    let wanted = Graph::new(work, &hashes).wanted(step).ok()?;
+    let wanted = Graph::new(work, &hashes, kind).wanted(step).ok()?;
     let path = work.result(step).join(crate::results::RESULT_FILE);
     let bytes = crate::results::read_optional(&path).ok()??;
     let record = crate::results::Record::parse(&bytes).ok()?;
@@ -120,7 +123,7 @@ pub fn outdated(work: &Workload, step: &Step) -> Option<String> {
 
 /// Whether the result of a step stands finished and whole. Nothing is moved.
 pub(super) fn is_done(work: &Workload, hashes: &Hashes, step: &Step) -> Result<bool> {
-    let wanted = Graph::new(work, hashes).wanted(step)?;
+    let wanted = Graph::new(work, hashes, kind).wanted(step)?;
     let folder = work.result(step);
     let path = folder.join(crate::results::RESULT_FILE);
     let Some(bytes) = crate::results::read_optional(&path)? else {
@@ -131,18 +134,4 @@ pub(super) fn is_done(work: &Workload, hashes: &Hashes, step: &Step) -> Result<b
         record.is_ok_and(|record| record.is_done() && record.key == wanted.key)
             && kind(step).sound(hashes, &folder).is_ok(),
     )
-}
-
-impl Workload {
-    /// Where the program says a setting of a step: the line of the setting or, where that is not known, of what it is in.
-    pub(super) fn place_of(&self, step: &Step, setting: &str) -> Option<String> {
-        let mut path = format!("{step}.{setting}");
-        loop {
-            if let Some(place) = self.places.get(&path) {
-                return Some(place.clone());
-            }
-            let end = path.rfind('.')?;
-            path.truncate(end);
-        }
-    }
 }

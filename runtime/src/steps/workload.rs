@@ -11,7 +11,6 @@ use jam_ir::recipe::{
 };
 use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens};
 
-use super::kinds::kind;
 use crate::{Error, Result};
 
 /// Everything that the steps of a program need to know.
@@ -109,7 +108,7 @@ impl Workload {
 
     /// Folder of the result of a step.
     pub fn result(&self, step: &Step) -> PathBuf {
-        self.out.join(kind(step).folder()).join(step.name())
+        self.out.join(step.folder()).join(step.name())
     }
 
     /// Folder with the weights behind a reference; `None` for a fresh model.
@@ -147,6 +146,20 @@ impl Workload {
             ImageTokens::Tokenizer(name) => Some(self.result(&Step::Tokenizer(name.clone()))),
             ImageTokens::Files(path) => Some(self.path(path)),
             ImageTokens::Ids => None,
+        }
+    }
+}
+
+impl Workload {
+    /// Where the program says a setting of a step: the line of the setting or, where that is not known, of what it is in.
+    pub(super) fn place_of(&self, step: &Step, setting: &str) -> Option<String> {
+        let mut path = format!("{step}.{setting}");
+        loop {
+            if let Some(place) = self.places.get(&path) {
+                return Some(place.clone());
+            }
+            let end = path.rfind('.')?;
+            path.truncate(end);
         }
     }
 }

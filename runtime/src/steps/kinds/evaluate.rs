@@ -69,14 +69,6 @@ const REPORT: &str = "report.json";
 pub(super) struct Evaluate;
 
 impl Kind for Evaluate {
-    fn word(&self) -> &'static str {
-        "eval"
-    }
-
-    fn folder(&self) -> &'static str {
-        "reports"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         let recipe = work.evaluation(name)?;
         inputs.recipe("", recipe, &[])?;

@@ -19,14 +19,6 @@ use crate::{Error, Result};
 pub(super) struct Fuse;
 
 impl Kind for Fuse {
-    fn word(&self) -> &'static str {
-        "fuse"
-    }
-
-    fn folder(&self) -> &'static str {
-        "models"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         let fusion = work.fusion(name)?;
         inputs.graph(name)?;

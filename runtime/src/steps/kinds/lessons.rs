@@ -12,14 +12,6 @@ use crate::steps::{Runner, Workload};
 pub(super) struct Lessons;
 
 impl Kind for Lessons {
-    fn word(&self) -> &'static str {
-        "lessons"
-    }
-
-    fn folder(&self) -> &'static str {
-        "lessons"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         inputs.said("world", jam_lessons::FORMAT);
         inputs.recipe("", work.lessons(name)?, &[])

@@ -24,14 +24,6 @@ const RECONSTRUCTIONS: usize = 16;
 pub(super) struct Page;
 
 impl Kind for Page {
-    fn word(&self) -> &'static str {
-        "page"
-    }
-
-    fn folder(&self) -> &'static str {
-        "pages"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         let recipe = work.page(name)?;
         inputs.recipe("", recipe, &[])?;

@@ -20,14 +20,6 @@ pub(super) struct Tokenizer;
 const SAVE_EVERY: usize = 500;
 
 impl Kind for Tokenizer {
-    fn word(&self) -> &'static str {
-        "tokenizer"
-    }
-
-    fn folder(&self) -> &'static str {
-        "tokenizers"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         let recipe = work.tokenizer(name)?;
         inputs.recipe("", recipe, &[])?;

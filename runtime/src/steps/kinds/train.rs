@@ -22,14 +22,6 @@ pub(super) struct Train;
 const VALIDATION: &str = "validate";
 
 impl Kind for Train {
-    fn word(&self) -> &'static str {
-        "train"
-    }
-
-    fn folder(&self) -> &'static str {
-        "training"
-    }
-
     fn inputs(&self, work: &Workload, name: &str, inputs: &mut Inputs<'_>) -> Result<()> {
         let recipe = TrainRecipe {
             span: None,

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use jam_ir::decoder::{
+use crate::checkpoints::decoder::{
     DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
 };
 use jam_ir::{Activation, DType, END_MARK, RotaryLayout, RotaryScaling, TokenLayout, verify};

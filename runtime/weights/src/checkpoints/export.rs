@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
+use crate::checkpoints::decoder::{DecoderConfig, NormPlace, PositionConfig};
+use crate::checkpoints::recognise::recognise;
 use indexmap::IndexMap;
-use jam_ir::decoder::{DecoderConfig, NormPlace, PositionConfig};
-use jam_ir::recognise::recognise;
 use jam_ir::{Activation, DType, Model, RotaryLayout, RotaryScaling};
 use serde_json::{Map, Value, json};
 
@@ -439,8 +439,8 @@ impl FileTensor {
 
 #[cfg(test)]
 mod tests {
+    use crate::checkpoints::decoder::{QkNorm, decoder_only};
     use jam_ir::TokenLayout;
-    use jam_ir::decoder::{QkNorm, decoder_only};
 
     use super::*;
 

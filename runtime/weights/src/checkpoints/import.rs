@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use jam_ir::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
+use crate::checkpoints::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
 use jam_ir::headers::{FoundTensor, Headers};
 use jam_ir::{DType, RotaryLayout, RotaryScaling, number_text};
 use serde_json::Value;
@@ -15,7 +15,8 @@ use serde_json::Value;
 use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
 use super::foreign::{self, Found};
-use super::names::{HuggingFaceWeights, NameTable, Sizes, file_weights, found_tensors};
+use super::hugging_face::HuggingFaceWeights;
+use super::names::{NameTable, Sizes, file_weights, found_tensors};
 use super::vocabulary::tokens_source;
 use super::{CheckpointReader, Numbers, WeightSource};
 use crate::{Error, ErrorKind, Result};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use jam_ir::decoder::decoder_only;
+use crate::checkpoints::decoder::decoder_only;
 
 use super::super::{CheckpointWriter, Dtype, TensorSpec, WriteOptions};
 use super::*;

@@ -12,6 +12,7 @@ mod buffers;
 mod fresh;
 mod group;
 mod merging;
+mod row_bytes;
 mod rows;
 mod shape;
 mod stream;

@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
+use crate::checkpoints::decoder::decoder_only;
 use indexmap::IndexMap;
-use jam_ir::decoder::decoder_only;
 
 use super::*;
 use crate::checkpoints::import::{ImportedConfig, open_weights};

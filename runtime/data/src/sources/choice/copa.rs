@@ -8,8 +8,9 @@ use std::path::Path;
 
 use roxmltree::{Document, Node};
 
+use super::formats;
+use super::item::{ChoiceItem, numbered, read_bytes};
 use super::winograd::{child, decoded, words};
-use super::{ChoiceItem, formats, numbered, read_bytes};
 use crate::{Error, Result};
 
 type Made = std::result::Result<ChoiceItem, String>;

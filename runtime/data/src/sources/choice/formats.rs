@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::super::content::without_mark;
-use super::{ChoiceItem, numbered, read_bytes};
+use super::item::{ChoiceItem, numbered, read_bytes};
 use crate::{Error, Result};
 
 /// A record of a file: the JSON, the number of its line from 1, and its number among the records from 0.

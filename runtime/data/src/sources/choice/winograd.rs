@@ -4,7 +4,7 @@ use std::path::Path;
 
 use roxmltree::{Document, Node};
 
-use super::{ChoiceItem, numbered, read_bytes};
+use super::item::{ChoiceItem, numbered, read_bytes};
 use crate::{Error, Result};
 
 /// Words that are written small where an option does not begin a sentence.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Choices;
-use crate::{DType, Plan};
+use jam_ir::{DType, Plan};
 
 /// Deepest nesting of a generated plan.
 const DEPTH: usize = 5;

@@ -9,8 +9,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use crate::dot::{op_text, value_text};
-use crate::{Block, Model, Op, ValueId};
+use jam_ir::{Block, Model, Op, ValueId};
+
+use super::dot::{op_text, value_text};
 
 /// Most values of a block that are drawn; nobody could follow more.
 const MOST: usize = 2000;
@@ -26,7 +27,7 @@ const MARGIN: f64 = 24.0;
 const TITLE: f64 = 26.0;
 
 /// The graph as SVG. A model that the verifier does not accept is drawn as far as it goes.
-pub fn svg(model: &Model) -> String {
+pub(crate) fn svg(model: &Model) -> String {
     let blocks = std::iter::once(&model.main).chain(model.blocks.values());
     let panels: Vec<Panel> = blocks.map(|block| Panel::of(model, block)).collect();
     let width: f64 = panels.iter().map(|panel| panel.width + MARGIN).sum();
@@ -447,8 +448,8 @@ fn run_of_calls(block: &Block, first: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TokenLayout;
-    use crate::decoder::{DecoderConfig, decoder_only};
+    use jam_ir::TokenLayout;
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     /// Numbers of an attribute in the boxes of a drawing.
     fn numbers(line: &str, name: &str) -> f64 {

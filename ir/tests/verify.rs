@@ -1,13 +1,14 @@
 //! Damage to a valid graph that text cannot say; what it can say is in `ir/tests/cases`.
 
 use proptest::prelude::*;
+use proptest::test_runner::FileFailurePersistence;
 
-use super::*;
-use crate::decoder::{DecoderConfig, decoder_only};
-use crate::{
-    AxisId, Block, DType, Diagnostic, Op, ParamId, Plan, Span, TokenKind, TokenLayout, TokenRange,
-    ValueId, ValueType,
+use jam_ir::verify::verify;
+use jam_ir::{
+    AxisId, Block, DType, Diagnostic, Model, Op, ParamId, Plan, Span, TokenKind, TokenLayout,
+    TokenRange, ValueId, ValueType,
 };
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
 fn opt() -> Model {
     decoder_only(&DecoderConfig::opt(TokenLayout::bare(20), 16, 8, 2, 2, 12))
@@ -44,11 +45,21 @@ fn op<'m>(block: &'m mut Block, word: &str) -> &'m mut Op {
     ops.find(|op| op.word() == word).unwrap()
 }
 
+/// Cases that failed once.
+const SEEN: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/tests/verify.proptest-regressions"
+);
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
+    #![proptest_config(ProptestConfig {
+        cases: 2000,
+        failure_persistence: Some(Box::new(FileFailurePersistence::Direct(SEEN))),
+        ..ProptestConfig::default()
+    })]
 
     /// Whatever number of a model is changed: the verifier answers, and a model that it accepts
-    /// is printed, parsed back, counted and drawn.
+    /// is printed, parsed back and counted.
     #[test]
     fn any_changed_number_is_answered(
         seed in 0u64..60,
@@ -60,7 +71,7 @@ proptest! {
             Just(1 << 40),
         ],
     ) {
-        let ron = ron::to_string(&crate::generate::seeded(seed).model).unwrap();
+        let ron = ron::to_string(&jam_ir_testing::generate::seeded(seed).model).unwrap();
         let is_digit = |c: char| c.is_ascii_digit();
         let starts: Vec<usize> = ron
             .match_indices(is_digit)
@@ -73,12 +84,11 @@ proptest! {
         if let Ok(model) = ron::from_str::<Model>(&changed)
             && verify(&model).is_ok()
         {
-            let text = crate::text::print(&model);
-            prop_assert!(crate::text::parse(&text) == Ok(model.clone()), "{}", text);
+            let text = jam_ir::text::print(&model);
+            prop_assert!(jam_ir::text::parse(&text) == Ok(model.clone()), "{}", text);
             // Operations over a context of 2^64 tokens have no number: the count says so.
-            let counted = crate::count::counts(&model).is_ok();
+            let counted = jam_ir::count::counts(&model).is_ok();
             prop_assert!(counted || model.context.is_some_and(|context| context > 1 << 32));
-            prop_assert!(!crate::dot::dot(&model).is_empty());
         }
     }
 }
@@ -89,8 +99,8 @@ fn whole_models_pass() {
     verify(&llama()).unwrap();
     let mut config = DecoderConfig::opt(TokenLayout::bare(9), 4, 8, 1, 2, 4);
     config.embed_width = Some(6);
-    config.norm_place = crate::decoder::NormPlace::After;
-    config.qk_norm = Some(crate::decoder::QkNorm {
+    config.norm_place = jam_weights::checkpoints::decoder::NormPlace::After;
+    config.qk_norm = Some(jam_weights::checkpoints::decoder::QkNorm {
         norm: config.norm,
         per_head: true,
     });
@@ -267,7 +277,7 @@ fn damaged_main() {
 #[test]
 fn problems_become_reports_with_their_place() {
     let mut model = opt();
-    let span = Span::new(crate::span::FileId(1), 2, 3);
+    let span = Span::new(jam_ir::span::FileId(1), 2, 3);
     block(&mut model).params[2].span = Some(span);
     block(&mut model).params[2].init = Plan::Identity;
     model.weights.shift_remove("embed.table");

@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use indexmap::IndexMap;
 
-use crate::span::FileId;
-use crate::{
+use jam_ir::span::FileId;
+use jam_ir::{
     AxisId, Block, DType, ImageTokens, Model, Role, Span, TextTokens, TokenKind, TokenLayout,
     ValueId, Weight,
 };

@@ -1,4 +1,4 @@
-//! Which decoder a graph is: the other direction of [`decoder`](crate::decoder).
+//! Which decoder a graph is: the other direction of [`decoder`](super::decoder).
 //!
 //! Sizes and kinds are read off the graph, a decoder is built from them, and the two graphs are unified from
 //! their logits back: every operation has its counterpart with equal constants and sizes, and every
@@ -8,25 +8,26 @@ use std::collections::BTreeMap;
 
 use indexmap::IndexMap;
 
-use crate::decoder::{
+use jam_ir::{AxisId, Block, DType, Model, Norm, Op, Param, ParamId, ValueId, join_path};
+
+use super::decoder::{
     DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig, QkNorm, decoder_only,
 };
-use crate::{AxisId, Block, DType, Model, Norm, Op, Param, ParamId, ValueId, join_path};
 
 /// What a graph was recognised as.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Recognised {
+pub(super) struct Recognised {
     /// The sizes and kinds that it can be built from.
-    pub config: DecoderConfig,
+    pub(super) config: DecoderConfig,
     /// The weights of [`decoder_only`] of it, by name, each with its name in the model.
-    pub weights: IndexMap<String, String>,
+    pub(super) weights: IndexMap<String, String>,
 }
 
 /// The decoder that a verified model is, with its weights.
 ///
 /// # Errors
 /// Why it is none: what differs first between the graph and the decoder that is nearest to it.
-pub fn recognise(model: &Model) -> Result<Recognised, String> {
+pub(super) fn recognise(model: &Model) -> Result<Recognised, String> {
     let nodes = Nodes::of(model);
     let config = nodes.sizes(model)?;
     let mut reason = String::new();
@@ -419,7 +420,7 @@ impl<'a> Unifier<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Activation, RotaryLayout, RotaryScaling, TokenLayout};
+    use jam_ir::{Activation, RotaryLayout, RotaryScaling, TokenLayout};
 
     fn configs() -> Vec<DecoderConfig> {
         let tokens = TokenLayout::bare(20);

@@ -1,8 +1,8 @@
 //! Random graphs: blocks, calls and a head.
 
 use super::{Axes, Choices, plans, skeleton};
-use crate::infer::infer;
-use crate::{
+use jam_ir::infer::infer;
+use jam_ir::{
     Activation, AxisId, Block, DType, Mask, Model, Norm, Op, ParamId, Role, RotaryLayout,
     RotaryScaling, ValueId, ValueType, WeightType,
 };

@@ -3,11 +3,11 @@
 
 use std::fmt::Write;
 
-use crate::infer::type_text;
-use crate::{Block, Model, Op, ValueId};
+use jam_ir::infer::type_text;
+use jam_ir::{Block, Model, Op, ValueId};
 
 /// The graph as DOT. A model that the verifier does not accept is drawn as far as it goes.
-pub fn dot(model: &Model) -> String {
+pub(crate) fn dot(model: &Model) -> String {
     let mut out = String::new();
     let name = quoted(&model.name);
     // Writing to a string does not fail.
@@ -91,7 +91,7 @@ fn calls(out: &mut String, model: &Model, block: &Block, index: usize) {
 }
 
 /// A value with its type.
-pub(crate) fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
+pub(super) fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
     match block.values.get(id.0 as usize) {
         Some(value) => format!("{}: {}", value.name, type_text(model, &value.ty)),
         None => format!("%{}", id.0),
@@ -99,7 +99,7 @@ pub(crate) fn value_text(model: &Model, block: &Block, id: ValueId) -> String {
 }
 
 /// The operation with its weights.
-pub(crate) fn op_text(block: &Block, op: &Op) -> String {
+pub(super) fn op_text(block: &Block, op: &Op) -> String {
     if let Op::Call { block, at, .. } = op {
         return format!("{block} at {at}");
     }
@@ -114,8 +114,8 @@ pub(crate) fn op_text(block: &Block, op: &Op) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::TokenLayout;
-    use crate::decoder::{DecoderConfig, decoder_only};
+    use jam_ir::TokenLayout;
+    use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
     #[test]
     fn every_block_is_a_cluster_and_every_operand_a_line() {

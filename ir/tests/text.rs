@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::decoder::{DecoderConfig, decoder_only};
-use crate::plan_shape::plan_shape;
-use crate::verify::verify;
-use crate::{Model, Plan, TokenLayout, generate};
+use jam_ir::plan_shape::{plan_shape, plan_word};
+use jam_ir::text::{parse, print, print_plan};
+use jam_ir::verify::verify;
+use jam_ir::{Model, Plan, TokenLayout};
+use jam_ir_testing::generate;
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 
 fn opt() -> Model {
     let mut config = DecoderConfig::opt(TokenLayout::bare(20), 16, 8, 2, 2, 12);
@@ -79,7 +80,7 @@ fn generated_models_have_everything_and_known_shapes() {
         for (name, param) in model.weight_uses() {
             let plan = &model.weights[&name].plan;
             plan.for_each(&mut |plan: &Plan| {
-                plans.insert(crate::plan_shape::plan_word(plan));
+                plans.insert(plan_word(plan));
             });
             let shape = model.weight_shape(&param.ty).unwrap();
             let shaped = plan_shape(plan, &shape, &lookup).unwrap();
@@ -143,25 +144,13 @@ fn hostile_texts_are_refused_cheaply() {
 #[test]
 fn a_broken_model_is_printed_all_the_same() {
     let mut model = opt();
-    model.main.result = crate::ValueId(999);
+    model.main.result = jam_ir::ValueId(999);
     let block = &mut model.blocks["decoder"];
-    block.body[0].result = crate::ValueId(777);
-    block.values[3].ty.axes.push(crate::AxisId(55));
+    block.body[0].result = jam_ir::ValueId(777);
+    block.values[3].ty.axes.push(jam_ir::AxisId(55));
     block.params.truncate(2);
     let text = print(&model);
     for mark in ["-> ? {", "?%777: ?", "?55", "?%7"] {
         assert!(text.contains(mark), "{mark} is not in\n{text}");
-    }
-}
-
-#[test]
-fn names_stand_bare_only_where_that_is_plain() {
-    for name in ["a", "layers.0.attn.q", "_a", "A_1.0"] {
-        assert!(is_bare(name), "{name}");
-    }
-    for name in [
-        "", "_", "0.a", "a.", ".a", "a..b", "a b", "é", "mask:0", "a\"b",
-    ] {
-        assert!(!is_bare(name), "{name}");
     }
 }

@@ -7,7 +7,7 @@
 
 use indexmap::IndexMap;
 
-use crate::{
+use jam_ir::{
     Activation, AxisId, Block, DType, Mask, Model, Norm, Op, ParamId, Plan, Role, RotaryLayout,
     RotaryScaling, TokenLayout, ValueId, ValueType, Weight, WeightType,
 };
@@ -551,7 +551,7 @@ mod tests {
     /// Σ over weights of the product of their sizes.
     fn parameters(model: &Model) -> u64 {
         let uses = model.weight_uses();
-        let count = |param: &crate::Param| model.weight_shape(&param.ty).unwrap();
+        let count = |param: &jam_ir::Param| model.weight_shape(&param.ty).unwrap();
         uses.values()
             .map(|param| count(param).iter().product::<u64>())
             .sum()

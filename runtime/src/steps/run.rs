@@ -1,0 +1,209 @@
+//! Steps in order: what is done is passed over, what is begun goes on, what is damaged is said.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use jam_backends::Device;
+use jam_ir::recipe::Step;
+use jam_weights::checkpoints::Numbers;
+use jam_weights::memory;
+use jam_weights::progress::{Ended, Progress, Stop};
+
+use super::graph::Graph;
+use super::kind::Task;
+use super::kinds::kind;
+use super::lock::Lock;
+use super::overview;
+use super::{Runner, Workload};
+use crate::results::{Hashes, Place, Record, Standing, find, set_aside};
+use crate::{Error, ErrorKind, Result};
+
+impl<'w> Runner<'w> {
+    /// A runner of `work` on a device.
+    pub fn new(
+        work: &'w Workload,
+        device: Device,
+        progress: &'w dyn Progress,
+        stop: Stop,
+    ) -> Runner<'w> {
+        Runner {
+            work,
+            hashes: Hashes::open(&work.out),
+            kind,
+            told: RefCell::default(),
+            device,
+            progress,
+            stop,
+            limits: None,
+            numbers: Numbers::default(),
+            held: memory::held(),
+        }
+    }
+
+    /// Carries out steps in order. Data, pictures that they name, and weights that are not there are told before the
+    /// first. Those of `anew` begin anew, whatever is there: it is kept beside the new result.
+    ///
+    /// # Errors
+    /// When another process works in the folder of results, or a step fails; those before it stay
+    /// done.
+    pub fn run(&self, steps: &[Step], anew: &[Step]) -> Result<Ended> {
+        let _lock = Lock::take(&self.work.out)?;
+        let graph = Graph::new(self.work, &self.hashes, self.kind);
+        let wanted: Vec<Record> = steps
+            .iter()
+            .map(|step| graph.wanted(step))
+            .collect::<Result<_>>()?;
+        self.hashes.keep();
+        let mut looked = false;
+        for (step, record) in steps.iter().zip(wanted) {
+            let folder = self.work.result(step);
+            let begins_anew = anew.contains(step);
+            if begins_anew && let Some(kept) = set_aside(&folder, "")? {
+                let kept = kept.display();
+                self.progress.note(&format!(
+                    "{step}: begins anew; what was there is kept in {kept}"
+                ));
+            }
+            let Some(task) = self.task(step, record, folder, begins_anew)? else {
+                self.progress
+                    .note(&format!("{:<28} done before", step.to_string()));
+                continue;
+            };
+            // What keeps a later step from its data is told before hours go into the first.
+            if !looked {
+                self.check_pictures(&graph)?;
+                looked = true;
+            }
+            let begun = Instant::now();
+            let ended = match (self.kind)(step).make(self, &task) {
+                // Work that cannot be halved gives up with an error when it is asked to stop.
+                Err(_) if self.stop.asked() => Ended::Stopped,
+                ended => ended.map_err(|error| self.about(error))?,
+            };
+            self.hashes.keep();
+            if ended == Ended::Stopped {
+                self.progress.note(&format!(
+                    "{step}: stopped; the same command goes on from here"
+                ));
+                return Ok(Ended::Stopped);
+            }
+            let seconds = begun.elapsed().as_secs_f64();
+            self.progress
+                .note(&format!("{:<28} done in {seconds:.1} s", step.to_string()));
+        }
+        Ok(Ended::Complete)
+    }
+
+    /// What is to be made of a step; `None` where it is done.
+    fn task<'s>(
+        &self,
+        step: &'s Step,
+        wanted: Record,
+        folder: PathBuf,
+        anew: bool,
+    ) -> Result<Option<Task<'s>>> {
+        let kind = (self.kind)(step);
+        let setting = |name: &str| self.work.place_of(step, name);
+        let note = |text: &str| self.progress.note(text);
+        let standing = find(&Place {
+            folder: &folder,
+            wanted: &wanted,
+            sound: &|folder| kind.sound(&self.hashes, folder),
+            heal: &|folder| kind.other_record(folder),
+            setting: &setting,
+            anew,
+            note: &note,
+        })?;
+        let task = |record, begun| {
+            Some(Task {
+                name: step.name(),
+                folder: folder.clone(),
+                record,
+                begun,
+            })
+        };
+        Ok(match standing {
+            Standing::Done => None,
+            Standing::Absent => task(wanted, false),
+            Standing::Begun(before) => {
+                let changed = wanted.ingredients.changes(&before.ingredients, &setting);
+                for change in &changed {
+                    note(&format!("{step}: goes on, though {change}"));
+                }
+                let record = wanted.going_on(&before, changed);
+                task(record, true)
+            }
+            Standing::Damaged(why) if kind.is_learned(self.work, step.name()) => {
+                return Err(self.damaged(step, why));
+            }
+            Standing::Damaged(why) => {
+                let kept = set_aside(&folder, "damaged")?;
+                let kept = kept.map_or_else(String::new, |kept| kept.display().to_string());
+                note(&format!(
+                    "{step}: made again, since {why}; the damaged one is kept in {kept}"
+                ));
+                task(wanted, false)
+            }
+        })
+    }
+
+    /// An error that says how a damaged result is made anew.
+    fn damaged(&self, step: &Step, why: Error) -> Error {
+        let command = match step {
+            Step::Train(name) => format!("jamc train {} {name} --restart", self.program()),
+            step => format!("jamc run {} --restart {}", self.program(), step.name()),
+        };
+        let message = match &why.path {
+            Some(path) => format!(
+                "the result of `{step}` is damaged: {}: {}",
+                path.display(),
+                why.message
+            ),
+            None => format!("the result of `{step}` is damaged: {}", why.message),
+        };
+        Error::damaged(message)
+            .with_path(self.work.result(step))
+            .with_help(format!(
+                "`{command}` makes it anew, and keeps the damaged one beside it"
+            ))
+    }
+
+    /// The program as a command line would name it.
+    fn program(&self) -> String {
+        let file = self
+            .work
+            .folder
+            .join(format!("{}.jam", self.work.program.name));
+        let shown = file.strip_prefix(".").unwrap_or(&file);
+        shown.display().to_string()
+    }
+
+    /// A failure of a step that read what it or others made: where that turns out to be damaged, it is looked at again
+    /// from now on, and the error says how it is made anew.
+    fn about(&self, error: Error) -> Error {
+        let Some(path) = error
+            .path
+            .clone()
+            .filter(|_| error.kind == ErrorKind::Damaged)
+        else {
+            return error;
+        };
+        self.hashes.forget(path.parent().unwrap_or(&path));
+        self.hashes.forget(&path);
+        let mut steps = self.work.program.steps.iter();
+        let made_it = steps.find(|step| path.starts_with(self.work.result(step)));
+        match made_it {
+            Some(step) if (self.kind)(step).is_learned(self.work, step.name()) => {
+                self.damaged(step, error)
+            }
+            Some(step) => error.with_help(format!("the next command makes `{step}` again")),
+            None => error,
+        }
+    }
+
+    /// Whether the result of a step stands finished and whole.
+    pub(super) fn is_done(&self, step: &Step) -> Result<bool> {
+        overview::is_done(self.work, &self.hashes, step)
+    }
+}

@@ -1,0 +1,185 @@
+//! What carries out steps, and what making a result needs of the others: models, vocabularies, tokenizers.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use indexmap::IndexMap;
+use jam_backends::{Device, ExecOptions, Executable, Precision};
+use jam_data::tokens::Codec;
+use jam_data::tokens::text::TextTokenizer;
+use jam_ir::{DType, Model, ModelRef, TextTokens};
+use jam_weights::checkpoints::import::open_weights_of;
+use jam_weights::checkpoints::{Numbers, WeightSource};
+use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources};
+use jam_weights::progress::{Progress, Stop};
+
+use super::kind::KindOf;
+use super::workload::Workload;
+use crate::folders::TEXT_TOKENIZER;
+use crate::memory_check::check_room;
+use crate::results::Hashes;
+use crate::vocabulary::open_codec;
+use crate::{Error, Result};
+
+/// Carries out the steps of a workload.
+pub struct Runner<'w> {
+    pub(super) work: &'w Workload,
+    pub(super) hashes: Hashes,
+    /// What is known of kinds of steps.
+    pub(super) kind: KindOf,
+    /// What was told of data.
+    pub(super) told: RefCell<BTreeSet<String>>,
+    pub(super) device: Device,
+    pub(super) progress: &'w dyn Progress,
+    pub(super) stop: Stop,
+    /// What building a model may take; by default what [`Limits::default`] gives when it begins.
+    pub(super) limits: Option<Limits>,
+    /// Which numbers weights may have.
+    pub(super) numbers: Numbers,
+    /// Bytes that were resident before the first step.
+    pub(super) held: u64,
+}
+
+impl<'w> Runner<'w> {
+    /// The same with other limits on what building a model may take. What steps before it left in memory
+    /// is not counted.
+    pub fn with_limits(mut self, limits: Limits) -> Runner<'w> {
+        self.limits = Some(limits);
+        self
+    }
+
+    /// The same with a choice of the numbers that weights may have.
+    pub fn taking(mut self, numbers: Numbers) -> Runner<'w> {
+        self.numbers = numbers;
+        self
+    }
+
+    /// Opens everything that the plans of a model load from.
+    pub(super) fn plan_sources(
+        &self,
+        model: &Model,
+    ) -> Result<IndexMap<String, Box<dyn WeightSource>>> {
+        let mut sources = IndexMap::new();
+        for weight in model.weights.values() {
+            for source in weight.plan.sources() {
+                if !sources.contains_key(&source) {
+                    let weights = self.open_source(&source)?;
+                    sources.insert(source, weights);
+                }
+            }
+        }
+        Ok(sources)
+    }
+
+    pub(super) fn open_source(&self, source: &str) -> Result<Box<dyn WeightSource>> {
+        let reference = ModelRef::parse(source);
+        match self.work.weights(&reference) {
+            Some(folder) => open_weights_of(&folder, self.numbers),
+            None => Ok(Box::new(FreshWeights {
+                model: self.work.model(&reference.name)?.clone(),
+                seed: self.work.program.seed,
+            })),
+        }
+    }
+
+    /// The model behind a reference, on the device.
+    pub(super) fn load(&self, reference: &ModelRef, precision: DType) -> Result<Executable> {
+        let model = self.work.model(&reference.name)?;
+        let weights = self.open_source(&reference.to_string())?;
+        load_executable(model, &*weights, &self.device, precision)
+    }
+
+    /// The vocabulary of a model with its tokenizers.
+    pub(super) fn codec(&self, model: &Model) -> Result<Codec> {
+        let (text, image) = self.tokenizer_paths(model)?;
+        open_codec(
+            model.tokens.clone(),
+            text.as_deref(),
+            image.as_deref(),
+            &self.device,
+        )
+    }
+
+    /// Where the tokenizers lie that travel with a model.
+    pub(super) fn tokenizer_folders(&self, model: &Model) -> Result<Vec<PathBuf>> {
+        let (text, image) = self.tokenizer_paths(model)?;
+        Ok(text.into_iter().chain(image).collect())
+    }
+
+    /// Where the text and the image tokenizer of a model lie; a joint one is made.
+    fn tokenizer_paths(&self, model: &Model) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+        let text = match &model.tokens.text {
+            TextTokens::Joint(paths) => Some(self.joint_tokenizer(paths)?),
+            text => self.work.text_tokenizer(text),
+        };
+        let image = self.work.image_tokenizer(&model.tokens.image);
+        Ok((text, image))
+    }
+
+    /// Writes the union of several text tokenizers, under the name of what it holds.
+    fn joint_tokenizer(&self, paths: &[String]) -> Result<PathBuf> {
+        let open = |path: &String| TextTokenizer::open(self.work.path(path));
+        let all: Vec<TextTokenizer> = paths.iter().map(open).collect::<Result<_>>()?;
+        let joint = TextTokenizer::union(&all.iter().collect::<Vec<_>>())?;
+        let name = format!("{}.tokenizer", &joint.content_hash()[..32]);
+        let folder = self.work.out.join("cache").join(name);
+        joint.save(&folder.join(TEXT_TOKENIZER))?;
+        Ok(folder)
+    }
+}
+
+/// A model on a device, its weights read from a source.
+///
+/// # Errors
+/// When the weights do not fit into memory, one is missing or of another shape, or the device fails.
+pub fn load_executable(
+    model: &Model,
+    weights: &dyn WeightSource,
+    device: &Device,
+    precision: DType,
+) -> Result<Executable> {
+    check_room(model, 1, device)?;
+    let precision = match precision {
+        DType::BF16 | DType::F16 => Precision::Bf16,
+        DType::F32 | DType::U32 => Precision::F32,
+    };
+    let options = ExecOptions { precision };
+    let mut read = |name: &str, shape: &[usize]| {
+        let found = weights.shape(name);
+        let wanted: Vec<u64> = shape.iter().map(|size| *size as u64).collect();
+        if found.as_ref() != Some(&wanted) {
+            let found = found.map_or("is missing".to_owned(), |found| format!("is {found:?}"));
+            return Err(Error::new(format!("{found}, and {wanted:?} is asked for")).into());
+        }
+        Ok(weights.rows(name, 0..wanted.first().copied().unwrap_or(1))?)
+    };
+    Ok(Executable::new(model, &mut read, device, options)?)
+}
+
+/// A fresh model: its plans draw every number.
+struct FreshWeights {
+    model: Model,
+    seed: u64,
+}
+
+impl WeightSource for FreshWeights {
+    fn names(&self) -> Vec<String> {
+        self.model.weights.keys().cloned().collect()
+    }
+
+    fn shape(&self, name: &str) -> Option<Vec<u64>> {
+        let uses = self.model.weight_uses();
+        self.model.weight_shape(&uses.get(name)?.ty)
+    }
+
+    fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> Result<Vec<f32>> {
+        let missing = || Error::new(format!("`{}` has no weight `{name}`", self.model.name));
+        let weight = self.model.weights.get(name).ok_or_else(missing)?;
+        let shape = self.shape(name).ok_or_else(missing)?;
+        // The model's name is in the seed: two fresh parents differ.
+        let place = format!("{}/{name}", self.model.name);
+        let sources: &dyn PlanSources = &NoSources;
+        PlanRows::new(&weight.plan, &place, &shape, self.seed, sources).rows(rows)
+    }
+}
