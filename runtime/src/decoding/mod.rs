@@ -20,7 +20,7 @@ use rand_chacha::ChaCha8Rng;
 
 use phase::{Phase, Rules};
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_weights::progress::Stop;
 
 /// A document to go on with.
@@ -235,7 +235,10 @@ impl Row {
             }
             Phase::Done => Err(SamplingError::NothingAllowed),
         };
-        let id = chosen.map_err(|error| Error::new(error.to_string()))?;
+        let id = chosen.map_err(|error| match error {
+            SamplingError::NotANumber => Error::of(ErrorKind::NotFinite, error.to_string()),
+            SamplingError::NothingAllowed => Error::new(error.to_string()),
+        })?;
         Ok(id as u32)
     }
 

@@ -16,10 +16,12 @@ pub struct LogLine {
     pub step: u64,
     /// Tokens learned from so far, padding left out.
     pub tokens: u64,
-    /// Mean loss of the step, in nats a token.
-    pub loss: f64,
-    /// L2 norm of all gradients before clipping.
-    pub grad_norm: f64,
+    /// Mean loss of the step, in nats a token; `None` where its batch had nothing to learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// L2 norm of all gradients before clipping; `None` where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
     /// Learning rate of the step.
     pub lr: f64,
     /// Tokens a second since the last line.
