@@ -179,7 +179,7 @@ fn an_answer_is_written_as_a_page() {
             "4",
         ];
         let rest = ["--device", "cpu", "-o", &answer_text];
-        stdout(&jamc(&[&asked, &rest, precision].concat()));
+        stdout(&jamc(&[&asked[..], &rest, precision].concat()));
         fs::read_to_string(answer.join("index.md")).unwrap()
     };
     let plain = written(&[]);
