@@ -1,6 +1,7 @@
 //! What is measured counts what it says, and numbers that are none end a measure.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use jam_runtime::decoding::{Limits, Request, generate};
 use jam_runtime::evaluation::{
     AskedPicture, ChoiceRules, Reading, mean_loss, score_choices, score_drawn,
 };
-use jam_runtime::steps::{ResultKind, Runner, Workload, load_executable, read_report};
+use jam_runtime::steps::{Runner, Workload, load_executable, read_report};
 use jam_weights::checkpoints::WeightSource;
 use jam_weights::plans::{NoSources, PlanRows};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
@@ -370,12 +371,16 @@ fn workload(folder: &Path, change: fn(&mut Model)) -> Workload {
         source: String::new(),
         folder: folder.to_owned(),
         out: folder.join("out"),
+        places: BTreeMap::new(),
     }
 }
 
 fn evaluate(work: &Workload, notes: &Notes) -> jam_ir::Result<Ended> {
-    let steps = [Step::Eval("report".to_owned())];
-    Runner::new(work, device(), notes, Stop::default()).run(&steps)
+    Runner::new(work, device(), notes, Stop::default()).run(&[report()], &[])
+}
+
+fn report() -> Step {
+    Step::Eval("report".to_owned())
 }
 
 #[test]
@@ -386,11 +391,9 @@ fn a_report_tells_what_was_cut_and_is_made_again_where_it_holds_no_number() {
     assert_eq!(evaluate(&work, &notes).unwrap(), Ended::Complete);
     let told = "1 of 3 questions of quiz.test do not fit the context of small";
     assert!(notes.0.borrow().join("\n").contains(told));
-    let report = read_report(&work, "report").unwrap();
-    assert!(report.table().markdown().contains(told));
-    let place = work
-        .result(ResultKind::Report, "report")
-        .join("report.json");
+    let made = read_report(&work, "report").unwrap();
+    assert!(made.table().markdown().contains(told));
+    let place = work.result(&report()).join("report.json");
     let whole = fs::read_to_string(&place).unwrap();
     assert!(whole.contains("\"cut\": 1"), "{whole}");
 
@@ -423,5 +426,5 @@ fn a_report_of_a_model_without_numbers_is_not_marked_done() {
     });
     let error = evaluate(&work, &Notes::default()).unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFinite, "{error}");
-    assert!(!work.result(ResultKind::Report, "report").exists());
+    assert!(!work.result(&report()).exists());
 }

@@ -328,7 +328,7 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
-        let told = Told::default();
+        let told = Notes::default();
         let ended = try_train(
             &documents(),
             &recipe(),
@@ -354,18 +354,4 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
     assert_eq!(error.kind, jam_ir::ErrorKind::Damaged);
     assert!(error.help.unwrap().contains("--restart"));
     assert!(folder.join("state/00000010/model.safetensors").exists());
-}
-
-/// Keeps what is told.
-#[derive(Default)]
-struct Told(std::cell::RefCell<Vec<String>>);
-
-impl Progress for Told {
-    fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
-        Silent.begin(label, total)
-    }
-
-    fn note(&self, line: &str) {
-        self.0.borrow_mut().push(line.to_owned());
-    }
 }

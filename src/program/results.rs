@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use jam_dsl::syntax::{ExpressionKind, Subject, dotted};
 use jam_dsl::{CompileOptions, parse};
-use jam_ir::span::SourceMap;
 use jam_ir::Program;
+use jam_ir::span::SourceMap;
 use jam_runtime::steps::Workload;
 
 use super::{Files, Loaded};

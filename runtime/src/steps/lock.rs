@@ -31,13 +31,12 @@ impl Lock {
             Err(error) => return Err(Error::io("write", &path, error)),
         };
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                Err(Error::of(ErrorKind::Busy, "another process works in this folder")
-                    .with_path(folder)
-                    .with_help(
-                        "wait for its end, or give this one a folder of its own with `--out`",
-                    ))
-            }
+            Err(TryLockError::WouldBlock) => Err(Error::of(
+                ErrorKind::Busy,
+                "another process works in this folder",
+            )
+            .with_path(folder)
+            .with_help("wait for its end, or give this one a folder of its own with `--out`")),
             Ok(()) | Err(TryLockError::Error(_)) => Ok(Lock(Some(file))),
         }
     }
@@ -56,7 +55,10 @@ mod tests {
 
     #[test]
     fn a_folder_that_may_only_be_read_is_no_failure() {
-        for kind in [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied] {
+        for kind in [
+            io::ErrorKind::ReadOnlyFilesystem,
+            io::ErrorKind::PermissionDenied,
+        ] {
             assert!(may_only_be_read(&kind.into()));
         }
         assert!(!may_only_be_read(&io::ErrorKind::StorageFull.into()));

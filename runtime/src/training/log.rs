@@ -154,8 +154,8 @@ mod tests {
         LogLine {
             step,
             tokens: 8 * step,
-            loss: 2.5,
-            grad_norm: 1.0,
+            loss: Some(2.5),
+            grad_norm: Some(1.0),
             lr: 0.001,
             tokens_per_second: 100.0,
             validation: vec![("val".to_owned(), 3.0)],
