@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jam_backends::{Device, DeviceChoice};
+use jam_ir::DType;
 use jam_weights::checkpoints::Numbers;
 use jam_weights::plans::Limits;
 
@@ -276,10 +277,21 @@ impl Common {
 }
 
 /// Precision of matrix products.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Dtype {
+    #[default]
     F32,
     Bf16,
+}
+
+impl Dtype {
+    /// The type as models know it.
+    pub(crate) fn precision(self) -> DType {
+        match self {
+            Dtype::F32 => DType::F32,
+            Dtype::Bf16 => DType::BF16,
+        }
+    }
 }
 
 /// What to do.

@@ -12,6 +12,8 @@ use std::time::Instant;
 
 #[path = "golden_support/case.rs"]
 mod case;
+#[path = "golden_support/lm_eval.rs"]
+mod lm_eval;
 #[path = "golden_support/merges.rs"]
 mod merges;
 #[path = "golden_support/models.rs"]
@@ -31,8 +33,9 @@ use case::{Case, Checked, Findings, Stop};
 type Run = fn(&Case, &mut Findings) -> Checked<()>;
 
 /// Every kind that is known.
-const KINDS: [(&str, Run); 4] = [
+const KINDS: [(&str, Run); 5] = [
     ("fusion", models::fusion),
+    ("lm_eval", lm_eval::lm_eval),
     ("merge", merges::merge),
     ("parent", models::parent),
     ("vq", vq::vq),
@@ -209,6 +212,29 @@ fn tensors(path: &Path) -> Vec<String> {
     names
 }
 
+/// Where numbers stand in a JSON value: of every list the first entry, and nothing that only names a document or
+/// that no measure gives.
+fn first_numbers(json: &serde_json::Value) -> Vec<String> {
+    let passed_over = ["doc_id", "acc_bytes", "acc_mutual_info"];
+    let mut found = Vec::new();
+    let mut places = vec![(String::new(), json)];
+    while let Some((pointer, value)) = places.pop() {
+        match value {
+            serde_json::Value::Number(_) => found.push(pointer),
+            serde_json::Value::Array(values) => {
+                places.extend(values.first().map(|value| (format!("{pointer}/0"), value)));
+            }
+            serde_json::Value::Object(fields) => {
+                let read = |key: &str| !passed_over.iter().any(|name| key.starts_with(name));
+                let fields = fields.iter().filter(|(key, _)| read(key));
+                places.extend(fields.map(|(key, value)| (format!("{pointer}/{key}"), value)));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
 /// Copies the models that a case finds beside its folder.
 fn copy_models_beside(case: &Path, to: &Path) {
     for entry in fs::read_dir(case.parent().unwrap()).unwrap() {
@@ -263,8 +289,16 @@ fn a_changed_number_is_found() {
         }
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
+            let place = copy.join(path.file_name().unwrap());
             if path.is_file() {
-                fs::copy(&path, copy.join(path.file_name().unwrap())).unwrap();
+                fs::copy(&path, place).unwrap();
+                continue;
+            }
+            // A folder inside, such as the model of `lm_eval`, holds files alone.
+            fs::create_dir(&place).unwrap();
+            for entry in fs::read_dir(&path).unwrap() {
+                let path = entry.unwrap().path();
+                fs::copy(&path, place.join(path.file_name().unwrap())).unwrap();
             }
         }
         fs::write(copy.join("case.json"), json.to_string()).unwrap();
@@ -297,6 +331,29 @@ fn a_changed_number_is_found() {
                 }
                 fs::write(&path, &whole).unwrap();
             }
+        }
+        let path = copy.join("expected.json");
+        if path.is_file() {
+            let whole = fs::read(&path).unwrap();
+            let expected: serde_json::Value = serde_json::from_slice(&whole).unwrap();
+            for pointer in first_numbers(&expected) {
+                let mut changed = expected.clone();
+                let number = changed.pointer_mut(&pointer).unwrap();
+                *number = match number.as_u64() {
+                    Some(count) => serde_json::Value::from(count + 1),
+                    None => serde_json::Value::from(number.as_f64().unwrap() + 1.0),
+                };
+                fs::write(&path, changed.to_string()).unwrap();
+                let changed = Case::open(&copy, &root).unwrap();
+                match run(&changed) {
+                    Outcome::Ran(findings) if findings.wrong.is_empty() => {
+                        panic!("{}: nothing notices a change of {pointer}", case.label);
+                    }
+                    Outcome::Ran(_) => tried += 1,
+                    Outcome::LeftOut(reason) => panic!("{}: {reason}", case.label),
+                }
+            }
+            fs::write(&path, &whole).unwrap();
         }
         assert!(tried > 3, "{}: {tried} changes were tried", case.label);
     }

@@ -168,6 +168,25 @@ fn an_answer_is_written_as_a_page() {
     assert!(stdout(&generate).contains("index.html"));
     let page = fs::read_to_string(answer.join("index.md")).unwrap();
     assert!(page.contains("](pictures/001.png)"), "{page}");
+
+    // Products that are rounded lead to other texts.
+    let written = |precision: &[&str]| {
+        let asked = [
+            "generate",
+            last.trim(),
+            "--prompt",
+            "a red",
+            "--continue",
+            "-n",
+            "4",
+        ];
+        let rest = ["--device", "cpu", "-o", &answer_text];
+        stdout(&jamc(&[&asked[..], &rest, precision].concat()));
+        fs::read_to_string(answer.join("index.md")).unwrap()
+    };
+    let plain = written(&[]);
+    assert_eq!(plain, written(&["--dtype", "f32"]));
+    assert_ne!(plain, written(&["--dtype", "bf16"]));
 }
 
 #[test]

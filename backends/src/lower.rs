@@ -8,6 +8,7 @@
 
 mod blocks;
 mod head;
+mod kinds;
 
 use jam_ir::{Model, RotaryScaling};
 

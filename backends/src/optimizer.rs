@@ -14,7 +14,8 @@ use crate::parameters::{ParamTensor, read};
 #[derive(Debug)]
 pub struct Optimizer {
     rule: AdamW,
-    decay: f64,
+    /// Decay of every parameter.
+    decays: Vec<f64>,
     clip: f64,
     steps: u64,
     /// First and second moment of every parameter, flat; taken out during a step.
@@ -32,16 +33,20 @@ pub struct Moments {
 
 impl Optimizer {
     /// Before the first step. The learning rate is given with every step; a recipe's own is its
-    /// peak and not looked at. Decay is decoupled and applies to every parameter; a `clip` of 0 is
-    /// none.
+    /// peak and not looked at. Decay is decoupled and applies to every parameter but those of the kinds
+    /// in `no_decay`; a `clip` of 0 is none.
     pub fn new(executable: &Executable, recipe: &recipe::AdamW) -> Optimizer {
+        let kinds = executable.program.weight_kinds().into_iter();
+        let spared = |kind: Option<_>| kind.is_some_and(|kind| recipe.no_decay.contains(&kind));
         Optimizer {
             rule: AdamW {
                 beta1: recipe.betas.0,
                 beta2: recipe.betas.1,
                 eps: recipe.eps,
             },
-            decay: recipe.decay,
+            decays: kinds
+                .map(|kind| if spared(kind) { 0.0 } else { recipe.decay })
+                .collect(),
             clip: recipe.clip,
             steps: 0,
             moments: vec![None; executable.parameters.len()],
@@ -151,13 +156,13 @@ impl Optimizer {
             let empty = ParamTensor::Vector(Tensor::zeros([0], (&executable.device, DType::F32)));
             let tensor = std::mem::replace(&mut parameter.tensor, empty).flat();
             let slot = match self.moments[index].take() {
-                None => Slot::new(tensor, gradient, self.decay),
+                None => Slot::new(tensor, gradient, self.decays[index]),
                 Some((first, second)) => Slot {
                     param: tensor,
                     grad: gradient,
                     first,
                     second,
-                    decay: self.decay,
+                    decay: self.decays[index],
                     rate: 1.0,
                 },
             };

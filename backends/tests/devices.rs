@@ -48,6 +48,7 @@ fn run(model: &Model, choice: DeviceChoice) -> (Vec<f32>, Vec<f64>, Vec<f32>) {
         betas: (0.9, 0.95),
         eps: 1e-8,
         decay: 0.1,
+        no_decay: Vec::new(),
         clip: 1.0,
     };
     let mut optimizer = Optimizer::new(&executable, &recipe);

@@ -49,6 +49,7 @@ fn training() {
             betas: (0.9, 0.95),
             eps: 1e-8,
             decay: 0.1,
+            no_decay: Vec::new(),
             clip: 1.0,
         };
         let mut optimizer = Optimizer::new(&executable, &recipe);

@@ -184,7 +184,61 @@ fn adamw() -> recipe::AdamW {
         betas: (0.9, 0.95),
         eps: 1e-8,
         decay: 0.1,
+        no_decay: Vec::new(),
         clip: 0.0,
+    }
+}
+
+/// Kinds that are left out keep the bits of a step without decay, and all others those of a step with it.
+#[test]
+fn decay_leaves_out_what_it_is_told_to() {
+    use recipe::WeightKind::{Biases, Embeddings, Norms};
+    let golden = Golden::open("opt_tiny");
+    let (ids, rows) = plain(&golden);
+    let tokens = Tokens::new(&ids, rows);
+    let next = NextTokens::of(tokens);
+    let stepped = |decay: f64, no_decay: &[recipe::WeightKind]| {
+        let mut executable = golden.executable();
+        let rule = recipe::AdamW {
+            decay,
+            no_decay: no_decay.to_vec(),
+            ..adamw()
+        };
+        let mut optimizer = Optimizer::new(&executable, &rule);
+        let step = executable.train_step(&[(tokens, next.targets())], false);
+        let gradients = step.expect("a step").gradients;
+        optimizer
+            .step(&mut executable, gradients, 1e-2)
+            .expect("a step");
+        executable
+    };
+    // As OPT names them: attention and the MLP have biases, norms gains and biases.
+    let kind = |name: &str| match name {
+        _ if name.contains("norm") => Some(Norms),
+        _ if name.ends_with("bias") => Some(Biases),
+        _ if name.ends_with("table") => Some(Embeddings),
+        _ => None,
+    };
+    let (plain, decayed) = (stepped(0.0, &[]), stepped(0.5, &[]));
+    let all = [Norms, Biases, Embeddings];
+    for spared in [&all[..1], &all[1..2], &all[2..], &all[..2], &all] {
+        let found = stepped(0.5, spared);
+        let mut counts = [0, 0];
+        for parameter in found.parameters() {
+            let name = parameter.name();
+            let (plain, decayed) = (plain.read(name), decayed.read(name));
+            let (plain, decayed) = (plain.expect("values"), decayed.expect("values"));
+            assert!(plain != decayed, "{name} does not decay");
+            let left_out = kind(name).is_some_and(|kind| spared.contains(&kind));
+            counts[usize::from(left_out)] += 1;
+            let expected = if left_out { plain } else { decayed };
+            let values = parameter.read().expect("values");
+            assert!(values == expected, "{name}, left out: {spared:?}");
+        }
+        assert!(
+            counts.iter().all(|count| *count > 0),
+            "{spared:?}: {counts:?}"
+        );
     }
 }
 

@@ -359,6 +359,8 @@ pub struct TrainRecipe {
     pub recompute: bool,
     /// Steps between validations.
     pub validate_every: u64,
+    /// Documents of each validation set that are read, the first ones; 0 for all.
+    pub validate_limit: u64,
     /// Steps between checkpoints.
     pub save_every: u64,
     /// Seed of order and sampling.
@@ -387,8 +389,21 @@ pub struct AdamW {
     pub eps: f64,
     /// Decoupled weight decay.
     pub decay: f64,
+    /// Kinds of weights that do not decay.
+    pub no_decay: Vec<WeightKind>,
     /// Greatest L2 norm of all gradients together; 0 sets no bound.
     pub clip: f64,
+}
+
+/// A kind of weights, by what a model does with them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum WeightKind {
+    /// Gains and biases of norms.
+    Norms,
+    /// Biases of linear layers and of heads.
+    Biases,
+    /// Token tables, a tied head's too, and learned positions.
+    Embeddings,
 }
 
 /// Course of the learning rate.
@@ -491,6 +506,8 @@ pub enum Measure {
         data: DataRef,
         /// Most items; 0 for all.
         limit: u64,
+        /// Put the id that begins documents before every context. The harness does not.
+        begin: bool,
     },
     /// Share of asked-for things that drawn pictures show, read back by the lessons' analyser.
     Drawn {

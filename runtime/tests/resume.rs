@@ -1,6 +1,6 @@
 //! A training run that is stopped goes on to the same bits as one that is not.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;
 
@@ -47,6 +47,7 @@ fn recipe() -> TrainRecipe {
             betas: (0.9, 0.95),
             eps: 1e-8,
             decay: 0.1,
+            no_decay: Vec::new(),
             clip: 1.0,
         },
         schedule: Schedule {
@@ -61,6 +62,7 @@ fn recipe() -> TrainRecipe {
         precision: DType::F32,
         recompute: false,
         validate_every: 6,
+        validate_limit: 0,
         save_every: 5,
         seed: 3,
         span: None,
@@ -86,6 +88,20 @@ impl Bar for Counter {
         if done >= self.1 {
             self.0.ask();
         }
+    }
+}
+
+/// Keeps what is told.
+#[derive(Default)]
+struct Notes(RefCell<Vec<String>>);
+
+impl Progress for Notes {
+    fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
+        Silent.begin(label, total)
+    }
+
+    fn note(&self, line: &str) {
+        self.0.borrow_mut().push(line.to_owned());
     }
 }
 
@@ -163,12 +179,8 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
     );
     let log = read_log(&whole.join("log.jsonl")).unwrap();
     assert_eq!(log.len(), 24);
-    assert!(
-        log[23].loss < 0.7 * log[0].loss,
-        "it learns: {} to {}",
-        log[0].loss,
-        log[23].loss
-    );
+    let losses: Vec<f64> = log.iter().filter_map(|line| line.loss).collect();
+    assert!(losses[23] < 0.7 * losses[0], "it learns: {losses:?}");
     for steps in [1, 4, 5, 17, 23] {
         let folder = root.path().join(format!("stopped-{steps}"));
         let (stop, begun) = (Stop::default(), Cell::new(0));
@@ -189,7 +201,7 @@ fn a_run_stopped_anywhere_goes_on_to_the_same_bits() {
         let losses = |folder: &Path| {
             let log = read_log(&folder.join("log.jsonl")).unwrap();
             log.iter()
-                .map(|line| (line.step, line.loss.to_bits()))
+                .map(|line| (line.step, line.loss.map(f64::to_bits)))
                 .collect::<Vec<_>>()
         };
         assert_eq!(losses(&folder), losses(&whole));
@@ -213,19 +225,36 @@ fn a_step_without_anything_to_learn_is_resumed_over() {
     let root = tempfile::tempdir().unwrap();
     let whole = root.path().join("whole");
     let none = Stop::default();
-    let ended = train_on(&set, &recipe, &whole, &Silent, &none, "k");
+    let notes = Notes::default();
+    let ended = train_on(&set, &recipe, &whole, &notes, &none, "k");
     assert_eq!(ended, Ended::Complete);
     let log = read_log(&whole.join("log.jsonl")).unwrap();
-    assert_eq!(log.len(), 16, "a third of 24 steps has nothing to learn");
+    assert_eq!(log.len(), 24);
+    let empty: Vec<_> = log.iter().filter(|line| line.loss.is_none()).collect();
+    assert_eq!(empty.len(), 8, "a third of the steps has nothing to learn");
+    assert!(empty.iter().all(|line| line.grad_norm.is_none()));
+    let validations = log.iter().filter(|line| !line.validation.is_empty());
+    assert_eq!(validations.count(), 4, "whatever the step had to learn");
+    let told = notes.0.borrow().join("\n");
+    assert!(
+        told.contains("8 of 24 steps had nothing to learn"),
+        "{told}"
+    );
     for steps in 1..24 {
         let folder = root.path().join(format!("stopped-{steps}"));
         let (stop, begun) = (Stop::default(), Cell::new(0));
         let progress = StopAfter(&stop, steps, &begun);
         let ended = train_on(&set, &recipe, &folder, &progress, &stop, "k");
         assert_eq!(ended, Ended::Stopped, "at step {steps}");
-        let ended = train_on(&set, &recipe, &folder, &Silent, &none, "k");
+        let notes = Notes::default();
+        let ended = train_on(&set, &recipe, &folder, &notes, &none, "k");
         assert_eq!(ended, Ended::Complete);
         assert!(weights(&folder) == weights(&whole), "stopped after {steps}");
+        let told = notes.0.borrow().join("\n");
+        assert!(
+            told.contains("8 of 24 steps"),
+            "stopped after {steps}: {told}"
+        );
     }
 }
 
@@ -299,7 +328,7 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
         let middle = bytes.len() / 2;
         bytes[middle] ^= 1;
         fs::write(&file, bytes).unwrap();
-        let told = Told::default();
+        let told = Notes::default();
         let ended = try_train(
             &documents(),
             &recipe(),
@@ -325,18 +354,4 @@ fn a_damaged_state_is_passed_over_for_the_one_before_it() {
     assert_eq!(error.kind, jam_ir::ErrorKind::Damaged);
     assert!(error.help.unwrap().contains("--restart"));
     assert!(folder.join("state/00000010/model.safetensors").exists());
-}
-
-/// Keeps what is told.
-#[derive(Default)]
-struct Told(std::cell::RefCell<Vec<String>>);
-
-impl Progress for Told {
-    fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
-        Silent.begin(label, total)
-    }
-
-    fn note(&self, line: &str) {
-        self.0.borrow_mut().push(line.to_owned());
-    }
 }

@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use jam_backends::Tokens;
-use jam_ir::DType;
 use jam_runtime::steps::load_executable;
 use jam_weights::checkpoints::CheckpointReader;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-use crate::cli::{Common, Dtype, ForceArgs};
+use crate::cli::{Common, ForceArgs};
 use crate::console::{Console, print_json};
 use crate::failure::Failure;
 use crate::model_source;
@@ -61,10 +60,7 @@ pub(crate) fn run(
         None
     };
     let device = common.open_device()?;
-    let precision = match common.dtype {
-        Some(Dtype::Bf16) => DType::BF16,
-        _ => DType::F32,
-    };
+    let precision = common.dtype.unwrap_or_default().precision();
     let executable = load_executable(&graph, &*weights, &device, precision)?;
     let tokens = match &mask {
         Some(mask) => Tokens::masked(&ids, rows as usize, mask),

@@ -10,7 +10,7 @@ use jam_backends::Device;
 use jam_data::tokens::Codec;
 use jam_ir::Error;
 use jam_ir::recipe::{DecodeRecipe, Sampling, Step};
-use jam_ir::{DType, Model, ModelRef, TokenKind};
+use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable, outdated};
@@ -55,7 +55,8 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         recipe.seed = seed;
     }
     check_vocabulary(&model, &path, &codec, args.picture)?;
-    let executable = load_executable(&model, &*weights, &device, DType::F32)?;
+    let precision = common.dtype.unwrap_or_default().precision();
+    let executable = load_executable(&model, &*weights, &device, precision)?;
     let prompt = match (args.picture, args.go_on) {
         (true, _) => codec.caption(&args.prompt)?,
         (false, true) => codec.beginning(&args.prompt)?,

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 
 use jam_dsl::syntax::{ExpressionKind, Subject, dotted};
 use jam_dsl::{CompileOptions, parse};
+use jam_ir::Program;
 use jam_ir::span::SourceMap;
-use jam_ir::{DType, Program};
 use jam_runtime::steps::Workload;
 
 use super::{Files, Loaded};
-use crate::cli::{Common, Dtype};
+use crate::cli::Common;
 
 /// Folder below which every program has its own.
 const RUNS: &str = "runs";
@@ -80,10 +80,7 @@ impl Loaded {
     /// The program with the folder of its results.
     pub(crate) fn workload(mut self, common: &Common) -> Workload {
         if let Some(dtype) = common.dtype {
-            let precision = match dtype {
-                Dtype::F32 => DType::F32,
-                Dtype::Bf16 => DType::BF16,
-            };
+            let precision = dtype.precision();
             let trainings = self.program.trainings.values_mut();
             trainings.for_each(|training| training.precision = precision);
         }

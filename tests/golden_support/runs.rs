@@ -464,6 +464,7 @@ impl<'a> Subject<'a> {
             betas: (beta(0), beta(1)),
             eps: number("eps")?,
             decay: number("weight_decay")?,
+            no_decay: Vec::new(),
             clip: 0.0,
         };
         let before: Vec<(String, Vec<f32>)> = self

@@ -42,7 +42,7 @@ impl Sampling {
 /// Why no token could be chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SamplingError {
-    /// A logit is not a number.
+    /// A logit is not a number, or beyond all numbers.
     NotANumber,
     /// No id is allowed and has a finite logit.
     NothingAllowed,
@@ -69,7 +69,7 @@ pub fn sample(
     sampling: &Sampling,
     uniform: f64,
 ) -> Result<usize, SamplingError> {
-    if logits.iter().any(|x| x.is_nan()) {
+    if logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY) {
         return Err(SamplingError::NotANumber);
     }
     if let Some(allowed) = allowed {

@@ -144,8 +144,9 @@ impl<'a> Checker<'a> {
             list.extend(data.into_iter().map(drawn));
         } else {
             let limit = self.limit(&mut given);
+            let begin = name == "choice" && given.flag("begin", false, &mut self.diagnostics);
             list.extend(data.into_iter().map(|data| match name {
-                "choice" => Measure::Choice { data, limit },
+                "choice" => Measure::Choice { data, limit, begin },
                 _ => Measure::Perplexity { data, limit },
             }));
         }

@@ -1,12 +1,14 @@
 //! Training runs, and memories for retrieval.
 
-use jam_ir::diagnostic::Diagnostic;
+use jam_ir::DType;
+use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::recipe::{
     AdamW, BatchForm, BatchSize, DataKind, DataRef, Objective, Schedule, ScheduleKind, TrainRecipe,
+    WeightKind,
 };
 
 use crate::checker::{Checker, Kind};
-use crate::given::{Given, as_call, as_count_within, as_list, as_number};
+use crate::given::{Given, as_call, as_count_within, as_list, as_number, as_word};
 use crate::limits;
 use crate::number;
 use crate::syntax::{Name, dotted};
@@ -87,6 +89,7 @@ impl<'a> Checker<'a> {
                 betas: (0.9, 0.999),
                 eps: 1e-8,
                 decay: 0.0,
+                no_decay: Vec::new(),
                 clip: 0.0,
             }),
             schedule: schedule.unwrap_or(Schedule {
@@ -98,7 +101,7 @@ impl<'a> Checker<'a> {
             form,
             length,
             steps,
-            precision: given.precision(diagnostics),
+            precision: run_precision(&mut given, diagnostics),
             recompute: given.flag("recompute", false, diagnostics),
             validate_every: given.count(
                 "validate_every",
@@ -106,6 +109,7 @@ impl<'a> Checker<'a> {
                 1,
                 diagnostics,
             ),
+            validate_limit: given.count("validate_limit", Some(0), 0, diagnostics),
             save_every: given.count("save_every", Some((steps / 10).max(50)), 1, diagnostics),
             seed: given.count("seed", Some(seed), 0, diagnostics),
             span: Some(name.span),
@@ -250,6 +254,7 @@ impl<'a> Checker<'a> {
             betas,
             eps: given.number("eps", Some(1e-8), (0.0, 1.0), diagnostics),
             decay: given.number("decay", Some(0.0), (0.0, 10.0), diagnostics),
+            no_decay: weight_kinds("no_decay", &mut given, diagnostics),
             clip: given.number("clip", Some(0.0), (0.0, f64::MAX), diagnostics),
         };
         given.finish(diagnostics);
@@ -304,7 +309,17 @@ impl<'a> Checker<'a> {
         })
     }
 
+    /// A memory is read whole, so that its mistakes are told too, and refused.
     pub(crate) fn memory(&mut self, name: &'a Name) {
+        self.diagnostics.push(
+            Diagnostic::error(
+                name.span,
+                format!("memory `{}` is not supported yet", name.text),
+            )
+            .code("not-supported")
+            .label(name.span, "retrieval of documents comes later")
+            .help("remove it for now"),
+        );
         let mut given = self.given(Kind::Memory, name);
         if let Some(value) = given.require("encode", &mut self.diagnostics) {
             let encode = as_call("encode", value, &["clip"], &mut self.diagnostics);
@@ -331,6 +346,44 @@ impl<'a> Checker<'a> {
                 .help("remove it for now"),
         );
     }
+}
+
+/// The precision in which a training computes.
+fn run_precision(given: &mut Given, diagnostics: &mut Diagnostics) -> DType {
+    let place = given.keyed.get("precision").map(|(_, value)| value.span);
+    let precision = given.precision(diagnostics);
+    if let (DType::F16, Some(place)) = (precision, place) {
+        diagnostics.push(
+            Diagnostic::error(place, "a training cannot compute in `f16`")
+                .code("not-supported")
+                .label(place, "no kernel computes in it")
+                .note("the gradients of small numbers vanish in f16 without a scaled loss")
+                .help("write `bf16`: as short, with the range of f32"),
+        );
+    }
+    precision
+}
+
+/// Kinds of weights: `norms`, or `[norms, biases]`; none where the key is not given.
+fn weight_kinds(
+    key: &'static str,
+    given: &mut Given,
+    diagnostics: &mut Diagnostics,
+) -> Vec<WeightKind> {
+    let words = ["norms", "biases", "embeddings"];
+    let mut kinds = Vec::new();
+    for value in given.take(key).map(as_list).unwrap_or_default() {
+        let kind = match as_word(key, &value, &words, diagnostics) {
+            Some("norms") => WeightKind::Norms,
+            Some("biases") => WeightKind::Biases,
+            Some(_) => WeightKind::Embeddings,
+            None => continue,
+        };
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    kinds
 }
 
 /// A number with at most six digits behind the point.

@@ -18,7 +18,7 @@ use jam_ir::{Model, TokenLayout};
 
 use phase::{Phase, Rules};
 
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_weights::progress::Stop;
 use jam_weights::random::Random;
 
@@ -232,7 +232,10 @@ impl Row {
             }
             Phase::Done => Err(SamplingError::NothingAllowed),
         };
-        let id = chosen.map_err(|error| Error::new(error.to_string()))?;
+        let id = chosen.map_err(|error| match error {
+            SamplingError::NotANumber => Error::of(ErrorKind::NotFinite, error.to_string()),
+            SamplingError::NothingAllowed => Error::new(error.to_string()),
+        })?;
         Ok(id as u32)
     }
 

@@ -4,8 +4,14 @@
 //! the continuation's tokens. `acc` takes the best sum, `acc_norm` the best sum divided by the
 //! number of characters of the continuation. Where options are contexts and the continuation is
 //! shared (Winograd, Winogrande), this is partial scoring.
+//!
+//! The rules are the harness's (version 0.4.9): blanks at the end of a context belong to the continuation;
+//! both are encoded together, and the boundary falls where the context's own tokens end; nothing stands
+//! before a context, unless [`ChoiceRules::begin`] asks for it; an empty context is `<bos>`, or `<eos>` where
+//! the vocabulary has none; what is too long loses tokens from its left.
 
 use jam_backends::{Executable, Targets, Tokens};
+use jam_ir::ErrorKind;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -21,6 +27,18 @@ pub struct ChoiceScore {
     pub right: u64,
     /// Right by the sum per character.
     pub right_by_length: u64,
+    /// Items of which an option was too long, so that the beginning of its context was not read.
+    #[serde(default)]
+    pub cut: u64,
+}
+
+/// How options are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChoiceRules {
+    /// Most tokens that the model reads at once.
+    pub context: usize,
+    /// Put the id that begins documents before every context.
+    pub begin: bool,
 }
 
 impl ChoiceScore {
@@ -38,43 +56,57 @@ impl ChoiceScore {
 /// Rows that are run at once.
 const ROWS: usize = 64;
 
-/// Scores items; an option longer than `context` tokens loses tokens from its left.
+/// Scores items.
 ///
 /// # Errors
-/// When the vocabulary has no text, an item has no options or a wrong gold, or ids do not fit.
+/// When the vocabulary has no text, an item has no options or a wrong gold, a continuation alone does not fit
+/// the context, ids do not fit the model, or a log-likelihood is not a number.
 pub fn score_choices(
     model: &Executable,
     codec: &Codec,
     items: &[ChoiceItem],
-    context: usize,
+    rules: ChoiceRules,
 ) -> Result<ChoiceScore> {
     let mut rows = Vec::new();
-    for (number, item) in items.iter().enumerate() {
-        if item.gold >= item.options.len() {
-            return Err(Error::new(format!(
-                "item {} has no option {}",
-                number + 1,
-                item.gold
-            )));
-        }
-        for option in &item.options {
-            rows.push((number, encode(codec, option, context)?));
-        }
-    }
-    let mut order: Vec<usize> = (0..rows.len()).collect();
-    order.sort_by_key(|index| rows[*index].1.ids.len());
-    let mut sums = vec![0.0; rows.len()];
-    for chunk in order.chunks(ROWS) {
-        let batch: Vec<&OptionIds> = chunk.iter().map(|index| &rows[*index].1).collect();
-        for (index, sum) in chunk.iter().zip(log_likelihoods(model, &batch)?) {
-            sums[*index] = sum;
-        }
-    }
     let mut score = ChoiceScore::default();
+    for item in items {
+        let wrong = |what: String| Error::new(format!("question `{}`: {what}", item.id));
+        if item.gold >= item.options.len() {
+            return Err(wrong(format!("there is no option {}", item.gold)));
+        }
+        let first = rows.len();
+        for (number, option) in item.options.iter().enumerate() {
+            let ids = option_ids(codec, option, rules)?;
+            let scored = ids.scored.len();
+            if scored == 0 {
+                let what = format!("option {} adds no token to its context", number + 1);
+                return Err(wrong(what));
+            }
+            if scored > rules.context {
+                return Err(wrong(format!(
+                    "the {scored} tokens of option {} do not fit the model's context of {}",
+                    number + 1,
+                    rules.context
+                )));
+            }
+            rows.push(ids);
+        }
+        score.cut += u64::from(rows[first..].iter().any(|ids| ids.surplus(rules) > 0));
+    }
+    let sums = log_likelihoods(model, &rows, rules)?;
     let mut first = 0;
     for item in items {
         let sums = &sums[first..first + item.options.len()];
         first += item.options.len();
+        if let Some(number) = sums.iter().position(|sum| !sum.is_finite()) {
+            let message = format!(
+                "question `{}`: the log-likelihood of option {} is {}",
+                item.id,
+                number + 1,
+                sums[number]
+            );
+            return Err(Error::of(ErrorKind::NotFinite, message).with_help(super::DIVERGED));
+        }
         let by_length: Vec<f64> = sums
             .iter()
             .zip(&item.options)
@@ -100,44 +132,95 @@ fn best(scores: &[f64]) -> Option<usize> {
     best
 }
 
-/// Token ids of an option, of which the last `scored` are its continuation.
-struct OptionIds {
-    ids: Vec<u32>,
-    scored: usize,
+/// Token ids of an option.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptionIds {
+    /// What is read, at least one token.
+    pub given: Vec<u32>,
+    /// What is scored.
+    pub scored: Vec<u32>,
 }
 
-/// Context and continuation are encoded together, and the context alone, so that the boundary
-/// falls where the context's own tokens end.
-fn encode(codec: &Codec, option: &ChoiceOption, context: usize) -> Result<OptionIds> {
-    let whole = codec.text_ids(&format!("{}{}", option.context, option.continuation))?;
-    let given = codec
-        .text_ids(&option.context)?
-        .len()
-        .min(whole.len().saturating_sub(1));
-    let scored = whole.len() - given;
-    let mut ids = vec![codec.begin()];
-    ids.extend(whole);
-    if ids.len() > context + 1 {
-        ids.drain(..ids.len() - context - 1);
+impl OptionIds {
+    /// Tokens that do not fit the context; the last one is predicted and not read.
+    fn surplus(&self, rules: ChoiceRules) -> usize {
+        let whole = self.given.len() + self.scored.len();
+        whole.saturating_sub(rules.context.saturating_add(1))
     }
-    let scored = scored.min(ids.len() - 1);
-    Ok(OptionIds { ids, scored })
 }
 
-fn log_likelihoods(model: &Executable, rows: &[&OptionIds]) -> Result<Vec<f64>> {
-    let longest = rows.iter().map(|row| row.ids.len() - 1).max().unwrap_or(0);
+/// The ids of an option by the rules at the head of this file.
+///
+/// # Errors
+/// When the vocabulary has no text.
+pub fn option_ids(codec: &Codec, option: &ChoiceOption, rules: ChoiceRules) -> Result<OptionIds> {
+    let context = option.context.trim_end();
+    let whole = codec.text_ids(&format!("{}{}", option.context, option.continuation))?;
+    let own = match context {
+        "" => Vec::new(),
+        context => codec.text_ids(context)?,
+    };
+    let scored = whole.get(own.len()..).unwrap_or_default().to_vec();
+    let before = match (rules.begin, own.is_empty()) {
+        (true, _) => Some(codec.begin()),
+        (false, true) => {
+            let bos = codec.layout().marks.get("bos").map(|id| *id as u32);
+            Some(bos.unwrap_or(codec.eos()))
+        }
+        (false, false) => None,
+    };
+    Ok(OptionIds {
+        given: before.into_iter().chain(own).collect(),
+        scored,
+    })
+}
+
+/// Sum of the log-probabilities of what is scored, for every option.
+///
+/// # Errors
+/// When ids do not fit the model, or the device fails.
+pub fn log_likelihoods(
+    model: &Executable,
+    options: &[OptionIds],
+    rules: ChoiceRules,
+) -> Result<Vec<f64>> {
+    // Neighbours in length need little padding.
+    let mut order: Vec<usize> = (0..options.len()).collect();
+    order.sort_by_key(|index| options[*index].given.len() + options[*index].scored.len());
+    let mut sums = vec![0.0; options.len()];
+    for chunk in order.chunks(ROWS) {
+        let batch: Vec<&OptionIds> = chunk.iter().map(|index| &options[*index]).collect();
+        for (index, sum) in chunk.iter().zip(batch_sums(model, &batch, rules)?) {
+            sums[*index] = sum;
+        }
+    }
+    Ok(sums)
+}
+
+fn batch_sums(model: &Executable, rows: &[&OptionIds], rules: ChoiceRules) -> Result<Vec<f64>> {
+    let rows: Vec<(Vec<u32>, usize)> = rows
+        .iter()
+        .map(|row| {
+            let whole = row.given.iter().chain(&row.scored).copied();
+            let ids: Vec<u32> = whole.skip(row.surplus(rules)).collect();
+            let scored = row.scored.len().min(ids.len().saturating_sub(1));
+            (ids, scored)
+        })
+        .collect();
+    let count = |ids: &[u32]| ids.len().saturating_sub(1);
+    let longest = rows.iter().map(|(ids, _)| count(ids)).max().unwrap_or(0);
     if longest == 0 {
         return Ok(vec![0.0; rows.len()]);
     }
     let mut tokens = vec![0; rows.len() * longest];
     let mut targets = tokens.clone();
     let mut weights = vec![0.0; tokens.len()];
-    for (index, row) in rows.iter().enumerate() {
-        let count = row.ids.len() - 1;
+    for (index, (ids, scored)) in rows.iter().enumerate() {
+        let count = count(ids);
         let place = index * longest..index * longest + count;
-        tokens[place.clone()].copy_from_slice(&row.ids[..count]);
-        targets[place.clone()].copy_from_slice(&row.ids[1..]);
-        weights[place][count - row.scored..].fill(1.0);
+        tokens[place.clone()].copy_from_slice(&ids[..count]);
+        targets[place.clone()].copy_from_slice(&ids[1..]);
+        weights[place][count - scored..].fill(1.0);
     }
     let aims = Targets {
         ids: &targets,

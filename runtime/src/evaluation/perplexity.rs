@@ -1,10 +1,11 @@
 //! Mean loss per token over documents, by kind of token.
 
 use jam_backends::{Executable, Targets, Tokens};
-use jam_ir::{TokenKind, TokenLayout};
+use jam_ir::recipe::Objective;
+use jam_ir::{ErrorKind, TokenKind, TokenLayout};
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
+use crate::{Error, Result};
 use jam_data::batches::EncodedSet;
 
 /// A sum of losses and how many there are.
@@ -36,7 +37,7 @@ impl LossSum {
 /// Losses by kind of the token that is predicted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Losses {
-    /// Every token but the first of each document.
+    /// Every token that counts; the first of a document never does.
     pub all: LossSum,
     /// Text tokens.
     pub text: LossSum,
@@ -44,68 +45,182 @@ pub struct Losses {
     pub image: LossSum,
 }
 
+/// How documents are read, and what of them counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Documents that are read, the first ones; 0 for all.
+    pub limit: usize,
+    /// Tokens of the longest piece. A document longer than `length` + 1 tokens is read in pieces of that
+    /// length, one after the other, whose first token is shared and given; the last one begins as early as it
+    /// may, and counts what the others have not (as lm-evaluation-harness reads).
+    pub length: usize,
+    /// What counts: every token, or those of answers alone, as training counts them.
+    pub objective: Objective,
+}
+
 /// Rows that are run at once.
 const ROWS: usize = 32;
 
-/// Losses of the first `limit` documents (0 for all), each token given all before it in its
-/// document. A document longer than `length` + 1 tokens is read in pieces of that length, one
-/// after the other, whose first token is shared and given.
+/// A piece of a document, of which the first `read` predicted tokens do not count.
+struct Piece<'d> {
+    document: usize,
+    ids: &'d [u32],
+    read: usize,
+}
+
+/// Losses of documents, each token given all before it in its document.
 ///
 /// # Errors
-/// When ids do not fit the model.
+/// When ids do not fit the model, nothing counts, or a loss is not a number.
 pub fn mean_loss(
     model: &Executable,
     layout: &TokenLayout,
     set: &EncodedSet,
-    limit: usize,
-    length: usize,
+    reading: &Reading,
 ) -> Result<Losses> {
-    let documents = if limit == 0 {
-        set.len()
-    } else {
-        set.len().min(limit)
-    };
-    let mut pieces: Vec<&[u32]> = Vec::new();
-    for document in (0..documents).map(|index| set.document(index)) {
-        let mut start = 0;
-        while start + 1 < document.len() {
-            let end = document
-                .len()
-                .min(start.saturating_add(length).saturating_add(1));
-            pieces.push(&document[start..end]);
-            start = end - 1;
-        }
-    }
+    let mut pieces = pieces(set, reading);
     // Neighbours in length need little padding; sums do not depend on the order but by rounding.
-    pieces.sort_by_key(|piece| piece.len());
+    pieces.sort_by_key(|piece| piece.ids.len());
     let mut losses = Losses::default();
     for rows in pieces.chunks(ROWS) {
-        let longest = rows.iter().map(|row| row.len() - 1).max().unwrap_or(0);
+        let longest = rows.iter().map(|row| row.ids.len() - 1).max().unwrap_or(0);
         let mut tokens = vec![0; rows.len() * longest];
         let mut targets = tokens.clone();
         let mut weights = vec![0.0; tokens.len()];
         for (row, piece) in rows.iter().enumerate() {
-            let place = row * longest..row * longest + piece.len() - 1;
-            tokens[place.clone()].copy_from_slice(&piece[..piece.len() - 1]);
-            targets[place.clone()].copy_from_slice(&piece[1..]);
-            weights[place].fill(1.0);
+            let count = piece.ids.len() - 1;
+            let place = row * longest..row * longest + count;
+            tokens[place.clone()].copy_from_slice(&piece.ids[..count]);
+            targets[place.clone()].copy_from_slice(&piece.ids[1..]);
+            weights[place][piece.read..].fill(1.0);
         }
         let aims = Targets {
             ids: &targets,
             weights: &weights,
         };
         let found = model.token_losses(Tokens::new(&tokens, rows.len()), aims)?;
-        for ((loss, target), weight) in found.iter().zip(&targets).zip(&weights) {
-            if *weight > 0.0 {
-                let loss = f64::from(*loss);
-                losses.all.add(loss);
-                match layout.kind(u64::from(*target)) {
-                    Some(TokenKind::Text) => losses.text.add(loss),
-                    Some(TokenKind::Image) => losses.image.add(loss),
-                    _ => {}
-                }
+        for (place, loss) in found.iter().enumerate() {
+            if weights[place] <= 0.0 {
+                continue;
+            }
+            let (target, loss) = (targets[place], f64::from(*loss));
+            if !loss.is_finite() {
+                let document = rows[place / longest].document + 1;
+                let message =
+                    format!("the loss of token {target} in document {document} is {loss}");
+                return Err(Error::of(ErrorKind::NotFinite, message).with_help(super::DIVERGED));
+            }
+            losses.all.add(loss);
+            match layout.kind(u64::from(target)) {
+                Some(TokenKind::Text) => losses.text.add(loss),
+                Some(TokenKind::Image) => losses.image.add(loss),
+                _ => {}
             }
         }
     }
+    if losses.all.count == 0 {
+        let why = match reading.objective {
+            Objective::NextToken => "no document has a second token",
+            Objective::Answers => "no document has an answer, and questions do not count",
+        };
+        return Err(Error::new(format!("there is nothing to measure: {why}")));
+    }
     Ok(losses)
+}
+
+/// The pieces of which a token counts.
+fn pieces<'d>(set: &'d EncodedSet, reading: &Reading) -> Vec<Piece<'d>> {
+    let documents = match reading.limit {
+        0 => set.len(),
+        limit => set.len().min(limit),
+    };
+    let mut pieces = Vec::new();
+    for index in 0..documents {
+        let document = set.document(index);
+        let question = match reading.objective {
+            Objective::NextToken => 0,
+            Objective::Answers => set.prompt(index),
+        };
+        let mut start = 0;
+        while start + 1 < document.len() {
+            let end = document
+                .len()
+                .min(start.saturating_add(reading.length).saturating_add(1));
+            let begin = match end == document.len() {
+                true => start.min(end.saturating_sub(reading.length.saturating_add(1))),
+                false => start,
+            };
+            // What stands up to `start` counted before; the first token that is predicted is after `begin`.
+            let read = question.max(start + 1) - (begin + 1);
+            if begin + 1 + read < end {
+                pieces.push(Piece {
+                    document: index,
+                    ids: &document[begin..end],
+                    read,
+                });
+            }
+            start = end - 1;
+        }
+    }
+    pieces
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What counts of a document, piece by piece: the place of its first and of its last token.
+    fn counted(objective: Objective, length: usize, limit: usize) -> Vec<(usize, usize)> {
+        let mut set = EncodedSet::default();
+        set.push(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 5);
+        set.push(&[10, 11, 12], 3);
+        set.push(&[20], 0);
+        let reading = Reading {
+            limit,
+            length,
+            objective,
+        };
+        let span = |piece: &Piece<'_>| {
+            let last = piece.ids.len() - 1;
+            (piece.ids[1 + piece.read] as usize, piece.ids[last] as usize)
+        };
+        pieces(&set, &reading).iter().map(span).collect()
+    }
+
+    #[test]
+    fn the_last_piece_reads_as_much_as_the_others() {
+        let mut set = EncodedSet::default();
+        set.push(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 0);
+        let reading = Reading {
+            limit: 0,
+            length: 4,
+            objective: Objective::NextToken,
+        };
+        let pieces = pieces(&set, &reading);
+        let read: Vec<_> = pieces.iter().map(|piece| piece.ids).collect();
+        assert_eq!(
+            read,
+            [&[0, 1, 2, 3, 4][..], &[4, 5, 6, 7, 8], &[5, 6, 7, 8, 9]]
+        );
+    }
+
+    #[test]
+    fn every_token_that_counts_is_in_one_piece() {
+        let all = Objective::NextToken;
+        assert_eq!(counted(all.clone(), 100, 0), [(1, 9), (11, 12)]);
+        assert_eq!(
+            counted(all.clone(), 4, 0),
+            [(1, 4), (5, 8), (9, 9), (11, 12)]
+        );
+        assert_eq!(counted(all, 100, 1), [(1, 9)]);
+    }
+
+    #[test]
+    fn of_answers_no_token_of_a_question_counts() {
+        let answers = Objective::Answers;
+        assert_eq!(counted(answers.clone(), 100, 0), [(5, 9)]);
+        assert_eq!(counted(answers.clone(), 4, 0), [(5, 8), (9, 9)]);
+        assert_eq!(counted(answers.clone(), 5, 0), [(5, 5), (6, 9)]);
+        assert_eq!(counted(answers, 2, 1), [(5, 6), (7, 8), (9, 9)]);
+    }
 }

@@ -89,6 +89,7 @@ fn show_table(table: &Table) -> Markup {
                 }
             }
         }
+        @for note in &table.notes { p.note { (note) } }
     }
 }
 

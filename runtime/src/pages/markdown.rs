@@ -55,7 +55,7 @@ pub fn render_markdown(page: &Page, pictures: &mut PictureFiles<'_>) -> Result<S
 }
 
 impl Table {
-    /// The table in Markdown.
+    /// The table in Markdown, with its notes.
     pub fn markdown(&self) -> String {
         let line = |cells: &[String]| {
             let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
@@ -64,6 +64,9 @@ impl Table {
         let mut text = line(&self.head);
         text.push_str(&format!("|{}\n", "---|".repeat(self.head.len())));
         self.rows.iter().for_each(|row| text.push_str(&line(row)));
+        for note in &self.notes {
+            text.push_str(&format!("\n{note}\n"));
+        }
         text
     }
 }

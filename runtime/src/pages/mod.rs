@@ -43,6 +43,8 @@ pub struct Table {
     pub head: Vec<String>,
     /// Rows, as long as the head.
     pub rows: Vec<Vec<String>>,
+    /// Sentences below it.
+    pub notes: Vec<String>,
 }
 
 /// Pictures beside their reconstructions.

@@ -141,8 +141,12 @@ pub fn load_executable(
 ) -> Result<Executable> {
     check_room(model, 1, device)?;
     let precision = match precision {
-        DType::BF16 | DType::F16 => Precision::Bf16,
-        DType::F32 | DType::U32 => Precision::F32,
+        DType::BF16 => Precision::Bf16,
+        DType::F32 => Precision::F32,
+        DType::F16 | DType::U32 => {
+            let message = format!("a model cannot compute in {}", precision.word());
+            return Err(Error::new(message).with_help("it computes in f32 or bf16"));
+        }
     };
     let options = ExecOptions { precision };
     let mut read = |name: &str, shape: &[usize]| {

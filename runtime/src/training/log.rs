@@ -16,10 +16,12 @@ pub struct LogLine {
     pub step: u64,
     /// Tokens learned from so far, padding left out.
     pub tokens: u64,
-    /// Mean loss of the step, in nats a token.
-    pub loss: f64,
-    /// L2 norm of all gradients before clipping.
-    pub grad_norm: f64,
+    /// Mean loss of the step, in nats a token; `None` where its batch had nothing to learn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss: Option<f64>,
+    /// L2 norm of all gradients before clipping; `None` where there were none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grad_norm: Option<f64>,
     /// Learning rate of the step.
     pub lr: f64,
     /// Tokens a second since the last line.
@@ -152,8 +154,8 @@ mod tests {
         LogLine {
             step,
             tokens: 8 * step,
-            loss: 2.5,
-            grad_norm: 1.0,
+            loss: Some(2.5),
+            grad_norm: Some(1.0),
             lr: 0.001,
             tokens_per_second: 100.0,
             validation: vec![("val".to_owned(), 3.0)],

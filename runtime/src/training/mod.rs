@@ -16,15 +16,15 @@ use std::time::Instant;
 
 use jam_backends::{Executable, Optimizer, Targets, Tokens};
 use jam_ir::Model;
-use jam_ir::recipe::TrainRecipe;
+use jam_ir::recipe::{Objective, TrainRecipe};
 
 pub use log::{LogLine, read_log};
 pub use schedule::learning_rate;
 
-use crate::evaluation::mean_loss;
+use crate::evaluation::{Reading, mean_loss};
 use crate::folders::{ModelDraft, write_by_rows, write_model};
 use crate::results::Slots;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
 use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
@@ -55,9 +55,6 @@ pub struct Training<'a> {
     pub record: &'a [u8],
 }
 
-/// Documents of each validation set that are read at most.
-const VALIDATION_DOCUMENTS: usize = 256;
-
 impl Training<'_> {
     /// Runs to the last step, or until `stop` is asked; then the next call goes on from there.
     ///
@@ -85,6 +82,8 @@ impl Training<'_> {
             seed: recipe.seed,
             pad: pad.copied().unwrap_or(0) as u32,
         };
+        self.check_data()?;
+        self.tell_limits(progress);
         let mut stream = BatchStream::new(self.data.clone(), options)?;
         let mut optimizer = Optimizer::new(executable, &recipe.optimizer);
         let slots = Training::slots(folder);
@@ -102,21 +101,20 @@ impl Training<'_> {
             let batch = stream.next_batch();
             // A row inside of one long question is read, and nothing is learnt from it.
             let mut learnt = None;
+            let lr = learning_rate(
+                &recipe.schedule,
+                recipe.optimizer.lr,
+                state.step,
+                recipe.steps,
+            );
             if batch.learned() > 0 {
-                let lr = learning_rate(
-                    &recipe.schedule,
-                    recipe.optimizer.lr,
-                    state.step,
-                    recipe.steps,
-                );
-                let (loss, grad_norm) = self.step(executable, &mut optimizer, &batch, lr)?;
-                let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
-                learnt = Some((loss, grad_norm, lr, rate));
+                learnt = Some(self.step(executable, &mut optimizer, &batch, lr)?);
             }
+            let rate = batch.learned() as f64 / begun.elapsed().as_secs_f64();
             state.step += 1;
             state.tokens += batch.learned();
             match learnt {
-                Some((loss, _, _, rate)) => {
+                Some((loss, _)) => {
                     bar.at(state.step, &format!("loss {loss:.3}  {rate:.0} tokens/s"))
                 }
                 None => bar.at(state.step, "nothing to learn"),
@@ -129,17 +127,15 @@ impl Training<'_> {
             } else {
                 Vec::new()
             };
-            if let Some((loss, grad_norm, lr, rate)) = learnt {
-                log.add(&LogLine {
-                    step: state.step,
-                    tokens: state.tokens,
-                    loss,
-                    grad_norm,
-                    lr,
-                    tokens_per_second: rate,
-                    validation: validation.clone(),
-                })?;
-            }
+            log.add(&LogLine {
+                step: state.step,
+                tokens: state.tokens,
+                loss: learnt.map(|(loss, _)| loss),
+                grad_norm: learnt.map(|(_, norm)| norm),
+                lr,
+                tokens_per_second: rate,
+                validation: validation.clone(),
+            })?;
             if validates {
                 let mean =
                     validation.iter().map(|(_, loss)| loss).sum::<f64>() / validation.len() as f64;
@@ -157,6 +153,7 @@ impl Training<'_> {
             }
         }
         drop(bar);
+        self.tell_empty_steps(&folder.join("log.jsonl"), progress)?;
         self.write(&folder.join("last"), executable)?;
         if state.best.is_none() {
             self.write(&folder.join("best"), executable)?;
@@ -189,25 +186,87 @@ impl Training<'_> {
             let help =
                 "the rate is too high, or a weight is damaged: lower `lr`, or lengthen the warm-up";
             let message = format!("the loss of `{}` is {loss}", self.name);
-            return Err(Error::new(message).with_help(help.to_owned()));
+            return Err(Error::of(ErrorKind::NotFinite, message).with_help(help));
         }
         let norm = optimizer.step(executable, step.gradients, lr)?;
         Ok((loss, norm))
     }
 
     fn validation(&self, executable: &Executable) -> Result<Vec<(String, f64)>> {
+        let reading = Reading {
+            limit: self.recipe.validate_limit as usize,
+            length: self.recipe.length as usize,
+            objective: self.recipe.objective.clone(),
+        };
         let mut losses = Vec::new();
         for (name, set) in &self.validate {
-            let loss = mean_loss(
-                executable,
-                &self.model.tokens,
-                set,
-                VALIDATION_DOCUMENTS,
-                self.recipe.length as usize,
-            )?;
+            let loss = mean_loss(executable, &self.model.tokens, set, &reading);
+            let loss = loss.map_err(|error| Error {
+                message: format!("validation on `{name}`: {}", error.message),
+                ..error
+            })?;
             losses.push((name.clone(), loss.all.mean()));
         }
         Ok(losses)
+    }
+
+    /// Refuses data of which nothing would be learnt, or nothing could be validated.
+    fn check_data(&self) -> Result<()> {
+        if self.recipe.objective != Objective::Answers {
+            return Ok(());
+        }
+        let answers = |set: &EncodedSet, documents: usize| {
+            (0..documents).any(|index| set.prompt(index).max(1) < set.document(index).len())
+        };
+        let limit = match self.recipe.validate_limit {
+            0 => usize::MAX,
+            limit => limit as usize,
+        };
+        let learnt = self.data.iter().any(|(_, set)| answers(set, set.len()));
+        let empty = self
+            .validate
+            .iter()
+            .find(|(_, set)| !answers(set, set.len().min(limit)));
+        let message = match (learnt, empty) {
+            (false, _) => format!(
+                "`{}` has nothing to learn: its data has no answers",
+                self.name
+            ),
+            (true, Some((name, _))) => format!("the validation data `{name}` has no answers"),
+            (true, None) => return Ok(()),
+        };
+        Err(Error::new(message)
+            .with_help("`objective = answers` counts answers alone; `next_token` counts all"))
+    }
+
+    /// Tells which validation sets are not read whole.
+    fn tell_limits(&self, progress: &dyn Progress) {
+        let limit = self.recipe.validate_limit;
+        for (name, set) in &self.validate {
+            if limit > 0 && set.len() as u64 > limit {
+                progress.note(&format!(
+                    "{}: validation reads the first {limit} of {} documents of {name}",
+                    self.name,
+                    set.len()
+                ));
+            }
+        }
+    }
+
+    /// Tells how many steps had nothing to learn.
+    fn tell_empty_steps(&self, log: &Path, progress: &dyn Progress) -> Result<()> {
+        let empty = read_log(log)?
+            .iter()
+            .filter(|line| line.loss.is_none())
+            .count();
+        if empty > 0 {
+            progress.note(&format!(
+                "{}: {empty} of {} steps had nothing to learn, since every token of their batches was of a \
+                 question; larger batches or a longer `length` help",
+                self.name, self.recipe.steps
+            ));
+        }
+        Ok(())
     }
 
     fn write(&self, target: &Path, executable: &Executable) -> Result<()> {

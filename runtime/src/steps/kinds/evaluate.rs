@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use jam_ir::recipe::{EvalRecipe, Measure, Step};
-use jam_ir::{DType, ModelRef};
+use jam_ir::recipe::{DataRef, EvalRecipe, Measure, Objective, Step};
+use jam_ir::{DType, ErrorKind, ModelRef};
 use jam_weights::checkpoints::write_file;
 use jam_weights::progress::Ended;
 use serde::{Deserialize, Serialize};
 
 use super::{Kind, Task};
 use crate::decoding::context_of;
-use crate::evaluation::{ChoiceScore, DrawnScore, Losses, mean_loss, score_choices, score_drawn};
+use crate::evaluation::{
+    ChoiceRules, ChoiceScore, DIVERGED, DrawnScore, Losses, Reading, mean_loss, score_choices,
+    score_drawn,
+};
 use crate::pages::Table;
 use crate::results::Hashes;
 use crate::steps::graph::Inputs;
@@ -119,9 +122,14 @@ impl Kind for Evaluate {
             }
             report.rows.push(row);
         }
+        report.check()?;
+        let table = report.table();
+        for note in &table.notes {
+            runner.progress.note(&format!("{}: {note}", task.name));
+        }
         let json = serde_json::to_string_pretty(&report)
             .map_err(|error| Error::new(format!("the report cannot be written: {error}")))?;
-        let table = report.table().markdown();
+        let table = table.markdown();
         task.write(&runner.hashes, &mut |folder| {
             write_file(&folder.join(REPORT), json.as_bytes())?;
             write_file(&folder.join("report.md"), table.as_bytes())
@@ -151,18 +159,27 @@ impl Runner<'_> {
                 Measure::Perplexity { data, limit } => {
                     at(index as u64, "perplexity");
                     let set = self.encoded(data, &codec)?;
-                    let length = context.min(1024) as usize;
-                    let losses =
-                        mean_loss(&executable, codec.layout(), &set, *limit as usize, length)?;
+                    let reading = Reading {
+                        limit: *limit as usize,
+                        length: context.min(1024) as usize,
+                        objective: Objective::NextToken,
+                    };
+                    let losses = mean_loss(&executable, codec.layout(), &set, &reading)
+                        .map_err(|error| about(reference, data, error))?;
                     Measured::Perplexity {
                         data: data.to_string(),
                         losses,
                     }
                 }
-                Measure::Choice { data, limit } => {
+                Measure::Choice { data, limit, begin } => {
                     at(index as u64, "choice");
                     let items = self.choices(data, *limit)?;
-                    let score = score_choices(&executable, &codec, &items, context as usize)?;
+                    let rules = ChoiceRules {
+                        context: context as usize,
+                        begin: *begin,
+                    };
+                    let score = score_choices(&executable, &codec, &items, rules)
+                        .map_err(|error| about(reference, data, error))?;
                     Measured::Choice {
                         data: data.to_string(),
                         score,
@@ -185,7 +202,8 @@ impl Runner<'_> {
                         context,
                         &mut silent,
                         &self.stop,
-                    )?;
+                    )
+                    .map_err(|error| about(reference, data, error))?;
                     Measured::Drawn {
                         data: data.to_string(),
                         score,
@@ -197,21 +215,62 @@ impl Runner<'_> {
     }
 }
 
+/// A failed measure, with the model and the data.
+fn about(model: &ModelRef, data: &DataRef, error: Error) -> Error {
+    Error {
+        message: format!("`{model}` on `{data}`: {}", error.message),
+        ..error
+    }
+}
+
 /// A report that was made before.
 ///
 /// # Errors
 /// When it was not, or is damaged.
 pub fn read_report(work: &Workload, name: &str) -> Result<Report> {
-    read(&work.result(&Step::Eval(name.to_owned())).join(REPORT))
+    let found = read(&work.result(&Step::Eval(name.to_owned())).join(REPORT));
+    found.map_err(|error| match error.kind {
+        ErrorKind::Damaged => error.with_help(format!("`jamc eval` makes `{name}` again")),
+        _ => error,
+    })
 }
 
 fn read(path: &Path) -> Result<Report> {
     let text = std::fs::read(path).map_err(|error| Error::io("read", path, error))?;
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::damaged(format!("is not a report: {error}")).with_path(path))
+    let damaged = |why: String| Error::damaged(format!("the report is damaged: {why}"));
+    let report: Report = serde_json::from_slice(&text)
+        .map_err(|error| damaged(error.to_string()).with_path(path))?;
+    report
+        .check()
+        .map_err(|error| damaged(error.message).with_path(path))?;
+    Ok(report)
 }
 
 impl Report {
+    /// Every number that is shown is one: JSON holds no others, and a table of others misleads.
+    fn check(&self) -> Result<()> {
+        for row in &self.rows {
+            for measured in &row.measures {
+                let (data, what, number) = match measured {
+                    Measured::Perplexity { data, losses } => {
+                        let kinds = [&losses.all, &losses.text, &losses.image];
+                        let shown = kinds.into_iter().filter(|sum| sum.count > 0);
+                        let wrong = shown.map(|sum| sum.perplexity()).find(|n| !n.is_finite());
+                        // Without a token there is no perplexity.
+                        (data, "perplexity", wrong.unwrap_or(losses.all.perplexity()))
+                    }
+                    Measured::Choice { data, score } => (data, "share", score.accuracy()),
+                    Measured::Drawn { data, score } => (data, "share", score.share()),
+                };
+                if !number.is_finite() {
+                    let message = format!("`{}` on `{data}`: the {what} is {number}", row.model);
+                    return Err(Error::of(ErrorKind::NotFinite, message).with_help(DIVERGED));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// The report as a table: a row a model, a column or two a measure.
     pub fn table(&self) -> Table {
         let mut table = Table {
@@ -244,6 +303,13 @@ impl Report {
                     }
                     Measured::Choice { data, score } => {
                         cell(format!("{data} right"), percent(score.accuracy()));
+                        if score.cut > 0 {
+                            table.notes.push(format!(
+                                "{} of {} questions of {data} do not fit the context of {}: what they \
+                                 begin with is not read.",
+                                score.cut, score.items, row.model
+                            ));
+                        }
                     }
                     Measured::Drawn { data, score } => {
                         cell(format!("{data} things drawn right"), percent(score.share()));

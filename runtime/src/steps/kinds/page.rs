@@ -201,12 +201,16 @@ impl Runner<'_> {
             let folder = self.work.result(&Step::Train(run.clone()));
             let log = read_log(&folder.join("log.jsonl"))?;
             // About a hundred points, each a mean.
-            let size = log.len().div_ceil(100).max(1);
-            let points = log.chunks(size).map(|lines| {
-                let mean = |value: fn(&crate::training::LogLine) -> f64| {
-                    lines.iter().map(value).sum::<f64>() / lines.len() as f64
+            let learnt: Vec<(f64, f64)> = log
+                .iter()
+                .filter_map(|line| Some((line.step as f64, line.loss?)))
+                .collect();
+            let size = learnt.len().div_ceil(100).max(1);
+            let points = learnt.chunks(size).map(|points| {
+                let mean = |value: fn(&(f64, f64)) -> f64| {
+                    points.iter().map(value).sum::<f64>() / points.len() as f64
                 };
-                (mean(|line| line.step as f64), mean(|line| line.loss))
+                (mean(|(step, _)| *step), mean(|(_, loss)| *loss))
             });
             train.curves.push(Curve {
                 name: run.clone(),
