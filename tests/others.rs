@@ -285,3 +285,26 @@ fn a_folder_that_links_to_itself_comes_to_an_end() {
     done(&["build", &fusion, "--out", &changed.path("runs")]);
     done(&["export", &model, "-o", &changed.path("out")]);
 }
+
+/// A tokenizer with more tokens than the tables have rows: the way out is told.
+#[test]
+fn a_tokenizer_beyond_the_table_is_told_with_a_way_out() {
+    let changed = Changed::new();
+    let model = changed.write();
+    let vocabulary: serde_json::Map<String, Value> = (0..400)
+        .map(|id| (char::from_u32(0x4e00 + id).unwrap().to_string(), json!(id)))
+        .collect();
+    let tokenizer = json!({"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+        "normalizer": null, "pre_tokenizer": null, "post_processor": null, "decoder": null,
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": []}});
+    fs::write(
+        Path::new(&model).join("tokenizer.json"),
+        tokenizer.to_string(),
+    )
+    .unwrap();
+    let told = refused(&["import", &model, "-o", &changed.path("parent.jam")]);
+    assert!(
+        told.contains("has 400 tokens") && told.contains("help: "),
+        "{told}"
+    );
+}
