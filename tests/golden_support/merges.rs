@@ -168,9 +168,7 @@ pub(crate) fn merged(
             continue;
         }
         let shape = model.weight_shape(&param.ty).unwrap_or_default();
-        let group = groups
-            .iter()
-            .find(|group| group.names().any(|other| other == name));
+        let group = groups.iter().find(|group| group.has(&name));
         let rows = PlanRows::new(&model.weights[&name].plan, &name, &shape, 0, sources);
         let value = rows.in_group(group).all()?;
         values.insert(name, value);

@@ -178,6 +178,18 @@ mod tests {
     }
 
     #[test]
+    fn any_end_ends_a_document() {
+        let mut layout = layout();
+        assert!(layout.add_end(3) && !layout.add_end(0));
+        let rules = Rules::new(&layout, limits()).unwrap();
+        assert_eq!(rules.ends, [0, 3]);
+        assert!(rules.allowed(Phase::Text, 0, 20)[3]);
+        assert!(rules.allowed(Phase::AfterPicture, 0, 20)[3]);
+        assert_eq!(rules.after(Phase::Text, 3), Phase::Done);
+        assert_eq!(rules.after(Phase::Text, 2), Phase::Text);
+    }
+
+    #[test]
     fn a_vocabulary_without_an_end_is_refused() {
         let mut layout = layout();
         layout.marks.shift_remove("eos");

@@ -465,6 +465,8 @@ impl<'w> Graph<'w> {
         entries.sort();
         for entry in &entries {
             match entry.metadata() {
+                // A link to a folder may lead back to this one; records are not looked for behind it either.
+                Ok(found) if found.is_dir() && entry.is_symlink() => {}
                 Ok(_) => self.file(entry, all)?,
                 // A link that leads nowhere need not be one that is read.
                 Err(_) => all.push((self.called(entry), "missing".to_owned())),

@@ -107,23 +107,19 @@ fn refuse<'f>(place: &str, left: impl Iterator<Item = (&'f String, &'f Value)>) 
         format!("`{name}` ({value})")
     };
     let left: Vec<String> = left.map(told).collect();
-    let (is, it) = match left.len() {
-        0 => return Ok(()),
-        1 => ("is a field", "it"),
-        _ => ("are fields", "they"),
-    };
+    if left.is_empty() {
+        return Ok(());
+    }
     let more = match left.len().saturating_sub(MOST_NAMED) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     let named = left[..left.len().min(MOST_NAMED)].join(", ");
-    Err(
-        Error::new(format!("{named}{more} {is}{place} that {is_not} read, and may change the model",
-            is_not = if left.len() == 1 { "is not" } else { "are not" }))
-        .with_help(format!(
-            "if {it} change{s} nothing of what the model computes, take {them} out of the configuration",
-            s = if left.len() == 1 { "s" } else { "" },
-            them = if left.len() == 1 { "it" } else { "them" },
-        )),
-    )
+    let message = match left.len() {
+        1 => format!("{named} is a field{place} that is not read, and may change the model"),
+        _ => format!("{named}{more} are fields{place} that are not read, and may change the model"),
+    };
+    Err(Error::new(message).with_help(
+        "what changes nothing of what the model computes may be taken out of the configuration",
+    ))
 }

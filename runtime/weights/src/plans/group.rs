@@ -40,9 +40,9 @@ pub struct Group<'a> {
 }
 
 impl Group<'_> {
-    /// Names of its weights, in the order in which they are stored.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.members.iter().map(|member| member.name.as_str())
+    /// Whether a weight is in it.
+    pub fn has(&self, name: &str) -> bool {
+        self.members.iter().any(|member| member.name == name)
     }
 
     /// Entries of all its weights.

@@ -121,8 +121,10 @@ impl<'a> WeightStream<'a> {
         sources: &'a dyn PlanSources,
     ) -> Result<WeightStream<'a>> {
         let uses = model.weight_uses();
-        let groups: Vec<_> = groups(model, sources)?.into_iter().map(Arc::new).collect();
-        let mut weights: Vec<Planned<'a>> = Vec::new();
+        let groups = groups(model, sources)?.into_iter();
+        let groups = groups.map(|group| (Arc::new(group), Arc::default()));
+        let groups: Vec<(Arc<Group<'a>>, Arc<Measures>)> = groups.collect();
+        let mut weights = Vec::new();
         for (name, shape) in weight_shapes(model)? {
             let wrong = |why: String| Error::new(format!("weight `{name}`: {why}"));
             let plan = model.weights.get(&name).map(|weight| &weight.plan);
@@ -148,21 +150,13 @@ impl<'a> WeightStream<'a> {
             let shaped =
                 plan_shape(plan, &shape, &lookup).map_err(|error| wrong(error.to_string()))?;
             let bytes = row_bytes(&shaped, row_entries(&shape), sources);
-            let is_in = |group: &&Arc<Group<'a>>| group.names().any(|other| other == name);
-            let group = groups.iter().find(is_in).cloned();
-            let sharing = group.as_ref().and_then(|group| {
-                let same = |other: &&Planned<'a>| {
-                    let other = other.group.as_ref();
-                    other.is_some_and(|other| Arc::ptr_eq(other, group))
-                };
-                weights.iter().rev().find(same)
-            });
-            let measures = sharing.map_or_else(Arc::default, |other| Arc::clone(&other.measures));
+            let own = groups.iter().find(|(group, _)| group.has(&name));
+            let (group, measures) = own.cloned().unzip();
             let measuring = Measures::are_needed(plan)
-                .then(|| measures.pass_bytes(row_entries(&shape), bytes.scratch));
+                .then(|| Measures::default().pass_bytes(row_entries(&shape), bytes.scratch));
             weights.push(Planned {
                 plan,
-                measures,
+                measures: measures.unwrap_or_default(),
                 group,
                 measuring,
                 dtype: Dtype::from(uses[&name].ty.dtype),
@@ -330,8 +324,8 @@ impl<'a> WeightStream<'a> {
         evaluated.add(seconds, self.length(run));
         if weight.measuring.is_some() {
             // All of its group is measured at once.
-            let group = weight.group.as_ref().map(|group| group.entries());
-            let entries = group.unwrap_or_else(|| weight.entries());
+            let group = weight.group.as_ref();
+            let entries = group.map_or(weight.entries(), |group| group.entries());
             measured.add((first - seconds).max(0.0), entries);
         }
         Ok(())

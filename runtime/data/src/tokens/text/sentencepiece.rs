@@ -468,6 +468,22 @@ mod tests {
         }
     }
 
+    /// Of a text's first token the space before it is none of the text; of one that goes on it is.
+    #[test]
+    fn a_text_that_goes_on_keeps_its_first_blank() {
+        let json = model_json(&model(&pieces(), 2, &[0x18, 1, 0x20, 0])).unwrap();
+        let tokenizer = TextTokenizer::from_json(&json).unwrap();
+        let id = |text: &str| tokenizer.id(text).unwrap();
+        let (before, ids) = ([id("▁ab")], [id("▁a"), id("b")]);
+        assert_eq!(tokenizer.decode(&ids).unwrap(), "ab");
+        assert_eq!(tokenizer.decode_after(&before, &ids).unwrap(), " ab");
+        assert_eq!(tokenizer.decode_after(&[], &ids).unwrap(), "ab");
+        // A character on both sides of the border is whole nowhere.
+        let cut = [id("<0xC3>")];
+        let rest = tokenizer.decode_after(&cut, &[id("<0xA9>")]).unwrap();
+        assert!(rest.contains('\u{fffd}') || rest == "é", "{rest:?}");
+    }
+
     #[test]
     fn unigrams_take_the_likeliest_pieces() {
         let json = model_json(&model(&pieces(), 1, &[0x18, 1, 0x20, 0])).unwrap();
