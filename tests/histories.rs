@@ -169,9 +169,9 @@ struct Kept {
 mod content {
     use std::hash::{DefaultHasher, Hash as _, Hasher};
 
-    pub type Hash = (usize, u64);
+    pub(super) type Hash = (usize, u64);
 
-    pub fn hash(bytes: &[u8]) -> Hash {
+    pub(super) fn hash(bytes: &[u8]) -> Hash {
         let mut hasher = DefaultHasher::new();
         bytes.hash(&mut hasher);
         (bytes.len(), hasher.finish())
@@ -434,7 +434,7 @@ fn nothing_made_is_lost_in_any_history() {
     for one in 0..number("JAM_HISTORIES").unwrap_or(HISTORIES) {
         history(one, &mut references);
         if one % 25 == 24 {
-            println!("{} histories", one + 1);
+            eprintln!("{} histories", one + 1);
         }
     }
 }

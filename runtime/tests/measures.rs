@@ -13,7 +13,6 @@ use jam_data::images::Picture;
 use jam_data::sources::{ChoiceItem, ChoiceOption};
 use jam_data::tokens::text::TextTokenizer;
 use jam_data::tokens::{Codec, PictureTokenizer};
-use jam_ir::decoder::{DecoderConfig, decoder_only};
 use jam_ir::recipe::{
     DataKind, DataRecipe, DataRef, DataSource, DecodeRecipe, EvalRecipe, Measure, ModelRecipe,
     Objective, Sampling, Step,
@@ -28,6 +27,7 @@ use jam_runtime::evaluation::{
 };
 use jam_runtime::steps::{Runner, Workload, load_executable, read_report};
 use jam_weights::checkpoints::WeightSource;
+use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use jam_weights::plans::{NoSources, PlanRows};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 
