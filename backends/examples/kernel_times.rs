@@ -3,7 +3,7 @@
 //! `cargo run --release -p jam-backends --example kernel_times [ROWS WIDTH HIDDEN HEADS TIME VOCAB]`
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use jam_backends::kernels::activation::{Activation, activation, activation_reference};
+use jam_backends::kernels::activation::{activation, activation_reference};
 use jam_backends::kernels::attention::{AttentionOptions, attention, attention_reference};
 use jam_backends::kernels::cross_entropy::{
     Head, HeadLayout, linear_cross_entropy, linear_cross_entropy_reference,
@@ -14,6 +14,7 @@ use jam_backends::kernels::norm::{Norm, norm, norm_reference};
 use jam_backends::kernels::rotary::{
     RotaryLayout, RotaryTable, inverse_frequencies, rotary, rotary_reference,
 };
+use jam_ir::Activation;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -143,12 +144,7 @@ fn main() -> std::io::Result<()> {
         )?;
     }
     let wide = matrix(rows, hidden);
-    for act in [
-        Activation::Relu,
-        Activation::Gelu,
-        Activation::GeluTanh,
-        Activation::Silu,
-    ] {
+    for act in Activation::ALL {
         report(
             &format!("{act:?}"),
             0,

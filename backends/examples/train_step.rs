@@ -3,7 +3,7 @@
 //! `cargo run --release -p jam-backends --example train_step [WIDTH LAYERS HEADS HIDDEN VOCAB TIME BATCH STEPS] [plain|kernels]`
 
 use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
-use jam_backends::kernels::activation::{Activation, activation, activation_reference};
+use jam_backends::kernels::activation::{activation, activation_reference};
 use jam_backends::kernels::attention::{AttentionOptions, attention, attention_reference};
 use jam_backends::kernels::cross_entropy::{
     Head, HeadLayout, linear_cross_entropy, linear_cross_entropy_reference,
@@ -17,6 +17,7 @@ use jam_backends::kernels::optimizer::{
 use jam_backends::kernels::rotary::{
     RotaryLayout, RotaryTable, inverse_frequencies, rotary, rotary_reference,
 };
+use jam_ir::Activation;
 use std::io::Write;
 use std::time::{Duration, Instant};
 

@@ -10,10 +10,10 @@ mod blocks;
 mod head;
 mod kinds;
 
-use jam_ir::{Model, RotaryScaling};
+use jam_ir::{Activation, Model, RotaryScaling};
 
 use crate::error::ExecError;
-use crate::kernels::{activation, norm, rotary};
+use crate::kernels::{norm, rotary};
 
 /// A model ready to run.
 #[derive(Debug)]
@@ -128,8 +128,8 @@ pub(crate) enum Action {
         scale: f64,
         heads: usize,
     },
-    Activation(activation::Activation),
-    Gated(activation::Activation),
+    Activation(Activation),
+    Gated(Activation),
     Add,
     Mul,
     Scale(f64),

@@ -11,8 +11,8 @@ use crate::layer_call::LayerCall;
 use crate::suggest;
 use crate::value::{Call, Stream, Value};
 
-/// The operations, by name.
-const LAYERS: [&str; 12] = [
+/// The operations, by name, but for activations.
+const LAYERS: [&str; 8] = [
     "embed",
     "positions",
     "layer_norm",
@@ -21,11 +21,14 @@ const LAYERS: [&str; 12] = [
     "mlp",
     "linear",
     "unembed",
-    "relu",
-    "gelu",
-    "gelu_tanh",
-    "silu",
 ];
+
+/// All operations by name.
+fn layers<'w>() -> impl Iterator<Item = &'w str> {
+    LAYERS
+        .into_iter()
+        .chain(Activation::ALL.map(Activation::word))
+}
 
 /// What an operation makes; `Err` gives back a call that is a setting and no operation.
 pub(crate) fn layer<'a>(
@@ -46,13 +49,13 @@ pub(crate) fn layer<'a>(
             Value::Stream(_) | Value::Tokens(_) | Value::Broken
         )
     });
-    let Some(layer) = LAYERS.into_iter().find(|layer| *layer == name.text) else {
+    let Some(layer) = layers().find(|layer| *layer == name.text) else {
         if !on_values {
             return Err(call);
         }
         let blocks = checker.definitions.iter();
         let blocks = blocks.filter(|(_, definition)| definition.kind == Kind::Block);
-        let names = blocks.map(|(name, _)| name.as_str()).chain(LAYERS);
+        let names = blocks.map(|(name, _)| name.as_str()).chain(layers());
         let help = suggest::help(&name.text, "there are", names);
         let report = Diagnostic::error(name.span, format!("`{}` is not a layer", name.text))
             .code("unknown-name")

@@ -19,6 +19,7 @@
 // This room knows no files (`clippy.toml`).
 #![warn(clippy::disallowed_methods, clippy::disallowed_types)]
 
+mod activation;
 mod axis;
 pub mod count;
 pub mod diagnostic;
@@ -39,11 +40,12 @@ mod tokens;
 mod types;
 pub mod verify;
 
+pub use activation::Activation;
 pub use axis::{Axis, AxisId, Role};
 pub use diagnostic::Diagnostic;
 pub use error::{Error, ErrorKind, Result};
 pub use model::{Block, Model, Param, ParamId, Statement, Value, ValueId, Weight, join_path};
-pub use op::{Activation, Mask, Norm, Op, RotaryLayout};
+pub use op::{Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;
 pub use recipe::{ModelRef, Program};
 pub use rotary::{RotaryScaling, number_text};

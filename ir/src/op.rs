@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{AxisId, DType, ParamId, RotaryScaling, ValueId};
+use crate::{Activation, AxisId, DType, ParamId, RotaryScaling, ValueId};
 
 /// Which keys a query may see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,44 +11,6 @@ pub enum Mask {
     Causal,
     /// Every key that is not padding.
     Full,
-}
-
-/// Element-wise function between the matrices of a feed-forward part.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Activation {
-    /// max(0, x)
-    Relu,
-    /// x Φ(x), with the error function.
-    Gelu,
-    /// The tanh form of GELU (`gelu_new` in Hugging Face terms).
-    GeluTanh,
-    /// x σ(x), also called swish.
-    Silu,
-}
-
-impl Activation {
-    /// Every activation, in declaration order.
-    pub const ALL: [Activation; 4] = [
-        Activation::Relu,
-        Activation::Gelu,
-        Activation::GeluTanh,
-        Activation::Silu,
-    ];
-
-    /// The word of the text form and of the language.
-    pub fn word(self) -> &'static str {
-        match self {
-            Activation::Relu => "relu",
-            Activation::Gelu => "gelu",
-            Activation::GeluTanh => "gelu_tanh",
-            Activation::Silu => "silu",
-        }
-    }
-
-    /// The activation that `word` names.
-    pub fn from_word(word: &str) -> Option<Activation> {
-        Activation::ALL.into_iter().find(|kind| kind.word() == word)
-    }
 }
 
 /// How rotary positions pair the features of a head.

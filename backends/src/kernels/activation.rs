@@ -5,19 +5,7 @@ use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradient
 use super::vector::{self, fma, multiversion};
 use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
 use burn::tensor::{Tensor, activation as burn_activation};
-
-/// An activation function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Activation {
-    /// `max(x, 0)`.
-    Relu,
-    /// `x · Φ(x)`, with the error function.
-    Gelu,
-    /// GELU by tanh: `x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³)))`.
-    GeluTanh,
-    /// `x · sigmoid(x)`, also called swish.
-    Silu,
-}
+use jam_ir::Activation;
 
 /// `act(x)`, any shape.
 pub fn activation<const D: usize>(x: Tensor<D>, act: Activation) -> Tensor<D> {

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use jam_ir::{
-    Activation, AxisId, Block, Mask, Model, Op, ParamId, Role, RotaryLayout, RotaryScaling,
-    ValueId, WeightType, join_path,
+    AxisId, Block, Mask, Model, Op, ParamId, Role, RotaryLayout, RotaryScaling, ValueId,
+    WeightType, join_path,
 };
 
 use super::{Action, Body, Constant, ParamSpec, Program, Site, Step};
 use crate::error::ExecError;
-use crate::kernels::{activation, norm, rotary};
+use crate::kernels::{norm, rotary};
 
 /// Deepest nesting of calls; the verifier allows no deeper one.
 const MAX_DEPTH: usize = 64;
@@ -336,12 +336,7 @@ impl<'m> Lowering<'m> {
                     heads,
                 }
             }
-            Op::Activation { kind, .. } => Action::Activation(match kind {
-                Activation::Relu => activation::Activation::Relu,
-                Activation::Gelu => activation::Activation::Gelu,
-                Activation::GeluTanh => activation::Activation::GeluTanh,
-                Activation::Silu => activation::Activation::Silu,
-            }),
+            Op::Activation { kind, .. } => Action::Activation(*kind),
             Op::Add { .. } => Action::Add,
             Op::Mul { .. } => Action::Mul,
             Op::Scale { by, .. } => Action::Scale(*by),

@@ -4,16 +4,9 @@ use super::*;
 use crate::kernels::comparison::*;
 use AnyTensor::{Three, Two};
 
-const ALL: [Activation; 4] = [
-    Activation::Relu,
-    Activation::Gelu,
-    Activation::GeluTanh,
-    Activation::Silu,
-];
-
 #[test]
 fn match_the_reference() {
-    for act in ALL {
+    for act in Activation::ALL {
         for shape in [[1, 1, 1], [3, 5, 7], [2, 100, 129]] {
             assert_same(
                 &format!("{act:?}"),
@@ -28,7 +21,7 @@ fn match_the_reference() {
 
 #[test]
 fn gated_match_the_reference() {
-    for act in ALL {
+    for act in Activation::ALL {
         assert_same(
             &format!("gated {act:?}"),
             vec![Two(random([37, 600], 1)), Two(random([37, 600], 2))],
@@ -41,7 +34,7 @@ fn gated_match_the_reference() {
 
 #[test]
 fn extremes_are_finite_and_nan_is_seen() {
-    for act in ALL {
+    for act in Activation::ALL {
         let x = Tensor::<1>::from_floats([-1e30, -90.0, 0.0, 90.0, 1e30], &device()).require_grad();
         let y = activation(x.clone(), act);
         let grads = y.clone().sum().backward();

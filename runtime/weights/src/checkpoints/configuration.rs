@@ -211,16 +211,12 @@ impl Config {
         if self.field(name).is_none() {
             return Ok(default);
         }
-        match self.word(name)?.as_str() {
-            "relu" => Ok(Activation::Relu),
-            "gelu" => Ok(Activation::Gelu),
-            "gelu_new" | "gelu_pytorch_tanh" => Ok(Activation::GeluTanh),
-            "silu" | "swish" => Ok(Activation::Silu),
-            other => Err(
-                Self::wrong(name, &format!("is `{other}`, which is not known"))
-                    .with_help("known are relu, gelu, gelu_new, silu"),
-            ),
-        }
+        let told = self.word(name)?;
+        Activation::from_published(&told).ok_or_else(|| {
+            let known: Vec<&str> = Activation::ALL.map(Activation::published).into();
+            Self::wrong(name, &format!("is `{told}`, which is not known"))
+                .with_help(format!("known are {}", known.join(", ")))
+        })
     }
 
     /// Refuses a switch that changes the model in a way that is not built.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use crate::checkpoints::decoder::{DecoderConfig, NormPlace, PositionConfig};
 use crate::checkpoints::recognise::recognise;
 use indexmap::IndexMap;
-use jam_ir::{Activation, DType, Model, RotaryLayout, RotaryScaling};
+use jam_ir::{DType, Model, RotaryLayout, RotaryScaling};
 use serde_json::{Map, Value, json};
 
 use super::import::ImportedConfig;
@@ -158,12 +158,7 @@ fn configuration(model_type: &str, class: &str, d: &DecoderConfig) -> Map<String
         "tie_word_embeddings": d.tied,
         "torch_dtype": dtype,
     });
-    let act = match d.activation {
-        Activation::Relu => "relu",
-        Activation::Gelu => "gelu",
-        Activation::GeluTanh => "gelu_new",
-        Activation::Silu => "silu",
-    };
+    let act = d.activation.published();
     let own = match model_type {
         "opt" => json!({
             "hidden_size": d.width,
@@ -473,7 +468,7 @@ mod tests {
         old.norm_place = NormPlace::After;
         let mut gpt2 = opt.clone();
         gpt2.positions = PositionConfig::Learned { offset: 0 };
-        gpt2.activation = Activation::GeluTanh;
+        gpt2.activation = jam_ir::Activation::GeluTanh;
         let mut llama = DecoderConfig::llama(tokens.clone(), 5, 8, 2, 4, 12);
         llama.kv_heads = 1;
         llama.head_dim = 6;
