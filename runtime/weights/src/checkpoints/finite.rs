@@ -57,7 +57,7 @@ impl FiniteWeights {
     }
 
     fn check(&self, name: &str, start: u64, numbers: &[f32]) -> Result<()> {
-        match numbers.iter().position(|x| !x.is_finite()) {
+        match first(numbers, |x| !x.is_finite()) {
             None => Ok(()),
             Some(at) => Err(self.refuse(name, start, at as u64, numbers[at])),
         }
@@ -110,6 +110,18 @@ impl WeightSource for FiniteWeights {
     }
 }
 
+/// Numbers that are looked at together.
+const TOGETHER: usize = 1024;
+
+/// The place of the first number that is `bad`. Blocks are looked at whole, several numbers at once.
+fn first<T: Copy>(numbers: &[T], bad: impl Fn(T) -> bool) -> Option<usize> {
+    let any = |block: &[T]| block.iter().fold(false, |found, x| found | bad(*x));
+    let found = numbers.chunks(TOGETHER).position(any)?;
+    let start = found * TOGETHER;
+    let at = numbers[start..].iter().position(|x| bad(*x))?;
+    Some(start + at)
+}
+
 /// The first stored number that is not finite, and its place. Nothing is converted before one is found, but
 /// doubles, whose large ones are beyond f32.
 fn first_nonfinite(dtype: Dtype, bytes: &[u8]) -> Option<(u64, f32)> {
@@ -117,18 +129,20 @@ fn first_nonfinite(dtype: Dtype, bytes: &[u8]) -> Option<(u64, f32)> {
     // The sign is left out; all bits of the exponent are set.
     let half = |exponent: u16| {
         let (words, _) = bytes.as_chunks::<2>();
-        (words.iter()).position(|word| u16::from_le_bytes(*word) & exponent == exponent)
+        first(words, |word| {
+            u16::from_le_bytes(word) & exponent == exponent
+        })
     };
     let at = match dtype {
         Dtype::F16 => half(0x7c00),
         Dtype::BF16 => half(0x7f80),
         Dtype::F32 => {
             let (words, _) = bytes.as_chunks::<4>();
-            (words.iter()).position(|word| !f32::from_le_bytes(*word).is_finite())
+            first(words, |word| !f32::from_le_bytes(word).is_finite())
         }
         Dtype::F64 => {
             let (words, _) = bytes.as_chunks::<8>();
-            (words.iter()).position(|word| !(f64::from_le_bytes(*word) as f32).is_finite())
+            first(words, |word| !(f64::from_le_bytes(word) as f32).is_finite())
         }
         _ => None,
     }?;

@@ -159,3 +159,135 @@ fn note_measured<'a>(
     }
     true
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::checkpoints::WeightSource;
+    use crate::checkpoints::import::{ImportedConfig, open_weights};
+    use crate::plans::PlanRows;
+    use jam_ir::decoder::decoder_only;
+
+    /// GPT-2 as transformers wrote it, and the same with other numbers in memory.
+    struct Turned(Box<dyn WeightSource>);
+
+    impl WeightSource for Turned {
+        fn names(&self) -> Vec<String> {
+            self.0.names()
+        }
+
+        fn shape(&self, name: &str) -> Option<Vec<u64>> {
+            self.0.shape(name)
+        }
+
+        fn rows(&self, name: &str, rows: std::ops::Range<u64>) -> Result<Vec<f32>> {
+            let scale = if name.ends_with("attn.q") { -2.0 } else { 0.5 };
+            let numbers = self.0.rows(name, rows)?.into_iter();
+            // By its own size, so that rows are the same however they are asked for.
+            Ok(numbers.map(|x| scale * x + 0.1 * (x * x)).collect())
+        }
+    }
+
+    /// Every number of a weight, computed in its group.
+    fn computed(
+        model: &Model,
+        name: &str,
+        sources: &IndexMap<String, Box<dyn WeightSource>>,
+    ) -> Vec<f32> {
+        let all = groups(model, sources).unwrap();
+        let shape = weight_shapes(model).unwrap();
+        let (_, shape) = shape.into_iter().find(|(other, _)| other == name).unwrap();
+        let group = all.iter().find(|group| group.has(name));
+        let plan = &model.weights[name].plan;
+        let rows = PlanRows::new(plan, name, &shape, 7, sources).in_group(group);
+        let whole = rows.all().unwrap();
+        let mut by_one = Vec::new();
+        for row in 0..shape[0] {
+            by_one.extend(rows.rows(row..row + 1).unwrap());
+        }
+        assert_eq!(whole, by_one);
+        whole
+    }
+
+    /// Queries, keys and values of one tensor have one angle, and the largest entries of all three stay: by plain
+    /// arithmetic on the three together.
+    #[test]
+    fn parts_of_a_tensor_are_measured_as_the_tensor() {
+        let folder =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/parents/gpt2_tiny");
+        let config = ImportedConfig::read(&folder).unwrap();
+        let mut model = decoder_only(&config.decoder);
+        let open = || open_weights(&folder).unwrap();
+        let sources: IndexMap<String, Box<dyn WeightSource>> = IndexMap::from([
+            ("a".to_owned(), open()),
+            (
+                "b".to_owned(),
+                Box::new(Turned(open())) as Box<dyn WeightSource>,
+            ),
+        ]);
+        let parts = ["q", "k", "v"].map(|part| format!("layers.0.attn.{part}"));
+        let numbers = |source: &str| -> Vec<f32> {
+            let read = |name: &String| {
+                let rows = sources[source].shape(name).unwrap()[0];
+                sources[source].rows(name, 0..rows).unwrap()
+            };
+            parts.iter().flat_map(read).collect()
+        };
+        let (a, b) = (numbers("a"), numbers("b"));
+        let product = |x: &[f32], y: &[f32]| -> f64 {
+            let pairs = x.iter().zip(y);
+            pairs.map(|(x, y)| f64::from(*x) * f64::from(*y)).sum()
+        };
+        let angle = (product(&a, &b) / (product(&a, &a) * product(&b, &b)).sqrt()).acos();
+        let [from, to] = [0.7, 0.3].map(|t| ((t * angle).sin() / angle.sin()) as f32);
+        let arc: Vec<f32> = a.iter().zip(&b).map(|(a, b)| from * a + to * b).collect();
+        let mut sizes: Vec<f32> = a.iter().map(|x| x.abs()).collect();
+        sizes.sort_by(f32::total_cmp);
+        let least = sizes[sizes.len() - sizes.len() / 5];
+        let kept: Vec<f32> = (a.iter())
+            .map(|x| if x.abs() >= least { *x } else { 0.0 })
+            .collect();
+
+        let plans: [(&dyn Fn(&str) -> Plan, &[f32]); 2] = [
+            (
+                &|name| Plan::Slerp {
+                    t: 0.3,
+                    straight: 0.9995,
+                    from: Box::new(Plan::load("a", name)),
+                    to: Box::new(Plan::load("b", name)),
+                },
+                &arc,
+            ),
+            (
+                &|name| Plan::Trim {
+                    density: 0.2,
+                    rescale: false,
+                    of: Box::new(Plan::load("a", name)),
+                },
+                &kept,
+            ),
+        ];
+        for (plan, expected) in plans {
+            for (name, weight) in &mut model.weights {
+                weight.plan = plan(name);
+            }
+            let found = groups(&model, &sources).unwrap();
+            // Matrices and biases of every layer, and nothing else.
+            assert_eq!(found.len() as u64, 2 * config.decoder.layers);
+            assert!(found.iter().all(|group| group.members.len() == 3));
+            let found: Vec<f32> = parts
+                .iter()
+                .flat_map(|name| computed(&model, name, &sources))
+                .collect();
+            assert_eq!(found.len(), expected.len());
+            for (found, expected) in found.iter().zip(expected) {
+                assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+            }
+            // What is stored for itself is measured for itself.
+            let own = Plan::load("a", "layers.0.mlp.up");
+            assert!(stored_parts(&own, &sources).unwrap().is_none());
+        }
+    }
+}
