@@ -166,9 +166,9 @@ mod tests {
 
     use super::*;
     use crate::checkpoints::WeightSource;
+    use crate::checkpoints::decoder::decoder_only;
     use crate::checkpoints::import::{ImportedConfig, open_weights};
     use crate::plans::PlanRows;
-    use jam_ir::decoder::decoder_only;
 
     /// GPT-2 as transformers wrote it, and the same with other numbers in memory.
     struct Turned(Box<dyn WeightSource>);
