@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
+use clap::{Args, Parser, ValueEnum};
 use jam_backends::{Device, DeviceChoice};
 use jam_ir::DType;
 use jam_weights::checkpoints::Numbers;
 use jam_weights::plans::Limits;
 
+use crate::commands::Command;
 use crate::failure::Failure;
 use crate::version::version;
 
@@ -86,14 +86,11 @@ pub(crate) struct ComputeArgs {
     /// Precision of matrix products, in place of the recipe's
     #[arg(long, value_enum)]
     pub(crate) dtype: Option<Dtype>,
-
-    #[command(flatten)]
-    pub(crate) numbers: NumbersArgs,
 }
 
-/// Which numbers weights may have.
+/// Which weights are taken.
 #[derive(Clone, Copy, Debug, Default, Args)]
-pub(crate) struct NumbersArgs {
+pub(crate) struct WeightArgs {
     /// Go on with weights that are infinite or no number, which are refused else
     #[arg(long)]
     pub(crate) allow_nonfinite: bool,
@@ -119,6 +116,8 @@ pub(crate) struct WorkArgs {
     pub(crate) compute: ComputeArgs,
     #[command(flatten)]
     pub(crate) memory: MemoryArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
 }
 
 /// Leave to replace what an output is written over.
@@ -144,7 +143,7 @@ pub(crate) struct Common {
 }
 
 /// A number of bytes with its unit: `512MiB`, `2GB`.
-fn bytes(text: &str) -> Result<u64, String> {
+pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     let end = text
         .find(|c: char| !c.is_ascii_digit())
         .unwrap_or(text.len());
@@ -212,13 +211,6 @@ impl Common {
         Common {
             device: args.device,
             dtype: args.dtype,
-            ..self.numbers_of(args.numbers)
-        }
-    }
-
-    pub(crate) fn numbers_of(self, args: NumbersArgs) -> Common {
-        Common {
-            allow_nonfinite: args.allow_nonfinite,
             ..self
         }
     }
@@ -230,11 +222,19 @@ impl Common {
         }
     }
 
+    pub(crate) fn weights(self, args: WeightArgs) -> Common {
+        Common {
+            allow_nonfinite: args.allow_nonfinite,
+            ..self
+        }
+    }
+
     pub(crate) fn work(self, args: &WorkArgs) -> Common {
         self.program(&args.program)
             .out(&args.out)
             .compute(args.compute)
             .memory(args.memory)
+            .weights(args.weights)
     }
 
     /// Refuses what a folder has no use for: it stands alone, and no program says what it is.
@@ -294,183 +294,6 @@ impl Dtype {
     }
 }
 
-/// What to do.
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    /// Find every mistake of a program: parse, resolve, verify, compare with checkpoint headers
-    Check {
-        /// Programs, and folders: every `.jam` file below, but for those that another of them uses
-        #[arg(required = true, value_name = "FILE")]
-        files: Vec<PathBuf>,
-        #[command(flatten)]
-        program: ProgramArgs,
-        #[command(flatten)]
-        out: OutArgs,
-    },
-    /// Give programs their one layout
-    Fmt {
-        /// The programs; `-` is standard input, laid out on standard output
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-        /// Write nothing; fail when a file is not in its layout
-        #[arg(long)]
-        check: bool,
-    },
-    /// Count parameters, memory and work of every model, or show one
-    Inspect {
-        /// A program or a model folder
-        file: PathBuf,
-        /// One model
-        name: Option<String>,
-        /// What to show
-        #[arg(long, value_enum, default_value_t = View::Counts)]
-        view: View,
-        /// The graph as a drawing: short for --view svg
-        #[arg(long, conflicts_with = "view")]
-        svg: bool,
-        /// Show where every row of the token tables comes from, instead
-        #[arg(long, conflicts_with_all = ["view", "svg"])]
-        rows: bool,
-        #[command(flatten)]
-        passes: PassArgs,
-        #[command(flatten)]
-        program: ProgramArgs,
-    },
-    /// Compute fused models and write their folders
-    Build {
-        /// The program
-        file: PathBuf,
-        /// Only these fusions (and what they need)
-        names: Vec<String>,
-        /// Write nothing; tell what would be read and written, the memory and the time it would take
-        #[arg(long)]
-        dry_run: bool,
-        #[command(flatten)]
-        passes: PassArgs,
-        #[command(flatten)]
-        work: WorkArgs,
-    },
-    /// Write a checkpoint of random numbers, in the layout of other tools, for trials at full size
-    Synth {
-        /// A Hugging Face `config.json`, or a folder that has one
-        config: PathBuf,
-        /// The folder to write
-        #[arg(short, long)]
-        output: PathBuf,
-        /// Most bytes of one file
-        #[arg(long, value_name = "SIZE", value_parser = bytes, default_value = "5GB")]
-        shards: u64,
-        /// Seed of its numbers
-        #[arg(long)]
-        seed: Option<u64>,
-        #[command(flatten)]
-        memory: MemoryArgs,
-        #[command(flatten)]
-        force: ForceArgs,
-    },
-    /// Carry out a training run (and what it needs); goes on where it stopped
-    Train {
-        /// The program
-        file: PathBuf,
-        /// The training
-        recipe: String,
-        /// Begin anew, whatever is there; what was made before is kept beside the new result
-        #[arg(long)]
-        restart: bool,
-        #[command(flatten)]
-        work: WorkArgs,
-    },
-    /// Write an illustrated answer to a prompt
-    Generate(GenerateArgs),
-    /// Make a report (and what it needs): a table, and JSON
-    Eval {
-        /// The program
-        file: PathBuf,
-        /// The report
-        report: String,
-        #[command(flatten)]
-        work: WorkArgs,
-    },
-    /// Do everything that a program asks for, in order, passing over what is done
-    Run {
-        /// The program
-        file: PathBuf,
-        /// Begin this step anew, whatever is there; what it had made is kept beside the new result
-        #[arg(long, value_name = "NAME")]
-        restart: Vec<String>,
-        #[command(flatten)]
-        work: WorkArgs,
-    },
-    /// List what programs have made: name, state, date, size, and whether the program still asks for it
-    Results {
-        /// A program, or a folder of results
-        place: PathBuf,
-        /// Take this result away, as the list names it, and nothing else
-        #[arg(long, value_name = "RESULT")]
-        remove: Vec<String>,
-        #[command(flatten)]
-        program: ProgramArgs,
-        #[command(flatten)]
-        out: OutArgs,
-    },
-    /// Logits of a model on given tokens
-    Forward {
-        /// A model folder, or a Hugging Face folder of a known architecture
-        model: PathBuf,
-        /// safetensors with `input_ids` [batch, time] and, where there is padding, `attention_mask`
-        #[arg(long)]
-        tokens: PathBuf,
-        /// safetensors with `logits` [batch, time, vocabulary] f32
-        #[arg(short, long)]
-        output: PathBuf,
-        #[command(flatten)]
-        compute: ComputeArgs,
-        #[command(flatten)]
-        force: ForceArgs,
-    },
-    /// Write the model of a checkpoint as a program that one can read and edit
-    Import {
-        /// A Hugging Face folder of a known architecture, or a checkpoint of llama2.c
-        checkpoint: PathBuf,
-        /// The program
-        #[arg(short, long)]
-        output: PathBuf,
-        /// Name of the model in it [default: that of the program]
-        #[arg(long)]
-        name: Option<String>,
-        #[command(flatten)]
-        force: ForceArgs,
-    },
-    /// Write a model as a Hugging Face folder, or as a JAM folder where no architecture fits
-    Export {
-        /// A model folder, or a checkpoint that `import` reads
-        model: PathBuf,
-        /// The folder to write
-        #[arg(short, long)]
-        output: PathBuf,
-        /// Most bytes of weights in one file: 5GB, 500MB, 2GiB
-        #[arg(long, default_value = "5GB", value_parser = bytes, value_name = "SIZE")]
-        shard_size: u64,
-        #[command(flatten)]
-        force: ForceArgs,
-        #[command(flatten)]
-        numbers: NumbersArgs,
-    },
-    /// Tell what this machine offers and what the program was built with
-    Doctor,
-    /// Print what makes a shell complete the commands and flags of `jamc`
-    Completions {
-        /// The shell
-        #[arg(value_enum)]
-        shell: Shell,
-    },
-    /// Print the manual page of `jamc`, or of one of its commands
-    Man {
-        /// The command
-        command: Option<String>,
-    },
-}
-
 /// Passes over graphs: each rewrites a model into one with the same logits, bit for bit.
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct PassArgs {
@@ -522,6 +345,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) out: OutArgs,
     #[command(flatten)]
     pub(crate) compute: ComputeArgs,
+    #[command(flatten)]
+    pub(crate) weights: WeightArgs,
     #[command(flatten)]
     pub(crate) force: ForceArgs,
 }

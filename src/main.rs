@@ -24,8 +24,7 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use jam_ir::{Error, ErrorKind};
 
-use cli::{Cli, Command, Common, View};
-use commands::inspect;
+use cli::{Cli, Common};
 use console::Console;
 use failure::{Failure, tell};
 
@@ -36,121 +35,12 @@ fn main() -> ExitCode {
         Err(error) => return refused(&error),
     };
     let console = Console::new(talk);
-    match carry_out(command, Common::new(talk), &console) {
+    match commands::run(command, Common::new(talk), &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             tell(&failure, talk.json);
             ExitCode::from(failure.code())
         }
-    }
-}
-
-/// Calls the command with the flags that it takes.
-fn carry_out(command: Command, common: Common, console: &Console) -> Result<(), Failure> {
-    match command {
-        Command::Check {
-            files,
-            program,
-            out,
-        } => commands::check::run(&files, &common.program(&program).out(&out), console),
-        Command::Fmt { files, check } => commands::fmt::run(&files, check, &common, console),
-        Command::Inspect {
-            file,
-            name,
-            view,
-            svg,
-            rows,
-            passes,
-            program,
-        } => {
-            let shown = inspect::Shown {
-                view: if svg { View::Svg } else { view },
-                rows,
-            };
-            let common = common.program(&program);
-            inspect::run(&file, name.as_deref(), shown, &passes, &common, console)
-        }
-        Command::Build {
-            file,
-            names,
-            dry_run,
-            passes,
-            work,
-        } => {
-            let common = common.work(&work);
-            commands::build::run(&file, &names, dry_run, &passes, &common, console)
-        }
-        Command::Synth {
-            config,
-            output,
-            shards,
-            seed,
-            memory,
-            force,
-        } => {
-            let mut common = common.memory(memory);
-            common.seed = seed;
-            commands::synth::run(&config, &output, shards, force, &common, console)
-        }
-        Command::Train {
-            file,
-            recipe,
-            restart,
-            work,
-        } => commands::train::run(&file, &recipe, restart, &common.work(&work), console),
-        Command::Generate(args) => {
-            let common = common.program(&args.program).out(&args.out);
-            commands::generate::run(&args, &common.compute(args.compute), console)
-        }
-        Command::Eval { file, report, work } => {
-            commands::eval::run(&file, &report, &common.work(&work), console)
-        }
-        Command::Run {
-            file,
-            restart,
-            work,
-        } => commands::run::run(&file, &restart, &common.work(&work), console),
-        Command::Results {
-            place,
-            remove,
-            program,
-            out,
-        } => {
-            let common = common.program(&program).out(&out);
-            commands::results::run(&place, &remove, &common, console)
-        }
-        Command::Forward {
-            model,
-            tokens,
-            output,
-            compute,
-            force,
-        } => {
-            let common = common.compute(compute);
-            commands::forward::run(&model, &tokens, &output, force, &common, console)
-        }
-        Command::Import {
-            checkpoint,
-            output,
-            name,
-            force,
-        } => {
-            let name = name.as_deref();
-            commands::import::run(&checkpoint, &output, name, force, &common, console)
-        }
-        Command::Export {
-            model,
-            output,
-            shard_size,
-            force,
-            numbers,
-        } => {
-            let common = common.numbers_of(numbers);
-            commands::export::run(&model, &output, shard_size, force, &common, console)
-        }
-        Command::Doctor => commands::doctor::run(&common),
-        Command::Completions { shell } => commands::completions::run(shell, &common),
-        Command::Man { command } => commands::man::run(command.as_deref(), &common),
     }
 }
 

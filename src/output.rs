@@ -1,10 +1,11 @@
 //! Where a command writes: never over what it reads, and over what exists only where it may.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use jam_ir::Error;
+use jam_weights::checkpoints::atomic::temporary_beside;
 use jam_weights::checkpoints::write_file;
 
 use crate::cli::ForceArgs;
@@ -134,15 +135,19 @@ pub(crate) fn rewrite(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     let Ok(meta) = fs::metadata(&place) else {
         return Ok(write_file(&place, bytes)?);
     };
-    let folder = place.parent().unwrap_or(Path::new("."));
-    let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
+    let temporary = temporary_beside(&place);
+    let written = File::create(&temporary).and_then(|mut file| {
+        // Before its first byte: nobody else reads what only its owner may.
+        file.set_permissions(meta.permissions())?;
         file.write_all(bytes)?;
-        file.as_file().set_permissions(meta.permissions())?;
-        file.as_file().sync_all()?;
-        file.persist(&place).map_err(|error| error.error)?;
-        Ok(())
+        file.sync_all()?;
+        fs::rename(&temporary, &place)
     });
-    written.map_err(|error| Failure::Input(Error::io("write", path, error)))
+    written.map_err(|error| {
+        // The error that is told is the first one; a left-over hidden file does no harm.
+        let _ = fs::remove_file(&temporary);
+        Failure::Input(Error::io("write", path, error))
+    })
 }
 
 #[cfg(test)]

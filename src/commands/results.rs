@@ -21,13 +21,18 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     let (out, work) = if place.is_dir() {
-        if common.out.is_some() {
-            let message = "a folder of results is named already; leave `--out` out";
+        let of_program = [
+            (common.out.is_some(), "--out"),
+            (!common.set.is_empty(), "--set"),
+            (common.seed.is_some(), "--seed"),
+        ];
+        if let Some((_, flag)) = of_program.iter().find(|(given, _)| *given) {
+            let message = format!("a folder of results is named already; leave `{flag}` out");
             return Err(Failure::usage(message));
         }
         (place.to_owned(), None)
     } else {
-        let work = program::load(place, Purpose::Make, common, console)?.workload(common);
+        let work = program::load(place, Purpose::Look, common, console)?.workload(common);
         (work.out.clone(), Some(work))
     };
     if remove.is_empty() {
@@ -61,8 +66,7 @@ fn list(out: &Path, work: Option<&Workload>, common: &Common) -> Result<(), Fail
         return print_json(&json!({ "folder": out.display().to_string(), "results": listed }));
     }
     if listed.is_empty() {
-        print(&format!("{}: no results\n", out.display()))?;
-        return Ok(());
+        return print(&format!("{}: no results\n", out.display()));
     }
     let rows: Vec<[String; 5]> = listed.iter().map(row).collect();
     let head = ["result", "state", "made", "size", "wanted"].map(str::to_owned);
@@ -84,8 +88,7 @@ fn list(out: &Path, work: Option<&Workload>, common: &Common) -> Result<(), Fail
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    print(&text)?;
-    Ok(())
+    print(&text)
 }
 
 fn row(listed: &Listed) -> [String; 5] {

@@ -1,23 +1,23 @@
 //! Data sets as `jamc run` will find them: files of their kind, records that can be read, splits that are not empty.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use jam_data::sources::{DataSet, Document, choices, is_held_out, matching_files};
-use jam_ir::Program;
+use jam_data::sources::{Document, absent_pictures, choices, matching_files, split_documents};
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::recipe::{
     DataKind, DataRecipe, DataRef, DataSource, Measure, PageRecipe, TokenizerRecipe,
 };
+use jam_ir::{Error, Program, Result};
 use jam_lessons::PairRecord;
 
 use crate::program::Loaded;
 
-/// Bytes of files that are looked through, shards of pictures not counted: what has more is not empty by chance.
+/// Bytes of files that are looked through: what has more is not empty by chance, and takes its time.
 const MOST_BYTES: u64 = 64 << 20;
-/// Records of a split that are read.
-const MOST_RECORDS: usize = 20_000;
+/// Bytes of shards, most of which are pictures, that are not read.
+const MOST_SHARD_BYTES: u64 = 4 << 30;
 
 /// What was seen of the documents of splits.
 #[derive(Debug, Default)]
@@ -34,7 +34,6 @@ impl Seen {
 /// What the documents of one split are.
 #[derive(Clone, Copy, Debug)]
 struct Contents {
-    documents: usize,
     /// Whether any has a picture.
     pictures: bool,
     /// Whether any has a question.
@@ -43,23 +42,16 @@ struct Contents {
     scenes: bool,
 }
 
-impl Default for Contents {
-    fn default() -> Contents {
-        Contents {
-            documents: 0,
-            pictures: false,
-            prompts: false,
-            scenes: true,
-        }
-    }
-}
-
 impl Contents {
-    fn add(&mut self, document: &Document) {
-        self.documents += 1;
-        self.pictures |= document.pictures() > 0;
-        self.prompts |= document.prompt.is_some();
-        self.scenes &= serde_json::from_value::<PairRecord>(document.meta.clone()).is_ok();
+    fn of(documents: &[Document]) -> Contents {
+        let scene = |document: &Document| {
+            serde_json::from_value::<PairRecord>(document.meta.clone()).is_ok()
+        };
+        Contents {
+            pictures: documents.iter().any(|document| document.pictures() > 0),
+            prompts: documents.iter().any(|document| document.prompt.is_some()),
+            scenes: documents.iter().all(scene),
+        }
     }
 }
 
@@ -69,41 +61,33 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) -> Seen {
     let used = used(program);
     let mut seen = Seen::default();
     for (name, recipe) in &program.data {
+        let mut there = true;
         for (split, source) in &recipe.splits {
             let DataSource::Files(patterns) = source else {
+                there = false;
                 continue;
             };
-            let whole = format!("data `{name}`, {split}");
-            match matching_files(&loaded.folder, patterns) {
-                Ok(files) => {
-                    let read = look(name, split, recipe, &files, &mut seen);
-                    if let Err(error) = read {
-                        let message = match &error.path {
-                            Some(path) => {
-                                format!("{whole}: {}: {}", path.display(), error.message)
-                            }
-                            None => format!("{whole}: {}", error.message),
-                        };
-                        let report = at(recipe, message, "read here").code("data");
-                        diagnostics.push(report.maybe_help(error.help));
-                    }
-                }
-                Err(error) => {
-                    let Some(span) = recipe.span else { continue };
-                    let message = format!("{whole}: {}", error.message);
-                    let note = Diagnostic::note_at(span, message).code("absent");
-                    diagnostics.push(note.label(span, "needed to run, not to check"));
-                }
+            if let Err(error) = matching_files(&loaded.folder, patterns) {
+                there = false;
+                let message = format!("data `{name}`, {split}: {}", error.message);
+                diagnostics.push(absent(recipe, message));
             }
         }
-        for ((of, split), contents) in &seen.0 {
+        for split in ["train", "val", "test"] {
             let reference = DataRef {
-                name: of.clone(),
-                split: split.clone(),
+                name: name.clone(),
+                split: split.to_owned(),
             };
-            let wanted = of == name && contents.documents == 0;
-            if wanted && used.contains(&reference.to_string()) {
-                diagnostics.push(empty(recipe, &reference));
+            if !there || !used.contains(&reference.to_string()) {
+                continue;
+            }
+            match look(&loaded.folder, recipe, &reference, diagnostics) {
+                Ok(Some(contents)) => {
+                    let key = (name.clone(), split.to_owned());
+                    seen.0.insert(key, contents);
+                }
+                Ok(None) => {}
+                Err(error) => diagnostics.push(refused(recipe, &reference, error)),
             }
         }
     }
@@ -112,77 +96,77 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) -> Seen {
     seen
 }
 
-/// Reads the documents of the files of a split, as far as they are few.
+/// Reads the documents of a split whose files are there, as far as they are few; `None` where nothing was read.
 fn look(
-    name: &str,
-    split: &str,
+    folder: &Path,
     recipe: &DataRecipe,
-    files: &[PathBuf],
-    seen: &mut Seen,
-) -> jam_ir::Result<()> {
-    let is_shard = |path: &&PathBuf| path.extension().is_some_and(|ending| ending == "tar");
-    let sizes = files.iter().filter(|path| !is_shard(path));
-    let sizes = sizes.filter_map(|path| std::fs::metadata(path).ok());
-    if sizes.map(|meta| meta.len()).sum::<u64>() > MOST_BYTES {
-        return Ok(());
+    reference: &DataRef,
+    diagnostics: &mut Diagnostics,
+) -> Result<Option<Contents>> {
+    let find = |source: &DataSource| match source {
+        DataSource::Files(patterns) => matching_files(folder, patterns),
+        DataSource::Lessons { .. } => Ok(Vec::new()),
+    };
+    let source = recipe.splits.get(&reference.split);
+    let Some(source) = source.or_else(|| recipe.splits.get("train")) else {
+        return Ok(None);
+    };
+    let files = find(source)?;
+    if !are_few(&files) {
+        return Ok(None);
     }
     if let DataKind::Choice { format } = &recipe.kind {
-        return choices(format, files).map(drop);
+        return choices(format, &files).map(|_| None);
     }
-    let divided = split != "test" && !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
-    let set = DataSet::open(&recipe.kind, files)?;
-    let mut found = [Contents::default(), Contents::default()];
-    for index in 0..set.len().min(MOST_RECORDS) {
-        let document = set.document(index)?;
-        let pictures = document.pictures() as u64;
-        if recipe.max_pictures > 0 && pictures > recipe.max_pictures {
-            continue;
-        }
-        let held_out = divided && is_held_out(&document.id, recipe.held_out);
-        found[usize::from(held_out)].add(&document);
+    let split = split_documents(recipe, reference, &find)?;
+    for note in split.notes {
+        diagnostics.push(match recipe.span {
+            Some(span) => Diagnostic::note_at(span, note).label(span, "read here"),
+            None => continue,
+        });
     }
-    let whole = set.len() <= MOST_RECORDS;
-    let mut keep = |split: &str, contents: Contents| {
-        if whole || contents.documents > 0 {
-            seen.0.insert((name.to_owned(), split.to_owned()), contents);
-        }
-    };
-    keep(split, found[0]);
-    if divided {
-        keep("val", found[1]);
+    if let Err(error) = absent_pictures(reference, &split.documents) {
+        let path = error.path.map(|path| format!(": {}", path.display()));
+        let message = format!("{}{}", error.message, path.unwrap_or_default());
+        diagnostics.push(absent(recipe, message));
     }
-    Ok(())
+    Ok(Some(Contents::of(&split.documents)))
 }
 
-/// A report on a data set.
-fn at(recipe: &DataRecipe, message: String, label: &str) -> Diagnostic {
+/// Whether files are so small that they are looked through.
+fn are_few(files: &[PathBuf]) -> bool {
+    let (mut texts, mut shards) = (0, 0);
+    for file in files {
+        let size = std::fs::metadata(file).map_or(0, |meta| meta.len());
+        match file.extension().is_some_and(|ending| ending == "tar") {
+            true => shards += size,
+            false => texts += size,
+        }
+    }
+    texts <= MOST_BYTES && shards <= MOST_SHARD_BYTES
+}
+
+/// A note on what is not there.
+fn absent(recipe: &DataRecipe, message: String) -> Diagnostic {
     let span = recipe.span.unwrap_or_default();
-    Diagnostic::error(span, message).label(span, label)
+    let note = Diagnostic::note_at(span, message).code("absent");
+    note.label(span, "needed to run, not to check")
 }
 
-/// The report on a split that stays empty.
-fn empty(recipe: &DataRecipe, data: &DataRef) -> Diagnostic {
-    let message = format!("data `{data}` has no documents");
-    let divided = recipe.held_out > 0.0 && !recipe.splits.contains_key("val");
-    let report = at(recipe, message, "nothing of it is left for this split").code("empty");
-    let share = 100.0 * recipe.held_out;
-    match (divided, data.split.as_str()) {
-        (true, "val") => report
-            .note(format!(
-                "{share}% of the records are held out, drawn by their ids, and the draw took none"
-            ))
-            .help("hold out more (`held_out: 20%`), or give files of its own: `val: \"…\"`"),
-        (true, "train") => report
-            .note(format!(
-                "{share}% of the records are held out, drawn by their ids, and the draw took all"
-            ))
-            .help("hold out less (`held_out: 0`), or give the held-out part files of its own: `val: \"…\"`"),
-        _ if recipe.max_pictures > 0 => report.note(format!(
-            "documents with more pictures than `max_pictures: {}` are left out",
-            recipe.max_pictures
-        )),
-        _ => report,
-    }
+/// The report on data that a step would refuse.
+fn refused(recipe: &DataRecipe, reference: &DataRef, error: Error) -> Diagnostic {
+    let span = recipe.span.unwrap_or_default();
+    let path = error.path.map(|path| format!("{}: ", path.display()));
+    let message = format!("{}{}", path.unwrap_or_default(), error.message);
+    let whole = format!("data `{reference}`");
+    let message = match message.starts_with(&whole) {
+        true => message,
+        false => format!("{whole}: {message}"),
+    };
+    Diagnostic::error(span, message)
+        .code("data")
+        .label(span, "read here")
+        .maybe_help(error.help)
 }
 
 /// `drawn` compares pictures with scenes, which only records of drawing lessons have.
@@ -194,7 +178,7 @@ fn drawn(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
             };
             let key = (data.name.clone(), data.split.clone());
             let known = seen.0.get(&key);
-            if known.is_some_and(|contents| contents.documents > 0 && !contents.scenes) {
+            if known.is_some_and(|contents| !contents.scenes) {
                 let span = recipe.span.unwrap_or_default();
                 let message = format!(
                     "`eval {name}` measures what is drawn, and the records of `{data}` have no scene"
@@ -225,7 +209,7 @@ fn pages(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
         let asks = match kind(questions) {
             Some(DataKind::Interleaved | DataKind::Instruct) => {
                 let known = seen.0.get(&key);
-                known.is_none_or(|contents| contents.prompts || contents.documents == 0)
+                known.is_none_or(|contents| contents.prompts)
             }
             _ => false,
         };
