@@ -14,7 +14,12 @@ use crate::version::version;
 
 /// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
 #[derive(Debug, Parser)]
-#[command(name = "jamc", version = version(), max_term_width = 100)]
+#[command(
+    name = "jamc",
+    version = version(),
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -458,6 +463,11 @@ pub(crate) enum Command {
     },
     /// Tell what this machine offers and what the program was built with
     Doctor,
+    /// Tell all of a word of the language (a measure, a strategy, an optimizer, …) or of a command
+    Help {
+        /// The word [default: which words there are]
+        word: Option<String>,
+    },
     /// Print what makes a shell complete the commands and flags of `jamc`
     Completions {
         /// The shell

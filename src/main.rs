@@ -17,6 +17,7 @@ mod passes;
 mod program;
 mod version;
 mod vocabulary;
+mod words;
 
 use std::io::ErrorKind as IoKind;
 use std::process::ExitCode;
@@ -149,6 +150,7 @@ fn carry_out(command: Command, common: Common, console: &Console) -> Result<(), 
             commands::export::run(&model, &output, shard_size, force, &common, console)
         }
         Command::Doctor => commands::doctor::run(&common),
+        Command::Help { word } => commands::help::run(word.as_deref(), &common),
         Command::Completions { shell } => commands::completions::run(shell, &common),
         Command::Man { command } => commands::man::run(command.as_deref(), &common),
     }

@@ -9,6 +9,7 @@ pub(crate) mod export;
 pub(crate) mod fmt;
 pub(crate) mod forward;
 pub(crate) mod generate;
+pub(crate) mod help;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod man;
