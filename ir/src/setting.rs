@@ -179,6 +179,9 @@ impl SettingKind {
     /// What a value must be, for the sentence "`name` is …, not `value`".
     pub fn wanted(&self) -> String {
         match self {
+            SettingKind::Number { min, max } if *max == f64::MAX => {
+                format!("a number of at least {min}")
+            }
             SettingKind::Number { min, max } => format!("a number from {min} to {max}"),
             SettingKind::Count { min, max, words } => {
                 let count = match *max {
