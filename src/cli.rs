@@ -14,7 +14,12 @@ use crate::version::version;
 
 /// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
 #[derive(Debug, Parser)]
-#[command(name = "jamc", version = version(), max_term_width = 100)]
+#[command(
+    name = "jamc",
+    version = version(),
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,

@@ -17,6 +17,7 @@ mod passes;
 mod program;
 mod version;
 mod vocabulary;
+mod words;
 
 use std::io::ErrorKind as IoKind;
 use std::process::ExitCode;

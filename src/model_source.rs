@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::headers;
 use crate::program::Files;
 use crate::vocabulary;
+use crate::words::words;
 
 /// Opens a folder: its graph, and its weights by JAM names.
 pub(crate) fn open(
@@ -77,7 +78,7 @@ pub(crate) fn of_config(config: &ImportedConfig, folder: &Path) -> Result<Model,
     let name = "model";
     let source = config.jam_source(name, &folder.display().to_string());
     let options = CompileOptions {
-        strategies: &[],
+        words: words(),
         set: &[],
         seed: None,
     };

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use indexmap::IndexMap;
-use jam_backends::{Device, ExecOptions, Executable, NextTokens, Optimizer, Tokens};
+use jam_backends::{AdamW, Device, ExecOptions, Executable, NextTokens, Optimizer, Tokens};
 use jam_fusion_passes::{Parent, fuse};
 use jam_ir::{
     Activation, Diagnostic, Model, Plan, RotaryLayout, SettingValue, Settings, TokenKind,
-    TokenLayout, recipe,
+    TokenLayout,
 };
 use jam_weights::checkpoints::WeightSource;
 use jam_weights::checkpoints::decoder::{
@@ -328,7 +328,7 @@ fn new_weights_learn(
     let real = mask();
     let tokens = Tokens::masked(&SEQUENCES, SEQUENCES.len() / LENGTH, &real);
     let next = NextTokens::of(tokens);
-    let rule = recipe::AdamW {
+    let rule = AdamW {
         lr: 1e-3,
         betas: (0.9, 0.95),
         eps: 1e-8,
@@ -336,7 +336,7 @@ fn new_weights_learn(
         no_decay: Vec::new(),
         clip: 1.0,
     };
-    let mut optimizer = Optimizer::new(&fused, &rule);
+    let mut optimizer = Optimizer::new(&fused, &rule.called()).unwrap();
     // Which entries are new: all of a fresh weight, and the zeros of a grid.
     let mut silent: BTreeMap<String, Vec<usize>> = BTreeMap::new();
     for (name, weight) in &model.weights {

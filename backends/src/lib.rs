@@ -25,7 +25,7 @@ mod gradients;
 mod interpreter;
 pub mod kernels;
 mod lower;
-mod optimizer;
+pub mod optimizers;
 mod parameters;
 mod train;
 
@@ -36,6 +36,6 @@ pub use error::ExecError;
 pub use executable::{ExecOptions, Executable, Tokens, WeightSource};
 pub use gradients::Gradients;
 pub use interpreter::Precision;
-pub use optimizer::{Moments, Optimizer};
+pub use optimizers::{AdamW, Kept, Optimizer};
 pub use parameters::Parameter;
 pub use train::{Loss, NextTokens, Targets, TrainStep};

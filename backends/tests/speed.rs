@@ -6,9 +6,8 @@ mod support;
 
 use std::time::Instant;
 
-use jam_backends::{ExecOptions, Executable, NextTokens, Optimizer, Tokens};
+use jam_backends::{AdamW, ExecOptions, Executable, NextTokens, Optimizer, Tokens};
 use jam_ir::TokenLayout;
-use jam_ir::recipe::AdamW;
 use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use support::{fresh, some_ids};
 
@@ -52,7 +51,7 @@ fn training() {
             no_decay: Vec::new(),
             clip: 1.0,
         };
-        let mut optimizer = Optimizer::new(&executable, &recipe);
+        let mut optimizer = Optimizer::new(&executable, &recipe.called()).expect("an optimizer");
         let ids = some_ids(rows * length, 1400, 1);
         let tokens = Tokens::new(&ids, rows);
         let next = NextTokens::of(tokens);

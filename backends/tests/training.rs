@@ -5,7 +5,7 @@ mod support;
 mod towers;
 
 use jam_backends::{
-    ExecOptions, Executable, Gradients, NextTokens, Optimizer, Precision, Targets, Tokens,
+    AdamW, ExecOptions, Executable, Gradients, NextTokens, Optimizer, Precision, Targets, Tokens,
 };
 use jam_ir::{TokenLayout, recipe};
 use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
@@ -147,7 +147,7 @@ fn three_adamw_steps_of_golden_parents() {
         let (ids, rows) = plain(&golden);
         let tokens = Tokens::new(&ids, rows);
         let next = NextTokens::of(tokens);
-        let mut optimizer = Optimizer::new(&executable, &adamw());
+        let mut optimizer = Optimizer::new(&executable, &adamw().called()).expect("an optimizer");
         let losses = golden.expected.raw("plain.adamw.losses");
         for &expected in losses {
             let step = executable
@@ -178,8 +178,8 @@ fn three_adamw_steps_of_golden_parents() {
     }
 }
 
-fn adamw() -> recipe::AdamW {
-    recipe::AdamW {
+fn adamw() -> AdamW {
+    AdamW {
         lr: 1e-3,
         betas: (0.9, 0.95),
         eps: 1e-8,
@@ -199,12 +199,12 @@ fn decay_leaves_out_what_it_is_told_to() {
     let next = NextTokens::of(tokens);
     let stepped = |decay: f64, no_decay: &[recipe::WeightKind]| {
         let mut executable = golden.executable();
-        let rule = recipe::AdamW {
+        let rule = AdamW {
             decay,
             no_decay: no_decay.to_vec(),
             ..adamw()
         };
-        let mut optimizer = Optimizer::new(&executable, &rule);
+        let mut optimizer = Optimizer::new(&executable, &rule.called()).expect("an optimizer");
         let step = executable.train_step(&[(tokens, next.targets())], false);
         let gradients = step.expect("a step").gradients;
         optimizer
@@ -251,11 +251,11 @@ fn bits_after(steps: usize, resume_at: Option<usize>) -> Vec<u32> {
     let next = NextTokens::of(tokens);
     let mut recipe = adamw();
     recipe.clip = 0.5;
-    let mut optimizer = Optimizer::new(&executable, &recipe);
+    let mut optimizer = Optimizer::new(&executable, &recipe.called()).expect("an optimizer");
     for at in 0..steps {
         if resume_at == Some(at) {
             let mut fresh = golden.executable();
-            let mut restored = Optimizer::new(&fresh, &recipe);
+            let mut restored = Optimizer::new(&fresh, &recipe.called()).expect("an optimizer");
             restored.set_steps(optimizer.steps());
             let names: Vec<String> = executable
                 .parameters()
@@ -266,9 +266,9 @@ fn bits_after(steps: usize, resume_at: Option<usize>) -> Vec<u32> {
                 fresh
                     .write(&name, executable.read(&name).expect("values"))
                     .expect("fits");
-                let moments = optimizer.moments(&executable, &name).expect("readable");
+                let moments = optimizer.kept(&executable, &name).expect("readable");
                 let moments = moments.expect("moments");
-                restored.set_moments(&fresh, &name, moments).expect("fits");
+                restored.set_kept(&fresh, &name, moments).expect("fits");
             }
             (executable, optimizer) = (fresh, restored);
         }
@@ -309,7 +309,8 @@ fn the_number_of_threads_changes_no_bit() {
             let ids = some_ids(8 * 80, 700, 9);
             let tokens = Tokens::new(&ids, 8);
             let next = NextTokens::of(tokens);
-            let mut optimizer = Optimizer::new(&executable, &adamw());
+            let mut optimizer =
+                Optimizer::new(&executable, &adamw().called()).expect("an optimizer");
             for recompute in [false, true] {
                 let step = executable.train_step(&[(tokens, next.targets())], recompute);
                 let gradients = step.expect("a step").gradients;

@@ -27,7 +27,7 @@ pub(crate) struct Given {
     /// Values by key.
     pub(crate) keyed: IndexMap<String, (Name, Spanned)>,
     /// Keys that somebody asked for.
-    asked: Vec<&'static str>,
+    asked: Vec<String>,
     /// Whether parts of it could not be read, so that nothing is reported as missing.
     pub(crate) partial: bool,
 }
@@ -70,17 +70,13 @@ impl Given {
     }
 
     /// Takes the value of a key out, if it is there.
-    pub(crate) fn take(&mut self, key: &'static str) -> Option<Spanned> {
-        self.asked.push(key);
+    pub(crate) fn take(&mut self, key: &str) -> Option<Spanned> {
+        self.asked.push(key.to_owned());
         self.keyed.shift_remove(key).map(|(_, value)| value)
     }
 
     /// Takes the value of a key out; its absence is reported.
-    pub(crate) fn require(
-        &mut self,
-        key: &'static str,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<Spanned> {
+    pub(crate) fn require(&mut self, key: &str, diagnostics: &mut Diagnostics) -> Option<Spanned> {
         let value = self.take(key);
         if value.is_none() && !self.partial {
             // A slip in a key is one mistake, not two.
@@ -136,7 +132,7 @@ impl Given {
             let help = if self.asked.is_empty() {
                 Some("remove it".to_owned())
             } else {
-                suggest::help(&name.text, &what, self.asked.iter().copied())
+                suggest::help(&name.text, &what, self.asked.iter().map(String::as_str))
             };
             diagnostics.push(
                 Diagnostic::error(name.span, format!("{} has no `{}`", self.what, name.text))
@@ -466,12 +462,12 @@ pub(crate) fn as_list(value: Spanned) -> Vec<Spanned> {
 }
 
 /// A call of one of some names, or the bare name where no argument is needed.
-pub(crate) fn as_call(
+pub(crate) fn as_call<'n>(
     what: &str,
     value: Spanned,
-    names: &[&'static str],
+    names: &[&'n str],
     diagnostics: &mut Diagnostics,
-) -> Option<(&'static str, Given)> {
+) -> Option<(&'n str, Given)> {
     let call = match value.value {
         Value::Call(call) => call,
         Value::Word { ref word, .. } if names.contains(&word.as_str()) => Call {
@@ -500,7 +496,7 @@ pub(crate) fn as_call(
     };
     let written = crate::syntax::dotted(&call.name);
     match names.iter().find(|name| **name == written) {
-        Some(name) => Some((name, Given::call(call, diagnostics))),
+        Some(name) => Some((*name, Given::call(call, diagnostics))),
         None => {
             let place = call.name.first().map_or(call.span, |name| name.span);
             diagnostics.push(unknown_call(what, &written, place, names));

@@ -43,4 +43,5 @@ pub use compile::{Compiled, compile};
 pub use format::format;
 pub use parse::{Parsed, parse, parse_value};
 pub use scan::{MAX_BYTES, MAX_DEPTH, too_long};
+pub use suggest::nearest;
 pub use world::{CompileOptions, World};

@@ -12,6 +12,3 @@ pub(crate) const STEPS: u64 = 1_000_000_000;
 
 /// Records of one kind that are written, questions asked, pictures drawn.
 pub(crate) const RECORDS: u64 = 10_000_000;
-
-/// Tokens of a text tokenizer.
-pub(crate) const MERGES: u64 = 1 << 24;

@@ -1,5 +1,6 @@
 //! Recipes: what the records and variants of a program ask for, checked key by key.
 
+mod called;
 mod data;
 mod fuse;
 mod graded;

@@ -4,10 +4,7 @@
 const MAX_CANDIDATES: usize = 300;
 
 /// The candidate that is most likely meant by a word that is not one, if any is near enough.
-pub(crate) fn nearest<'a>(
-    word: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
+pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_ascii_lowercase();
     let mut best: Option<(usize, &str)> = None;
     // A long word is not compared: the distance takes its length squared.

@@ -1,7 +1,7 @@
 //! What a program is compiled with beside its text: what lies outside, what the command line says, and the
 //! paths that it names.
 
-use jam_ir::StrategySignature;
+use jam_ir::Words;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::span::FileId;
 
@@ -28,14 +28,26 @@ pub trait World {
 }
 
 /// What a run of the compiler is given beside the program.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct CompileOptions<'a> {
-    /// The strategies of fusion that there are.
-    pub strategies: &'a [StrategySignature],
+    /// Strategies of fusion, formats of data, measures and all else that is called by a word.
+    pub words: &'a Words,
     /// Values from the command line: name of a setting, or `recipe.key`, and the value's text.
     pub set: &'a [(String, String)],
     /// Seed in place of the program's own.
     pub seed: Option<u64>,
+}
+
+impl Default for CompileOptions<'_> {
+    /// No words, and nothing from the command line.
+    fn default() -> Self {
+        static NONE: Words = Words::NONE;
+        CompileOptions {
+            words: &NONE,
+            set: &[],
+            seed: None,
+        }
+    }
 }
 
 /// A value from the command line.

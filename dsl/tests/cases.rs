@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use jam_dsl::{CompileOptions, World, compile, report};
-use support::{repository, strategies};
+use support::{repository, words};
 
 /// The line between a program and its report.
 const MARK: &str = "//~ report";
@@ -31,14 +31,14 @@ impl World for Cases {
 
 /// What is reported of a program.
 fn reported(world: &Cases, name: &str, program: &str) -> (String, usize) {
-    let strategies = strategies();
+    let words = words();
     let set: Vec<(String, String)> = program
         .lines()
         .filter_map(|line| line.strip_prefix("// --set ")?.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let options = CompileOptions {
-        strategies: &strategies,
+        words: &words,
         set: &set,
         seed: None,
     };

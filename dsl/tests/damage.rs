@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use jam_dsl::{CompileOptions, World, compile, report};
 use proptest::prelude::*;
-use support::{repository, strategies};
+use support::{repository, words};
 
 /// Nothing is there.
 struct Nowhere;
@@ -23,9 +23,9 @@ impl World for Nowhere {
 
 /// Compiles and renders; gives the number of errors and the reports.
 fn answer(text: &str) -> (usize, String) {
-    let strategies = strategies();
+    let words = words();
     let options = CompileOptions {
-        strategies: &strategies,
+        words: &words,
         set: &[],
         seed: None,
     };

@@ -11,7 +11,7 @@ use jam_ir::recipe::{BatchSize, DataSource};
 use jam_ir::span::FileId;
 use jam_ir::verify::verify;
 use jam_ir::{Part, Program, SettingValue, TokenLayout};
-use support::{repository, strategies};
+use support::{repository, words};
 
 /// Files of the repository; nothing else is there.
 struct Repository;
@@ -32,13 +32,13 @@ fn compile_file(path: &str, set: &[(&str, &str)]) -> Compiled {
 }
 
 fn compile_text(path: &str, text: &str, set: &[(&str, &str)]) -> Compiled {
-    let strategies = strategies();
+    let words = words();
     let set: Vec<(String, String)> = set
         .iter()
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
         .collect();
     let options = CompileOptions {
-        strategies: &strategies,
+        words: &words,
         set: &set,
         seed: None,
     };
@@ -150,8 +150,8 @@ train second = first { model = first.best, form = rows, length = 16 }
     assert_eq!((first.steps, first.length, first.seed), (10, 32, 7));
     assert_eq!((second.steps, second.length), (10, 16));
     assert_eq!(second.model.to_string(), "first.best");
-    assert_eq!(first.optimizer.lr, 3e-5);
-    assert_eq!(first.schedule.floor, 0.1);
+    assert_eq!(first.optimizer.number("lr"), Ok(3e-5));
+    assert_eq!(first.schedule.number("floor"), Ok(0.1));
     let shares: Vec<f64> = first.data.iter().map(|(share, _)| *share).collect();
     assert_eq!(shares, [0.75, 0.25]);
 
@@ -185,9 +185,12 @@ train second = first { model = first.best, form = rows, length = 16 }
         ("second.optimizer.clip", "1"),
     ];
     let program = sound(compile_text("a/b.jam", text, &set));
-    assert_eq!(program.trainings["second"].optimizer.lr, 1e-2);
-    assert_eq!(program.trainings["second"].optimizer.clip, 1.0);
-    assert_eq!(program.trainings["first"].optimizer.lr, 3e-5);
+    assert_eq!(program.trainings["second"].optimizer.number("lr"), Ok(1e-2));
+    assert_eq!(
+        program.trainings["second"].optimizer.number("clip"),
+        Ok(1.0)
+    );
+    assert_eq!(program.trainings["first"].optimizer.number("lr"), Ok(3e-5));
     // A recipe of the command line is part of what others update.
     let program = sound(compile_text("a/b.jam", text, &[("small.width", "16")]));
     assert_eq!(parameters(&program, "small"), 1600);

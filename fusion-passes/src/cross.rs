@@ -58,16 +58,16 @@ pub(crate) struct Cross;
 
 impl Strategy for Cross {
     fn signature(&self) -> StrategySignature {
-        let every = SettingSignature {
-            name: "every".to_owned(),
-            kind: SettingKind::Count {
+        let every = SettingSignature::new(
+            "every",
+            SettingKind::Count {
                 min: 1,
+                max: u64::MAX,
                 words: vec!["never".to_owned()],
             },
-            default: SettingValue::Count(2),
-            help: "layers from one exchange to the next".to_owned(),
-            implies: Vec::new(),
-        };
+            Some(SettingValue::Count(2)),
+            "layers from one exchange to the next",
+        );
         let word_of = |text: &str| SettingValue::Word(text.to_owned());
         StrategySignature {
             name: "cross".to_owned(),

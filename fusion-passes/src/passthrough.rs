@@ -33,13 +33,12 @@ impl Strategy for Passthrough {
             min_parents: 1,
             max_parents: usize::MAX,
             settings: vec![
-                SettingSignature {
-                    name: "layers".to_owned(),
-                    kind: SettingKind::Layers,
-                    default: SettingValue::Word(ALL_LAYERS.to_owned()),
-                    help: "the first layer of each parent, and the one after its last".to_owned(),
-                    implies: Vec::new(),
-                },
+                SettingSignature::new(
+                    "layers",
+                    SettingKind::Layers,
+                    Some(SettingValue::Word(ALL_LAYERS.to_owned())),
+                    "the first layer of each parent, and the one after its last",
+                ),
                 graded(
                     "scale",
                     WEIGHTS,

@@ -42,7 +42,7 @@ pub(crate) fn complete(
                     "setting `{}` of `{}` is {}, not `{value}`",
                     setting.name,
                     signature.name,
-                    kind_text(&setting.kind)
+                    setting.kind.wanted()
                 );
                 problems.push(Diagnostic::placeless(Severity::Error, message));
             }
@@ -74,13 +74,13 @@ fn of_kind(kind: &SettingKind, value: &SettingValue) -> Option<SettingValue> {
             let number = *count as f64;
             (number >= *min && number <= *max).then_some(SettingValue::Number(number))
         }
-        (SettingKind::Count { min, .. }, SettingValue::Count(count)) => {
-            (count >= min).then(|| value.clone())
+        (SettingKind::Count { min, max, .. }, SettingValue::Count(count)) => {
+            (min..=max).contains(&count).then(|| value.clone())
         }
-        (SettingKind::Count { min, .. }, SettingValue::Number(number)) => {
+        (SettingKind::Count { min, max, .. }, SettingValue::Number(number)) => {
             let whole = number.fract() == 0.0 && *number >= 0.0 && *number < 2f64.powi(53);
             let count = *number as u64;
-            (whole && count >= *min).then_some(SettingValue::Count(count))
+            (whole && (min..=max).contains(&&count)).then_some(SettingValue::Count(count))
         }
         (SettingKind::Count { words, .. } | SettingKind::Word(words), SettingValue::Word(word)) => {
             words.contains(word).then(|| value.clone())
@@ -96,12 +96,8 @@ fn of_kind(kind: &SettingKind, value: &SettingValue) -> Option<SettingValue> {
             };
             all.then(|| value.clone())
         }
-        (SettingKind::Parent { .. }, SettingValue::Parent(_)) => Some(value.clone()),
-        (SettingKind::Parent { required: false }, SettingValue::Word(word))
-            if word == NO_PARENT =>
-        {
-            Some(value.clone())
-        }
+        (SettingKind::Parent, SettingValue::Parent(_)) => Some(value.clone()),
+        (SettingKind::Parent, SettingValue::Word(word)) if word == NO_PARENT => Some(value.clone()),
         (SettingKind::Layers, SettingValue::Word(word)) if word == ALL_LAYERS => {
             Some(value.clone())
         }
@@ -126,64 +122,19 @@ fn layers(run: &SettingValue) -> Option<(u64, u64)> {
     }
 }
 
-fn kind_text(kind: &SettingKind) -> String {
-    match kind {
-        SettingKind::Number { min, max } => format!("a number from {min} to {max}"),
-        SettingKind::Count { min, words } if words.is_empty() => {
-            format!("a whole number of at least {min}")
-        }
-        SettingKind::Count { min, words } => {
-            format!(
-                "a whole number of at least {min}, or {}",
-                words.join(", or ")
-            )
-        }
-        SettingKind::Word(words) => format!("one of {}", words.join(", ")),
-        SettingKind::Flag => "`yes` or `no`".to_owned(),
-        SettingKind::Graded { min, max, each } => {
-            let one = format!("a number from {min} to {max}, also by layer or part");
-            match each {
-                true => format!("{one}, or a list with one for each parent"),
-                false => one,
-            }
-        }
-        SettingKind::Parent { .. } => "a parent".to_owned(),
-        SettingKind::Layers => "a list with `[first, end]` for each parent".to_owned(),
-    }
-}
-
 /// A setting that is one of some words; the first is the default.
 pub(crate) fn word(name: &str, words: &[&str], help: &str) -> SettingSignature {
-    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
-    SettingSignature {
-        name: name.to_owned(),
-        default: SettingValue::Word(words.first().cloned().unwrap_or_default()),
-        kind: SettingKind::Word(words),
-        help: help.to_owned(),
-        implies: Vec::new(),
-    }
+    SettingSignature::word(name, words, help)
 }
 
 /// A setting that is a number.
 pub(crate) fn number(name: &str, min: f64, max: f64, default: f64, help: &str) -> SettingSignature {
-    SettingSignature {
-        name: name.to_owned(),
-        kind: SettingKind::Number { min, max },
-        default: SettingValue::Number(default),
-        help: help.to_owned(),
-        implies: Vec::new(),
-    }
+    SettingSignature::number(name, (min, max), default, help)
 }
 
 /// A setting that is `yes` or `no`.
 pub(crate) fn flag(name: &str, default: bool, help: &str) -> SettingSignature {
-    SettingSignature {
-        name: name.to_owned(),
-        kind: SettingKind::Flag,
-        default: SettingValue::Flag(default),
-        help: help.to_owned(),
-        implies: Vec::new(),
-    }
+    SettingSignature::flag(name, default, help)
 }
 
 /// The setting `start`: how new weights begin. `start: parents` wants `others`.
@@ -207,13 +158,8 @@ pub(crate) fn graded(
     each: bool,
     help: &str,
 ) -> SettingSignature {
-    SettingSignature {
-        name: name.to_owned(),
-        kind: SettingKind::Graded { min, max, each },
-        default: SettingValue::Number(default),
-        help: help.to_owned(),
-        implies: Vec::new(),
-    }
+    let kind = SettingKind::Graded { min, max, each };
+    SettingSignature::new(name, kind, Some(SettingValue::Number(default)), help)
 }
 
 /// A parent with a label that is not given.
@@ -223,13 +169,8 @@ pub(crate) const ALL_LAYERS: &str = "all";
 
 /// The setting `base`: a parent that the others were tuned from.
 pub(crate) fn base(required: bool, help: &str) -> SettingSignature {
-    SettingSignature {
-        name: "base".to_owned(),
-        kind: SettingKind::Parent { required },
-        default: SettingValue::Word(NO_PARENT.to_owned()),
-        help: help.to_owned(),
-        implies: Vec::new(),
-    }
+    let default = (!required).then(|| SettingValue::Word(NO_PARENT.to_owned()));
+    SettingSignature::new("base", SettingKind::Parent, default, help)
 }
 
 /// Weights and factors: no more is of use, and no more is a slip.
@@ -343,19 +284,19 @@ mod tests {
             min_parents: 2,
             max_parents: 2,
             settings: vec![
-                number("share", 0.0, 1.0, 0.5, ""),
+                SettingSignature::number("share", (0.0, 1.0), 0.5, ""),
                 word("at", &["first", "last"], ""),
                 flag("norm", false, ""),
-                SettingSignature {
-                    name: "every".to_owned(),
-                    kind: SettingKind::Count {
+                SettingSignature::new(
+                    "every",
+                    SettingKind::Count {
                         min: 1,
+                        max: u64::MAX,
                         words: vec!["never".to_owned()],
                     },
-                    default: SettingValue::Count(2),
-                    help: String::new(),
-                    implies: Vec::new(),
-                },
+                    Some(SettingValue::Count(2)),
+                    "",
+                ),
             ],
         }
     }

@@ -125,10 +125,8 @@ fn checked(
     }
     for setting in &signature.settings {
         let problem = match (&setting.kind, settings.get(&setting.name)) {
-            (SettingKind::Parent { required: true }, None) => "is not given",
-            (SettingKind::Parent { .. }, Some(SettingValue::Parent(index)))
-                if *index >= parents.len() =>
-            {
+            (SettingKind::Parent, None) if setting.is_required() => "is not given",
+            (SettingKind::Parent, Some(SettingValue::Parent(index))) if *index >= parents.len() => {
                 "is not among the parents"
             }
             _ => continue,
@@ -251,11 +249,8 @@ mod tests {
         for strategy in STRATEGIES {
             let signature = strategy.signature();
             // A base stands last; two parents before it.
-            let based = |kind: &SettingKind| matches!(kind, SettingKind::Parent { required: true });
-            let base = signature
-                .settings
-                .iter()
-                .find(|setting| based(&setting.kind));
+            let mut settings = signature.settings.iter();
+            let base = settings.find(|of| of.kind == SettingKind::Parent && of.is_required());
             for (first, second) in [(&masked, &masked), (&masked, &plain), (&plain, &masked)] {
                 let mut parents = vec![parent(first, "llm"), parent(second, "img")];
                 let mut settings = Settings::new();

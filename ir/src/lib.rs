@@ -32,13 +32,17 @@ pub mod origins;
 mod plan;
 pub mod plan_shape;
 pub mod recipe;
+pub mod reference;
 mod rotary;
+mod setting;
+pub mod signature;
 pub mod span;
 mod strategy;
 pub mod text;
 mod tokens;
 mod types;
 pub mod verify;
+mod words;
 
 pub use activation::Activation;
 pub use axis::{Axis, AxisId, Role};
@@ -49,12 +53,13 @@ pub use op::{Mask, Norm, Op, RotaryLayout};
 pub use plan::Plan;
 pub use recipe::{ModelRef, Program};
 pub use rotary::{RotaryScaling, number_text};
+pub use setting::{Holds, Part, SettingKind, SettingSignature, SettingValue, Settings};
+pub use signature::{Called, Reference, Signature};
 pub use span::Span;
-pub use strategy::{
-    Contradiction, Part, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
-};
+pub use strategy::{Contradiction, StrategySignature};
 pub use tokens::{
     END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout, TokenRange,
 };
 pub use types::{DType, ValueType, WeightType};
 pub use verify::verify;
+pub use words::Words;

@@ -8,7 +8,7 @@ use std::fmt;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 
-use crate::{DType, Model, Settings, Span, TokenLayout};
+use crate::{Called, DType, Model, Settings, Span, TokenLayout};
 
 /// A whole program: everything that its files define, in order of definition.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,7 +26,7 @@ pub struct Program {
     /// Data sets.
     pub data: IndexMap<String, DataRecipe>,
     /// Tokenizers trained by the program.
-    pub tokenizers: IndexMap<String, TokenizerRecipe>,
+    pub tokenizers: IndexMap<String, Called>,
     /// Joint vocabularies.
     pub tokens: IndexMap<String, TokenLayout>,
     /// Models that are described layer by layer.
@@ -195,39 +195,15 @@ pub struct LessonsRecipe {
 /// A data set with its splits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct DataRecipe {
-    /// What its records are.
-    pub kind: DataKind,
+    /// What its records are: a format, with its settings.
+    pub format: Called,
     /// Where each split comes from: `train` always, `val` and `test` where the program or the
     /// lessons give them.
     pub splits: IndexMap<String, DataSource>,
     /// Share of the training records set aside as `val` where no `val` is given, by a stable hash.
     pub held_out: f64,
-    /// Most pictures of one document; longer articles are left out. 0 sets no bound.
-    pub max_pictures: u64,
     /// Where the program defines it.
     pub span: Option<Span>,
-}
-
-/// What the records of a data set are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum DataKind {
-    /// Plain text: `.jsonl` with a field, `.txt`.
-    Text {
-        /// Field of a JSON record.
-        field: String,
-    },
-    /// Pictures with captions: WebDataset `.tar`, `captions.jsonl`.
-    ImageText,
-    /// Articles of text and pictures: `.jsonl` with `prompt` and `segments`.
-    Interleaved,
-    /// Questions and answers: `.jsonl` with `prompt` and `response`.
-    Instruct,
-    /// Multiple choice in a published format: `jsonl`, `piqa`, `arc`, `winograd`, `winogrande`,
-    /// `storycloze`, `copa`.
-    Choice {
-        /// The format.
-        format: String,
-    },
 }
 
 /// Where records come from.
@@ -259,49 +235,6 @@ impl fmt::Display for DataRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.name, self.split)
     }
-}
-
-/// A tokenizer trained by the program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum TokenizerRecipe {
-    /// Byte-level byte-pair encoding.
-    Bpe {
-        /// Texts and captions it learns from.
-        train: Vec<DataRef>,
-        /// Number of tokens.
-        size: u64,
-    },
-    /// Vector-quantised pictures.
-    Vq(VqRecipe),
-}
-
-/// Training of an image tokenizer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VqRecipe {
-    /// Pictures it learns from.
-    pub train: Vec<DataRef>,
-    /// Side of a picture in pixels.
-    pub picture: u64,
-    /// Side of a picture in tokens.
-    pub grid: u64,
-    /// Entries of the codebook.
-    pub codes: u64,
-    /// Features of the hidden layers.
-    pub width: u64,
-    /// Features of a code.
-    pub latent: u64,
-    /// Residual blocks on each side.
-    pub depth: u64,
-    /// Side of the residual blocks' kernels: 1 or 3.
-    pub kernel: u64,
-    /// Steps of training.
-    pub steps: u64,
-    /// Pictures of a step.
-    pub batch: u64,
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Seed of initialisation and order.
-    pub seed: u64,
 }
 
 /// A model described layer by layer.
@@ -340,11 +273,11 @@ pub struct TrainRecipe {
     /// Data whose loss picks the best state; empty for none.
     pub validate: Vec<DataRef>,
     /// What is learned of each token.
-    pub objective: Objective,
-    /// Adam with decoupled decay.
-    pub optimizer: AdamW,
+    pub objective: Called,
+    /// How gradients change weights.
+    pub optimizer: Called,
     /// Course of the learning rate.
-    pub schedule: Schedule,
+    pub schedule: Called,
     /// Size of a step.
     pub batch: BatchSize,
     /// How documents fill a batch.
@@ -369,32 +302,6 @@ pub struct TrainRecipe {
     pub span: Option<Span>,
 }
 
-/// What is learned.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Objective {
-    /// The next token, every token that is not padding with equal weight.
-    NextToken,
-    /// The next token of answers only; prompts are read and not learned.
-    Answers,
-}
-
-/// AdamW (Loshchilov and Hutter, 2019): torch.optim.AdamW's arithmetic.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdamW {
-    /// Peak learning rate.
-    pub lr: f64,
-    /// Decay of the two moments.
-    pub betas: (f64, f64),
-    /// Added to the root of the second moment.
-    pub eps: f64,
-    /// Decoupled weight decay.
-    pub decay: f64,
-    /// Kinds of weights that do not decay.
-    pub no_decay: Vec<WeightKind>,
-    /// Greatest L2 norm of all gradients together; 0 sets no bound.
-    pub clip: f64,
-}
-
 /// A kind of weights, by what a model does with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum WeightKind {
@@ -406,26 +313,27 @@ pub enum WeightKind {
     Embeddings,
 }
 
-/// Course of the learning rate.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Schedule {
-    /// Shape after the warm-up.
-    pub kind: ScheduleKind,
-    /// Steps of linear warm-up from 0.
-    pub warmup: u64,
-    /// Rate at the end as a share of the peak.
-    pub floor: f64,
-}
+impl WeightKind {
+    /// Every kind.
+    pub const ALL: [WeightKind; 3] = [
+        WeightKind::Norms,
+        WeightKind::Biases,
+        WeightKind::Embeddings,
+    ];
 
-/// Shape of the learning rate after the warm-up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ScheduleKind {
-    /// The peak throughout.
-    Constant,
-    /// A straight line to the floor.
-    Linear,
-    /// Half a cosine to the floor.
-    Cosine,
+    /// Its word in a program.
+    pub fn word(self) -> &'static str {
+        match self {
+            WeightKind::Norms => "norms",
+            WeightKind::Biases => "biases",
+            WeightKind::Embeddings => "embeddings",
+        }
+    }
+
+    /// The kind of this word.
+    pub fn from_word(word: &str) -> Option<WeightKind> {
+        WeightKind::ALL.into_iter().find(|kind| kind.word() == word)
+    }
 }
 
 /// Size of an optimizer step.
@@ -484,40 +392,9 @@ pub struct EvalRecipe {
     /// Rows.
     pub models: Vec<ModelRef>,
     /// Columns.
-    pub measures: Vec<Measure>,
+    pub measures: Vec<Called>,
     /// Where the program defines it.
     pub span: Option<Span>,
-}
-
-/// One measure of a model.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Measure {
-    /// exp of the mean loss per token, by kind of token (all, text, image).
-    Perplexity {
-        /// Documents.
-        data: DataRef,
-        /// Most documents; 0 for all.
-        limit: u64,
-    },
-    /// Share of items whose right choice is the most likely one (`acc`, and normalised by
-    /// length), as lm-evaluation-harness scores them.
-    Choice {
-        /// Items.
-        data: DataRef,
-        /// Most items; 0 for all.
-        limit: u64,
-        /// Put the id that begins documents before every context. The harness does not.
-        begin: bool,
-    },
-    /// Share of asked-for things that drawn pictures show, read back by the lessons' analyser.
-    Drawn {
-        /// Captioned pictures whose scenes are known.
-        data: DataRef,
-        /// How pictures are sampled.
-        decode: String,
-        /// Number of pictures.
-        pictures: u64,
-    },
 }
 
 /// A page of illustrated answers with pictures, curves and tables.

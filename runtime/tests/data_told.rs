@@ -6,8 +6,8 @@ use std::path::Path;
 
 use indexmap::IndexMap;
 use jam_backends::Device;
-use jam_ir::recipe::{DataKind, DataRecipe, DataRef, DataSource, Step, TokenizerRecipe};
-use jam_ir::{ErrorKind, Program};
+use jam_ir::recipe::{DataRecipe, DataRef, DataSource, Step};
+use jam_ir::{Called, ErrorKind, Program, SettingValue};
 use jam_runtime::steps::{Runner, Workload};
 use jam_weights::progress::{Bar, Ended, Progress, Stop};
 
@@ -31,16 +31,24 @@ impl Bar for Silent {
     fn at(&mut self, _done: u64, _message: &str) {}
 }
 
-fn data(kind: DataKind, splits: &[(&str, &str)]) -> DataRecipe {
+/// A word with one setting or several.
+fn called<const N: usize>(name: &str, settings: [(&str, SettingValue); N]) -> Called {
+    let settings = settings.map(|(name, value)| (name.to_owned(), value));
+    Called {
+        name: name.to_owned(),
+        settings: settings.into(),
+    }
+}
+
+fn data(format: Called, splits: &[(&str, &str)]) -> DataRecipe {
     let source = |pattern: &str| DataSource::Files(vec![pattern.to_owned()]);
     let splits = splits
         .iter()
         .map(|(split, pattern)| ((*split).to_owned(), source(pattern)));
     DataRecipe {
-        kind,
+        format,
         splits: splits.collect(),
         held_out: 0.0,
-        max_pictures: 0,
         span: None,
     }
 }
@@ -48,15 +56,13 @@ fn data(kind: DataKind, splits: &[(&str, &str)]) -> DataRecipe {
 /// A tokenizer that learns from each of these data sets, in the order of the program.
 fn work(folder: &Path) -> Workload {
     let mut program = Program::default();
-    let text = DataKind::Text {
-        field: "text".to_owned(),
-    };
+    let text = called("text", [("field", SettingValue::Text("text".to_owned()))]);
     let splits = [("train", "*.txt"), ("val", "val.txt")];
     program
         .data
         .insert("corpus".to_owned(), data(text, &splits));
     let splits = [("train", "a.jsonl"), ("val", "v.jsonl")];
-    let articles = data(DataKind::Interleaved, &splits);
+    let articles = data(called("interleaved", []), &splits);
     program.data.insert("articles".to_owned(), articles);
     for (name, learns) in [
         ("words", ["corpus", "corpus"]),
@@ -66,10 +72,9 @@ fn work(folder: &Path) -> Workload {
             name: name.to_owned(),
             split: "train".to_owned(),
         };
-        let recipe = TokenizerRecipe::Bpe {
-            train: learns.map(reference).into(),
-            size: 257,
-        };
+        let train = learns.map(|name| SettingValue::Data(reference(name)));
+        let train = ("train", SettingValue::List(train.into()));
+        let recipe = called("bpe", [train, ("size", SettingValue::Count(257))]);
         program.tokenizers.insert(name.to_owned(), recipe);
         program.steps.push(Step::Tokenizer(name.to_owned()));
     }

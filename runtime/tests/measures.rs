@@ -8,17 +8,17 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_backends::{Device, DeviceChoice, Executable, Targets, Tokens};
-use jam_data::batches::EncodedSet;
+use jam_data::batches::{EncodedSet, OBJECTIVES, Objective};
 use jam_data::images::Picture;
 use jam_data::sources::{ChoiceItem, ChoiceOption};
 use jam_data::tokens::text::TextTokenizer;
 use jam_data::tokens::{Codec, PictureTokenizer};
 use jam_ir::recipe::{
-    DataKind, DataRecipe, DataRef, DataSource, DecodeRecipe, EvalRecipe, Measure, ModelRecipe,
-    Objective, Sampling, Step,
+    DataRecipe, DataRef, DataSource, DecodeRecipe, EvalRecipe, ModelRecipe, Sampling, Step,
 };
 use jam_ir::{
-    DType, ErrorKind, Model, ModelRef, Plan, Program, TextTokens, TokenKind, TokenLayout,
+    Called, DType, ErrorKind, Model, ModelRef, Plan, Program, SettingValue, TextTokens, TokenKind,
+    TokenLayout,
 };
 use jam_lessons::Scene;
 use jam_runtime::decoding::{Limits, Request, generate};
@@ -149,7 +149,7 @@ fn questions(count: u32) -> EncodedSet {
     set
 }
 
-fn reading(objective: Objective, limit: usize) -> Reading {
+fn reading(objective: &'static dyn Objective, limit: usize) -> Reading {
     Reading {
         limit,
         length: 32,
@@ -181,25 +181,25 @@ fn answers_alone_count_where_answers_are_learnt() {
     let measure =
         |objective, limit| mean_loss(&model, &layout(), &set, &reading(objective, limit)).unwrap();
     // All documents, more than were once read.
-    let found = measure(Objective::NextToken, 0);
+    let found = measure(OBJECTIVES[0], 0);
     assert_eq!(found.all.count, 300 * 8);
     assert!(
         (found.all.sum - all).abs() < 1e-2,
         "{} {all}",
         found.all.sum
     );
-    let found = measure(Objective::Answers, 0);
+    let found = measure(OBJECTIVES[1], 0);
     assert_eq!(found.all.count, counted);
     assert!(
         (found.all.sum - answers).abs() < 1e-2,
         "{} {answers}",
         found.all.sum
     );
-    assert_eq!(measure(Objective::NextToken, 100).all.count, 100 * 8);
+    assert_eq!(measure(OBJECTIVES[0], 100).all.count, 100 * 8);
 
     let mut silent = EncodedSet::default();
     silent.push(&[1, 2, 3], 3);
-    let error = mean_loss(&model, &layout(), &silent, &reading(Objective::Answers, 0));
+    let error = mean_loss(&model, &layout(), &silent, &reading(OBJECTIVES[1], 0));
     let message = error.unwrap_err().message;
     assert!(message.contains("nothing to measure"), "{message}");
 }
@@ -232,7 +232,7 @@ fn logits_that_are_no_numbers_end_every_measure() {
         let items = [item("a red", &["house", "tree"])];
         not_finite(score_choices(&model, &codec, &items, RULES).unwrap_err());
         let set = questions(3);
-        let all = reading(Objective::NextToken, 0);
+        let all = reading(OBJECTIVES[0], 0);
         not_finite(mean_loss(&model, &layout(), &set, &all).unwrap_err());
         for temperature in [0.0, 1.0] {
             let sampling = Sampling {
@@ -336,12 +336,12 @@ fn workload(folder: &Path, change: fn(&mut Model)) -> Workload {
     program.data.insert(
         "quiz".to_owned(),
         DataRecipe {
-            kind: DataKind::Choice {
-                format: "jsonl".to_owned(),
+            format: Called {
+                name: "choice".to_owned(),
+                settings: [("format".to_owned(), SettingValue::Word("jsonl".to_owned()))].into(),
             },
             splits: IndexMap::from([("test".to_owned(), files)]),
             held_out: 0.0,
-            max_pictures: 0,
             span: None,
         },
     );
@@ -357,10 +357,14 @@ fn workload(folder: &Path, change: fn(&mut Model)) -> Workload {
         "report".to_owned(),
         EvalRecipe {
             models: vec![ModelRef::last("small")],
-            measures: vec![Measure::Choice {
-                data: quiz,
-                limit: 0,
-                begin: false,
+            measures: vec![Called {
+                name: "choice".to_owned(),
+                settings: [
+                    ("data".to_owned(), SettingValue::Data(quiz)),
+                    ("limit".to_owned(), SettingValue::Count(0)),
+                    ("begin".to_owned(), SettingValue::Flag(false)),
+                ]
+                .into(),
             }],
             span: None,
         },
@@ -392,7 +396,7 @@ fn a_report_tells_what_was_cut_and_is_made_again_where_it_holds_no_number() {
     let told = "1 of 3 questions of quiz.test do not fit the context of small";
     assert!(notes.0.borrow().join("\n").contains(told));
     let made = read_report(&work, "report").unwrap();
-    assert!(made.table().markdown().contains(told));
+    assert!(made.table().unwrap().markdown().contains(told));
     let place = work.result(&report()).join("report.json");
     let whole = fs::read_to_string(&place).unwrap();
     assert!(whole.contains("\"cut\": 1"), "{whole}");

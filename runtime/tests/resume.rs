@@ -4,11 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::fs;
 use std::path::Path;
 
+use jam_backends::AdamW;
 use jam_data::batches::EncodedSet;
-use jam_ir::recipe::{
-    AdamW, BatchForm, BatchSize, ModelRef, Objective, Schedule, ScheduleKind, TrainRecipe,
-};
-use jam_ir::{DType, Model, TokenLayout};
+use jam_ir::recipe::{BatchForm, BatchSize, ModelRef, TrainRecipe};
+use jam_ir::{Called, DType, Model, SettingValue, TokenLayout};
 use jam_runtime::steps::load_executable;
 use jam_runtime::training::{Training, read_log};
 use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
@@ -36,12 +35,23 @@ fn documents() -> EncodedSet {
     set
 }
 
+/// A word with these settings and no others.
+fn called(name: &str, settings: &[(&str, SettingValue)]) -> Called {
+    let settings = settings.iter();
+    Called {
+        name: name.to_owned(),
+        settings: settings
+            .map(|(name, value)| ((*name).to_owned(), value.clone()))
+            .collect(),
+    }
+}
+
 fn recipe() -> TrainRecipe {
     TrainRecipe {
         model: ModelRef::last("small"),
         data: Vec::new(),
         validate: Vec::new(),
-        objective: Objective::NextToken,
+        objective: called("next_token", &[]),
         optimizer: AdamW {
             lr: 1e-2,
             betas: (0.9, 0.95),
@@ -49,12 +59,15 @@ fn recipe() -> TrainRecipe {
             decay: 0.1,
             no_decay: Vec::new(),
             clip: 1.0,
-        },
-        schedule: Schedule {
-            kind: ScheduleKind::Cosine,
-            warmup: 2,
-            floor: 0.1,
-        },
+        }
+        .called(),
+        schedule: called(
+            "cosine",
+            &[
+                ("warmup", SettingValue::Count(2)),
+                ("floor", SettingValue::Number(0.1)),
+            ],
+        ),
         batch: BatchSize::Rows(4),
         form: BatchForm::Rows,
         length: 16,
@@ -218,7 +231,7 @@ fn a_step_without_anything_to_learn_is_resumed_over() {
         set.push(&ids, if first % 3 == 0 { ids.len() } else { 1 });
     }
     let recipe = TrainRecipe {
-        objective: Objective::Answers,
+        objective: called("answers", &[]),
         batch: BatchSize::Rows(1),
         ..recipe()
     };

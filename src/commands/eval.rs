@@ -30,5 +30,5 @@ pub(crate) fn run(
     if common.json {
         return print_json(&made);
     }
-    print(&made.table().markdown())
+    print(&made.table()?.markdown())
 }

@@ -16,6 +16,7 @@ use crate::headers;
 use crate::output::{check_file, rewrite};
 use crate::program::{self, Files, Spelling};
 use crate::vocabulary;
+use crate::words::words;
 
 pub(crate) fn run(
     checkpoint: &Path,
@@ -57,7 +58,7 @@ pub(crate) fn run(
     let source = config.jam_source(&name, &weights);
     let label = output.display().to_string();
     let options = CompileOptions {
-        strategies: &[],
+        words: words(),
         set: &[],
         seed: None,
     };

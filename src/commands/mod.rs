@@ -9,6 +9,7 @@ mod export;
 mod fmt;
 mod forward;
 mod generate;
+mod help;
 mod import;
 mod inspect;
 mod man;
@@ -198,6 +199,11 @@ pub(crate) enum Command {
     },
     /// Tell what this machine offers and what the program was built with
     Doctor,
+    /// Tell all of a word of the language (a measure, a strategy, an optimizer, …) or of a command
+    Help {
+        /// The word [default: which words there are]
+        word: Option<String>,
+    },
     /// Print what makes a shell complete the commands and flags of `jamc`
     Completions {
         /// The shell
@@ -317,6 +323,7 @@ pub(crate) fn run(command: Command, common: Common, console: &Console) -> Result
             export::run(&model, &output, shard_size, force, &common, console)
         }
         Command::Doctor => doctor::run(&common),
+        Command::Help { word } => help::run(word.as_deref(), &common),
         Command::Completions { shell } => completions::run(shell, &common),
         Command::Man { command } => man::run(command.as_deref(), &common),
     }

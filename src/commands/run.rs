@@ -52,7 +52,7 @@ pub(crate) fn run(
     for report in work.program.evaluations.keys() {
         print(&format!(
             "\n{}\n",
-            read_report(&work, report)?.table().markdown()
+            read_report(&work, report)?.table()?.markdown()
         ))?;
     }
     for name in work.program.pages.keys() {

@@ -4,15 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use jam_data::sources::{Document, absent_pictures, choices, matching_files, split_documents};
+use jam_data::sources::{Document, absent_pictures, format_of, matching_files, split_documents};
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::recipe::{
-    DataKind, DataRecipe, DataRef, DataSource, Measure, PageRecipe, TokenizerRecipe,
-};
-use jam_ir::{Error, Program, Result};
+use jam_ir::recipe::{DataRecipe, DataRef, DataSource, PageRecipe};
+use jam_ir::{Called, Error, Holds, Program, Reference, Result, SettingKind};
 use jam_lessons::PairRecord;
 
 use crate::program::Loaded;
+use crate::words::words;
 
 /// Bytes of files that are looked through: what has more is not empty by chance, and takes its time.
 const MOST_BYTES: u64 = 64 << 20;
@@ -115,8 +114,9 @@ fn look(
     if !are_few(&files) {
         return Ok(None);
     }
-    if let DataKind::Choice { format } = &recipe.kind {
-        return choices(format, &files).map(|_| None);
+    let format = format_of(&recipe.format)?;
+    if format.signature().holds.contains(&Holds::Choices) {
+        return format.items(&recipe.format, &files).map(|_| None);
     }
     let split = split_documents(recipe, reference, &find)?;
     for note in split.notes {
@@ -173,7 +173,8 @@ fn refused(recipe: &DataRecipe, reference: &DataRef, error: Error) -> Diagnostic
 fn drawn(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
     for (name, recipe) in &program.evaluations {
         for measure in &recipe.measures {
-            let Measure::Drawn { data, .. } = measure else {
+            let asks = |(of, data)| (of == Holds::Scenes).then_some(data);
+            let Some(data) = asked_of(measure).into_iter().find_map(asks) else {
                 continue;
             };
             let key = (data.name.clone(), data.split.clone());
@@ -183,11 +184,12 @@ fn drawn(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
                 let message = format!(
                     "`eval {name}` measures what is drawn, and the records of `{data}` have no scene"
                 );
+                let word = &measure.name;
                 diagnostics.push(
                     Diagnostic::error(span, message)
                         .code("data")
                         .label(span, "asked for here")
-                        .help("`drawn` needs drawing lessons"),
+                        .help(format!("`{word}` needs drawing lessons")),
                 );
             }
         }
@@ -204,15 +206,10 @@ fn pages(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
             ..
         } = recipe;
         let span = span.unwrap_or_default();
-        let kind = |data: &DataRef| program.data.get(&data.name).map(|recipe| &recipe.kind);
         let key = (questions.name.clone(), questions.split.clone());
-        let asks = match kind(questions) {
-            Some(DataKind::Interleaved | DataKind::Instruct) => {
-                let known = seen.0.get(&key);
-                known.is_none_or(|contents| contents.prompts)
-            }
-            _ => false,
-        };
+        let known = seen.0.get(&key);
+        let asks = holds(program, questions, Holds::Questions)
+            && known.is_none_or(|contents| contents.prompts);
         if !asks {
             let message =
                 format!("`page {name}` shows answers to questions, and `{questions}` has none");
@@ -224,10 +221,7 @@ fn pages(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
             );
         }
         for (tokenizer, data) in tokenizers {
-            if matches!(
-                kind(data),
-                Some(DataKind::Interleaved | DataKind::ImageText)
-            ) {
+            if holds(program, data, Holds::Pictures) {
                 continue;
             }
             let message = format!(
@@ -242,26 +236,43 @@ fn pages(program: &Program, seen: &Seen, diagnostics: &mut Diagnostics) {
     }
 }
 
+/// Whether the records of data hold something.
+pub(super) fn holds(program: &Program, data: &DataRef, what: Holds) -> bool {
+    let recipe = program.data.get(&data.name);
+    let format = recipe.and_then(|recipe| format_of(&recipe.format).ok());
+    format.is_some_and(|format| format.signature().holds.contains(&what))
+}
+
+/// The data of a measure, with what its settings ask them to hold.
+pub(super) fn asked_of(measure: &Called) -> Vec<(Holds, &DataRef)> {
+    let mut measures = words().measures.iter();
+    let Some(signature) = measures.find(|signature| signature.word == measure.name) else {
+        return Vec::new();
+    };
+    let mut asked = Vec::new();
+    for (name, value) in &measure.settings {
+        let kind = signature.setting(name).map(|setting| &setting.kind);
+        if let (Some(SettingKind::Data { holds, .. }), found) = (kind, value.references()) {
+            asked.extend(found.into_iter().filter_map(|found| match found {
+                Reference::Data(data) => Some((*holds, data)),
+                Reference::Decode(_) | Reference::Model(_) => None,
+            }));
+        }
+    }
+    asked
+}
+
 /// Splits that a step reads, as they are printed.
 fn used(program: &Program) -> BTreeSet<String> {
     let mut used: Vec<&DataRef> = Vec::new();
-    for recipe in program.tokenizers.values() {
-        match recipe {
-            TokenizerRecipe::Bpe { train, .. } => used.extend(train),
-            TokenizerRecipe::Vq(vq) => used.extend(&vq.train),
-        }
+    let evaluations = program.evaluations.values();
+    let measures = evaluations.flat_map(|recipe| &recipe.measures);
+    for called in program.tokenizers.values().chain(measures) {
+        used.extend(called.data());
     }
     for recipe in program.trainings.values() {
         used.extend(recipe.data.iter().map(|(_, data)| data));
         used.extend(&recipe.validate);
-    }
-    for recipe in program.evaluations.values() {
-        let measures = recipe.measures.iter();
-        used.extend(measures.map(|measure| match measure {
-            Measure::Perplexity { data, .. }
-            | Measure::Choice { data, .. }
-            | Measure::Drawn { data, .. } => data,
-        }));
     }
     for recipe in program.pages.values() {
         used.push(&recipe.questions);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::recipe::{DataKind, DataRef, DataSource, Measure, Step};
-use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens, TokenKind, TokenLayout};
+use jam_ir::recipe::{DataRef, DataSource, Step};
+use jam_ir::{Holds, ImageTokens, Model, ModelRef, Program, TextTokens, TokenKind, TokenLayout};
 
-use super::data::Seen;
+use super::data::{Seen, asked_of, holds};
 use super::written::written;
 
 /// What a step asks of a vocabulary.
@@ -96,12 +96,17 @@ fn asked<'p>(
             };
             for model in &recipe.models {
                 for measure in &recipe.measures {
-                    let (needs, data) = match measure {
-                        Measure::Perplexity { data, .. } => (of_data(program, data, seen), data),
-                        Measure::Choice { data, .. } => (TEXTS, data),
-                        Measure::Drawn { data, .. } => (DRAWN, data),
-                    };
-                    all.push((model, needs, Some(data)));
+                    let asked = asked_of(measure).into_iter().map(|(of, data)| {
+                        let needs = match of {
+                            Holds::Documents | Holds::Questions => of_data(program, data, seen),
+                            Holds::Pictures | Holds::Captions => PICTURES,
+                            Holds::Choices => TEXTS,
+                            // What they show is held against what is drawn.
+                            Holds::Scenes => DRAWN,
+                        };
+                        (model, needs, Some(data))
+                    });
+                    all.extend(asked);
                 }
             }
         }
@@ -116,19 +121,20 @@ fn asked<'p>(
 
 /// What the documents of a data set ask for.
 fn of_data(program: &Program, data: &DataRef, seen: &Seen) -> &'static [Need] {
-    let Some(recipe) = program.data.get(&data.name) else {
+    let holds = |what| holds(program, data, what);
+    if !holds(Holds::Documents) {
         return &[Need::End];
-    };
-    match &recipe.kind {
-        DataKind::Text { .. } | DataKind::Instruct => TEXTS,
-        DataKind::ImageText => PICTURES,
-        // Articles may have no pictures; those of lessons have.
-        DataKind::Interleaved => match recipe.splits.get(&data.split) {
-            Some(DataSource::Lessons { .. }) => PICTURES,
-            _ if seen.pictures(data) == Some(true) => PICTURES,
-            _ => &[Need::End],
-        },
-        DataKind::Choice { .. } => &[Need::End],
+    }
+    if !holds(Holds::Pictures) {
+        return TEXTS;
+    }
+    let recipe = program.data.get(&data.name);
+    let source = recipe.and_then(|recipe| recipe.splits.get(&data.split));
+    // Articles may have no pictures; those of lessons have.
+    let of_lessons = matches!(source, Some(DataSource::Lessons { .. }));
+    match holds(Holds::Captions) || of_lessons || seen.pictures(data) == Some(true) {
+        true => PICTURES,
+        false => &[Need::End],
     }
 }
 

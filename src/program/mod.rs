@@ -23,6 +23,7 @@ pub(crate) use spelling::Spelling;
 use crate::cli::Common;
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::words::words;
 use crate::{foresight, headers};
 
 /// Reads, compiles and fuses; every mistake is reported before this fails. What strategies remark on fusions, and notes,
@@ -42,9 +43,8 @@ pub(crate) fn load(
         })?;
         set.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    let strategies = jam_fusion_passes::signatures();
     let options = CompileOptions {
-        strategies: &strategies,
+        words: words(),
         set: &set,
         seed: common.seed,
     };

@@ -3,11 +3,10 @@
 use std::fs;
 
 use jam_backends::Executable;
-use jam_data::batches::EncodedSet;
+use jam_data::batches::{EncodedSet, OBJECTIVES};
 use jam_data::sources::{ChoiceItem, ChoiceOption, choices};
 use jam_data::tokens::Codec;
 use jam_data::tokens::text::TextTokenizer;
-use jam_ir::recipe::Objective;
 use jam_runtime::evaluation::{
     ChoiceRules, Reading, log_likelihoods, mean_loss, option_ids, score_choices,
 };
@@ -217,7 +216,7 @@ impl Subject {
         let reading = Reading {
             limit: 0,
             length: self.rules.context,
-            objective: Objective::NextToken,
+            objective: OBJECTIVES[0],
         };
         let bos = self.codec.layout().marks.get("bos").copied().unwrap_or(0) as u32;
         let (mut sum, mut words, mut bytes) = (0.0, 0.0, 0.0);

@@ -13,7 +13,7 @@ use indexmap::IndexMap;
 use jam_dsl::{CompileOptions, compile};
 use jam_fusion_passes::{Fused, Parent, fuse, signatures};
 use jam_ir::recipe::FusionRecipe;
-use jam_ir::{Model, Part, Plan, SettingKind, StrategySignature};
+use jam_ir::{Model, Part, Plan, SettingKind, StrategySignature, Words};
 use jam_weights::checkpoints::{CheckpointReader, WeightSource};
 use jam_weights::plans::{PlanRows, groups};
 use serde_json::Value;
@@ -191,9 +191,12 @@ fn compiled(models: &[String], statement: &str) -> Checked<FusionRecipe> {
         ));
     }
     text.push_str(statement);
-    let strategies = signatures();
+    let words = Words {
+        strategies: signatures(),
+        ..Words::NONE
+    };
     let options = CompileOptions {
-        strategies: &strategies,
+        words: &words,
         ..CompileOptions::default()
     };
     let compiled = compile("merge.jam", &text, &Nothing, &options);
@@ -263,7 +266,7 @@ impl<'c> Configuration<'c> {
         for setting in &self.strategy.settings {
             let name = setting.name.as_str();
             let value = match &setting.kind {
-                SettingKind::Parent { .. } => base.map(|base| model_name(index(base))),
+                SettingKind::Parent => base.map(|base| model_name(index(base))),
                 SettingKind::Layers => {
                     let runs = sources.iter().map(|source| source.layers);
                     let runs: Option<Vec<_>> = runs.collect();

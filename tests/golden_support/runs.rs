@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 
 use jam_backends::kernels::sampling::likeliest;
-use jam_backends::{ExecOptions, Executable, Gradients, Optimizer, Targets, Tokens};
-use jam_ir::recipe;
+use jam_backends::{AdamW, ExecOptions, Executable, Gradients, Optimizer, Targets, Tokens};
 use jam_weights::checkpoints::CheckpointReader;
 
 use super::case::{Case, Checked, Findings, Stop, Tolerance};
@@ -459,7 +458,7 @@ impl<'a> Subject<'a> {
             found.ok_or_else(|| Stop::Wrong(format!("`adamw` has no `{name}`")))
         };
         let beta = |i: usize| settings["betas"][i].as_f64().unwrap_or(f64::NAN);
-        let recipe = recipe::AdamW {
+        let recipe = AdamW {
             lr: number("lr")?,
             betas: (beta(0), beta(1)),
             eps: number("eps")?,
@@ -478,7 +477,7 @@ impl<'a> Subject<'a> {
             ids: &labels.ids,
             weights: &labels.weights,
         };
-        let mut optimizer = Optimizer::new(&self.executable, &recipe);
+        let mut optimizer = Optimizer::new(&self.executable, &recipe.called())?;
         let mut noise = BTreeSet::new();
         for (number, expected) in losses.into_iter().enumerate() {
             let step = self

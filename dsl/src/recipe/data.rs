@@ -1,35 +1,17 @@
 //! Drawing lessons and data sets.
 
 use indexmap::IndexMap;
+use jam_ir::Holds;
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::recipe::{DataKind, DataRecipe, DataRef, DataSource, LessonsRecipe};
+use jam_ir::recipe::{DataRecipe, DataRef, DataSource, LessonsRecipe};
 
 use crate::checker::{Checker, Kind};
-use crate::given::{Given, as_call, as_list, as_text, wrong_kind};
+use crate::given::{as_list, as_text, wrong_kind};
 use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
 use crate::world::{folder_of, join};
-
-/// Parts of drawing lessons: name, the variant of `data` that reads it, its splits.
-const PARTS: [(&str, &str, &[&str]); 4] = [
-    ("text", "text", &["train", "val"]),
-    ("pairs", "image_text", &["train", "val", "test"]),
-    ("articles", "interleaved", &["train", "val", "test"]),
-    ("choice", "choice", &["val", "test"]),
-];
-
-/// Published formats of multiple choice.
-const CHOICE_FORMATS: [&str; 7] = [
-    "jsonl",
-    "piqa",
-    "arc",
-    "winograd",
-    "winogrande",
-    "storycloze",
-    "copa",
-];
 
 impl<'a> Checker<'a> {
     pub(crate) fn lessons(&mut self, name: &'a Name) {
@@ -52,23 +34,24 @@ impl<'a> Checker<'a> {
         let Some(value) = self.value(statement) else {
             return;
         };
-        let names = ["text", "image_text", "interleaved", "instruct", "choice"];
+        let formats = &self.options.words.formats;
         let place = value.span;
-        let Some((variant, mut given)) = as_call("data", value, &names, &mut self.diagnostics)
-        else {
+        let signatures = formats.iter().map(|format| &format.signature);
+        let Some((signature, mut given)) = self.call_of("data", signatures, value) else {
             return;
         };
+        let word = signature.word.as_str();
         self.set(name, &mut given);
-        let what = format!("what `{variant}` reads");
+        let what = format!("what `{word}` reads");
         let Some(first) = given.require_next(&what, &mut self.diagnostics) else {
             return;
         };
         let mut splits = IndexMap::new();
         let lessons = matches!(first.value, Value::Named(_));
         if lessons {
-            self.lessons_part(variant, &first, &mut splits);
+            self.lessons_part(word, &first, &mut splits);
         } else {
-            let train = self.files(variant, first);
+            let train = self.files(word, first);
             splits.insert("train".to_owned(), DataSource::Files(train));
             for split in ["val", "test"] {
                 if let Some(value) = given.take(split) {
@@ -77,41 +60,20 @@ impl<'a> Checker<'a> {
                 }
             }
         }
-        let diagnostics = &mut self.diagnostics;
-        let kind = match variant {
-            "text" => DataKind::Text {
-                field: match given.take("field") {
-                    Some(value) => as_text("field", &value, diagnostics).unwrap_or_default(),
-                    None => "text".to_owned(),
-                },
-            },
-            "image_text" => DataKind::ImageText,
-            "interleaved" => DataKind::Interleaved,
-            "instruct" => DataKind::Instruct,
-            _ => DataKind::Choice {
-                format: given
-                    .word("format", &CHOICE_FORMATS, diagnostics)
-                    .to_owned(),
-            },
-        };
-        let may_hold_out = !lessons && !splits.contains_key("val") && variant != "choice";
-        let held_out = if may_hold_out {
-            given.number("held_out", Some(0.05), (0.0, 0.9), diagnostics)
+        let divides = formats
+            .iter()
+            .any(|format| format.signature.word == word && format.held_out);
+        let held_out = if divides && !lessons && !splits.contains_key("val") {
+            given.number("held_out", Some(0.05), (0.0, 0.9), &mut self.diagnostics)
         } else {
             0.0
         };
-        let pictures = matches!(variant, "image_text" | "interleaved");
-        let max_pictures = if pictures {
-            given.count("max_pictures", Some(0), 0, diagnostics)
-        } else {
-            0
-        };
-        given.finish(diagnostics);
+        let format = self.use_of(signature, &mut given);
+        given.finish(&mut self.diagnostics);
         let recipe = DataRecipe {
-            kind,
+            format,
             splits,
             held_out,
-            max_pictures,
             span: Some(place),
         };
         self.program.data.insert(name.text.clone(), recipe);
@@ -137,13 +99,14 @@ impl<'a> Checker<'a> {
         let Value::Named(path) = &value.value else {
             return;
         };
-        let parts = PARTS.map(|(part, _, _)| part);
+        let parts = &self.options.words.lessons;
         let Some(head) = path.first() else { return };
         if self.defined(head, &[Kind::Lessons]).is_none() {
             return;
         }
         let rest = dotted(&path[1..]);
-        let Some((part, reader, names)) = PARTS.iter().find(|(part, _, _)| *part == rest) else {
+        let Some(part) = parts.iter().find(|part| part.name == rest) else {
+            let parts = parts.iter().map(|part| part.name.as_str());
             let place = path.get(1).map_or(value.span, |name| name.span);
             let message = if rest.is_empty() {
                 format!("`{}` has several parts", head.text)
@@ -158,22 +121,24 @@ impl<'a> Checker<'a> {
             );
             return;
         };
-        if *reader != variant {
+        let reader = &part.format;
+        if reader != variant {
+            let message = format!("`{variant}` does not read `{rest}`");
             self.diagnostics.push(
-                Diagnostic::error(value.span, format!("`{variant}` does not read `{part}`"))
+                Diagnostic::error(value.span, message)
                     .code("wrong-kind")
                     .label(value.span, format!("this part is read by `{reader}`"))
                     .help(format!("write `{reader}({})`", dotted(path))),
             );
             return;
         }
-        for split in *names {
+        for split in &part.splits {
             let source = DataSource::Lessons {
                 lessons: head.text.clone(),
-                part: (*part).to_owned(),
-                split: (*split).to_owned(),
+                part: part.name.clone(),
+                split: split.clone(),
             };
-            splits.insert((*split).to_owned(), source);
+            splits.insert(split.clone(), source);
         }
     }
 
@@ -245,21 +210,17 @@ impl<'a> Checker<'a> {
             .collect()
     }
 
-    /// Reports data of a kind that cannot be used here.
-    pub(crate) fn data_kind(
-        &mut self,
-        what: &str,
-        data: &DataRef,
-        value: &Spanned,
-        fits: impl Fn(&DataKind) -> bool,
-        wanted: &str,
-    ) {
+    /// Reports data whose records do not hold what is asked for here.
+    pub(crate) fn data_holds(&mut self, what: &str, data: &DataRef, value: &Spanned, holds: Holds) {
         let Some(recipe) = self.program.data.get(&data.name) else {
             return;
         };
-        if fits(&recipe.kind) {
+        let mut formats = self.options.words.formats.iter();
+        let format = formats.find(|format| format.signature.word == recipe.format.name);
+        if format.is_none_or(|format| format.holds.contains(&holds)) {
             return;
         }
+        let wanted = holds.wanted();
         let mut report = Diagnostic::error(
             value.span,
             format!("`{what}` takes {wanted}, not `{}`", data.name),
@@ -270,10 +231,5 @@ impl<'a> Checker<'a> {
             report = report.label(place, "its records are of this kind");
         }
         self.diagnostics.push(report);
-    }
-
-    /// Most records, 0 for all.
-    pub(crate) fn limit(&mut self, given: &mut Given) -> u64 {
-        given.count("limit", Some(0), 0, &mut self.diagnostics)
     }
 }

@@ -3,11 +3,10 @@
 use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{Checkpoint, FusionRecipe};
-use jam_ir::{ModelRef, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature};
+use jam_ir::{ModelRef, SettingKind, SettingValue, Settings, StrategySignature};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, wrong_kind};
-use crate::recipe::graded::{Graded, as_layers};
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -15,7 +14,7 @@ use crate::value::{Spanned, Value};
 /// A call of a strategy with the fewest parents, and what it cannot do without: `ties(a, base: b)`.
 fn example(strategy: &StrategySignature) -> String {
     let required = strategy.settings.iter().filter_map(|setting| {
-        let required = matches!(setting.kind, SettingKind::Parent { required: true });
+        let required = setting.kind == SettingKind::Parent && setting.is_required();
         required.then_some(Some(setting.name.as_str()))
     });
     let labels = std::iter::repeat_n(None, strategy.min_parents).chain(required);
@@ -33,7 +32,7 @@ impl<'a> Checker<'a> {
             return;
         };
         let place = value.span;
-        let strategies = self.options.strategies;
+        let strategies = &self.options.words.strategies;
         let names = || strategies.iter().map(|strategy| strategy.name.as_str());
         let call = match value.value {
             Value::Call(call) => call,
@@ -76,8 +75,7 @@ impl<'a> Checker<'a> {
                 .label(place, format!("{count} given"))
                 .help(format!("write `{}`", example(strategy)));
             let labelled = strategy.settings.iter().find(|setting| {
-                matches!(setting.kind, SettingKind::Parent { .. })
-                    && given.keyed.contains_key(&setting.name)
+                setting.kind == SettingKind::Parent && given.keyed.contains_key(&setting.name)
             });
             self.diagnostics.push(match labelled {
                 Some(setting) => report.note(format!("`{}` does not count", setting.name)),
@@ -110,9 +108,9 @@ impl<'a> Checker<'a> {
         let mut places = IndexMap::new();
         for signature in &strategy.settings {
             let value = given.keyed.shift_remove(&signature.name);
-            if let SettingKind::Parent { required } = signature.kind {
+            if signature.kind == SettingKind::Parent {
                 let Some((_, value)) = value else {
-                    if required {
+                    if signature.is_required() {
                         whole = false;
                         self.diagnostics.push(
                             Diagnostic::error(
@@ -141,7 +139,7 @@ impl<'a> Checker<'a> {
             let Some((_, value)) = value else {
                 continue;
             };
-            if let Some(found) = self.strategy_setting(signature, count, &value) {
+            if let Some(found) = self.setting_value(&written, signature, count, &value) {
                 settings.insert(signature.name.clone(), found);
                 places.insert(signature.name.clone(), value.span);
             }
@@ -190,84 +188,6 @@ impl<'a> Checker<'a> {
             span,
         };
         self.program.fusions.insert(name.text.clone(), recipe);
-    }
-
-    /// The value of a setting of a strategy that `parents` are given to without a label.
-    fn strategy_setting(
-        &mut self,
-        signature: &SettingSignature,
-        parents: usize,
-        value: &Spanned,
-    ) -> Option<SettingValue> {
-        let name = signature.name.as_str();
-        let word = match &value.value {
-            Value::Word { word, .. } | Value::Choice { word, .. } => Some(word.as_str()),
-            Value::Named(path) if path.len() == 1 => Some(path[0].text.as_str()),
-            Value::Flag(true) => Some("yes"),
-            Value::Flag(false) => Some("no"),
-            Value::Broken => return None,
-            _ => None,
-        };
-        let diagnostics = &mut self.diagnostics;
-        let unknown = |word: &str, words: &[String], also: &str| {
-            let help = suggest::nearest(word, words.iter().map(String::as_str));
-            let words: Vec<&str> = words.iter().map(String::as_str).collect();
-            let help = match help {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("it is {also}one of {}", suggest::listed(&words)),
-            };
-            Diagnostic::error(value.span, format!("`{name}` cannot be `{word}`"))
-                .code("unknown-word")
-                .label(value.span, "not known here")
-                .note(signature.help.clone())
-                .help(help)
-        };
-        match &signature.kind {
-            SettingKind::Number { min, max } => {
-                crate::given::as_number(name, value, (*min, *max), diagnostics)
-                    .map(SettingValue::Number)
-            }
-            SettingKind::Graded { min, max, each } => Graded {
-                name,
-                bounds: (*min, *max),
-                each: each.then_some(parents),
-                default: &signature.default,
-            }
-            .read(value, diagnostics),
-            SettingKind::Layers => as_layers(name, value, parents, diagnostics),
-            // Read with the parents.
-            SettingKind::Parent { .. } => None,
-            SettingKind::Count { min, words } => match word {
-                Some(word) if words.iter().any(|known| known == word) => {
-                    Some(SettingValue::Word(word.to_owned()))
-                }
-                Some(word) if !words.is_empty() => {
-                    diagnostics.push(unknown(word, words, "a whole number or "));
-                    None
-                }
-                _ => {
-                    crate::given::as_count(name, value, *min, diagnostics).map(SettingValue::Count)
-                }
-            },
-            SettingKind::Word(words) => match word {
-                Some(word) if words.iter().any(|known| known == word) => {
-                    Some(SettingValue::Word(word.to_owned()))
-                }
-                Some(word) => {
-                    diagnostics.push(unknown(word, words, ""));
-                    None
-                }
-                None => {
-                    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-                    let wanted = format!("one of {}", suggest::listed(&words));
-                    diagnostics.push(wrong_kind(name, value, &wanted));
-                    None
-                }
-            },
-            SettingKind::Flag => {
-                crate::given::as_flag(name, value, diagnostics).map(SettingValue::Flag)
-            }
-        }
     }
 
     /// A model, a fusion, or a state of a training: `llm`, `align.last`, `tune.best`.

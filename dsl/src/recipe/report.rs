@@ -2,9 +2,8 @@
 
 use jam_ir::ModelRef;
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::recipe::{
-    DataKind, DecodeRecipe, EvalRecipe, Measure, PageRecipe, Sampling, TokenizerRecipe,
-};
+use jam_ir::recipe::{DecodeRecipe, EvalRecipe, PageRecipe, Sampling};
+use jam_ir::signature::Makes;
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_call, as_list, as_text, as_word, wrong_kind};
@@ -76,7 +75,7 @@ impl<'a> Checker<'a> {
         let measures = given.require("measure", &mut self.diagnostics);
         let mut list = Vec::new();
         for value in measures.map(as_list).unwrap_or_default() {
-            self.measure(value, &mut list);
+            list.extend(self.uses("measure", &self.options.words.measures, value));
         }
         given.finish(&mut self.diagnostics);
         let recipe = EvalRecipe {
@@ -98,59 +97,6 @@ impl<'a> Checker<'a> {
             .iter()
             .filter_map(|value| self.model_ref("models", value))
             .collect()
-    }
-
-    fn measure(&mut self, value: Spanned, list: &mut Vec<Measure>) {
-        let names = ["perplexity", "choice", "drawn"];
-        let Some((name, mut given)) = as_call("measure", value, &names, &mut self.diagnostics)
-        else {
-            return;
-        };
-        let mut data = Vec::new();
-        if given.positional.is_empty() {
-            given.require_next("a data set", &mut self.diagnostics);
-        }
-        for value in std::mem::take(&mut given.positional) {
-            let Some(reference) = self.data_ref(name, &value) else {
-                continue;
-            };
-            match name {
-                "choice" => {
-                    let fits = |kind: &DataKind| matches!(kind, DataKind::Choice { .. });
-                    self.data_kind(name, &reference, &value, fits, "multiple choice");
-                }
-                "drawn" => {
-                    let fits = |kind: &DataKind| matches!(kind, DataKind::ImageText);
-                    self.data_kind(name, &reference, &value, fits, "pictures with captions");
-                }
-                _ => {
-                    let fits = |kind: &DataKind| !matches!(kind, DataKind::Choice { .. });
-                    self.data_kind(name, &reference, &value, fits, "documents");
-                }
-            }
-            data.push(reference);
-        }
-        if name == "drawn" {
-            let decode = given.require("decode", &mut self.diagnostics);
-            let decode = decode.and_then(|value| self.named("decode", &value, Kind::Decode));
-            let bounds = (1, limits::RECORDS);
-            let pictures = given.count_within("pictures", Some(200), bounds, &mut self.diagnostics);
-            let decode = decode.unwrap_or_default();
-            let drawn = |data| Measure::Drawn {
-                data,
-                decode: decode.clone(),
-                pictures,
-            };
-            list.extend(data.into_iter().map(drawn));
-        } else {
-            let limit = self.limit(&mut given);
-            let begin = name == "choice" && given.flag("begin", false, &mut self.diagnostics);
-            list.extend(data.into_iter().map(|data| match name {
-                "choice" => Measure::Choice { data, limit, begin },
-                _ => Measure::Perplexity { data, limit },
-            }));
-        }
-        given.finish(&mut self.diagnostics);
     }
 
     pub(crate) fn page(&mut self, name: &'a Name) {
@@ -182,8 +128,7 @@ impl<'a> Checker<'a> {
             if self.defined(&tokenizer, &[Kind::Tokenizer]).is_none() {
                 continue;
             }
-            if let Some(TokenizerRecipe::Bpe { .. }) = self.program.tokenizers.get(&tokenizer.text)
-            {
+            if let Some(Makes::Texts { .. }) = self.makes(&tokenizer.text) {
                 self.diagnostics.push(
                     Diagnostic::error(
                         tokenizer.span,
@@ -221,7 +166,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The name of a definition of a kind.
-    fn named(&mut self, what: &str, value: &Spanned, kind: Kind) -> Option<String> {
+    pub(crate) fn named(&mut self, what: &str, value: &Spanned, kind: Kind) -> Option<String> {
         match &value.value {
             Value::Named(path) if path.len() == 1 => {
                 self.defined(&path[0], &[kind])?;

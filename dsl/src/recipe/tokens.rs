@@ -2,13 +2,12 @@
 
 use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::recipe::{DataKind, TokenizerRecipe, VqRecipe};
+use jam_ir::signature::Makes;
 use jam_ir::span::Span;
 use jam_ir::{END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{as_call, as_count, as_list, as_text, as_word, twice};
-use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -22,102 +21,31 @@ impl<'a> Checker<'a> {
         let Some(value) = self.value(statement) else {
             return;
         };
-        let Some((variant, mut given)) =
-            as_call("tokenizer", value, &["bpe", "vq"], &mut self.diagnostics)
-        else {
+        let tokenizers = &self.options.words.tokenizers;
+        let signatures = tokenizers.iter().map(|tokenizer| &tokenizer.signature);
+        let Some((signature, mut given)) = self.call_of("tokenizer", signatures, value) else {
             return;
         };
         self.set(name, &mut given);
-        let train = match given.require("train", &mut self.diagnostics) {
-            Some(value) => {
-                let mut train = Vec::new();
-                for item in as_list(value) {
-                    let Some(data) = self.data_ref("train", &item) else {
-                        continue;
-                    };
-                    if variant == "vq" {
-                        let pictures = |kind: &DataKind| {
-                            matches!(kind, DataKind::ImageText | DataKind::Interleaved)
-                        };
-                        self.data_kind("vq", &data, &item, pictures, "data with pictures");
-                    } else {
-                        let texts = |kind: &DataKind| !matches!(kind, DataKind::Choice { .. });
-                        self.data_kind("bpe", &data, &item, texts, "data with texts");
-                    }
-                    train.push(data);
-                }
-                train
-            }
-            None => Vec::new(),
-        };
-        let seed = self.program.seed;
-        let diagnostics = &mut self.diagnostics;
-        let recipe = if variant == "bpe" {
-            TokenizerRecipe::Bpe {
-                train,
-                size: given.count_within("size", None, (257, limits::MERGES), diagnostics),
-            }
-        } else {
-            // What the tokenizer's network takes.
-            let mut count =
-                |key, default, bounds| given.count_within(key, default, bounds, diagnostics);
-            let recipe = VqRecipe {
-                train,
-                picture: count("picture", Some(32), (1, 1024)),
-                grid: count("grid", Some(4), (1, 128)),
-                codes: count("codes", Some(256), (2, 65_536)),
-                width: count("width", Some(64), (1, 4096)),
-                latent: count("latent", Some(32), (1, 4096)),
-                depth: count("depth", Some(2), (0, 64)),
-                kernel: count("kernel", Some(1), (1, u64::MAX)),
-                steps: count("steps", None, (1, limits::STEPS)),
-                batch: count("batch", Some(64), (1, 65_536)),
-                lr: given.number("lr", Some(1e-3), (0.0, 1.0), diagnostics),
-                seed: given.count("seed", Some(seed), 0, diagnostics),
-            };
-            let place = given.place;
-            let pixels = recipe.picture / recipe.grid;
-            if recipe.picture.is_multiple_of(recipe.grid) && !pixels.is_power_of_two() {
-                let message = format!(
-                    "a token of a picture cannot be {pixels} pixels wide and high: that must be a \
-                     power of two"
-                );
-                diagnostics.push(
-                    Diagnostic::error(place, message)
-                        .code("size")
-                        .label(place, format!("{} / {}", recipe.picture, recipe.grid))
-                        .help("give a `picture` that is 1, 2, 4, 8, … times its `grid`"),
-                );
-            }
-            if !recipe.picture.is_multiple_of(recipe.grid) {
-                diagnostics.push(
-                    Diagnostic::error(
-                        place,
-                        format!(
-                            "a picture of {0} × {0} cannot be cut into {1} × {1} tokens",
-                            recipe.picture, recipe.grid
-                        ),
-                    )
-                    .code("size")
-                    .label(
-                        place,
-                        format!("{} is no multiple of {}", recipe.picture, recipe.grid),
-                    )
-                    .help("give a `grid` that divides `picture`"),
-                );
-            }
-            if !matches!(recipe.kernel, 1 | 3) {
-                let message = format!("`kernel` is {}, but must be 1 or 3", recipe.kernel);
-                diagnostics.push(
-                    Diagnostic::error(place, message)
-                        .code("range")
-                        .label(place, ""),
-                );
-            }
-            TokenizerRecipe::Vq(recipe)
-        };
-        given.finish(diagnostics);
+        let recipe = self.use_of(signature, &mut given);
+        given.finish(&mut self.diagnostics);
         self.program.tokenizers.insert(name.text.clone(), recipe);
+    }
+
+    /// What a tokenizer of the program makes tokens of.
+    pub(crate) fn makes(&self, tokenizer: &str) -> Option<&'a Makes> {
+        let word = &self.program.tokenizers.get(tokenizer)?.name;
+        let mut all = self.options.words.tokenizers.iter();
+        let found = all.find(|found| found.signature.word == *word)?;
+        Some(&found.makes)
+    }
+
+    /// The words that read a tokenizer of files.
+    fn readers(&self, fits: impl Fn(&Makes) -> bool) -> Vec<&'a str> {
+        let all = self.options.words.tokenizers.iter();
+        all.filter(|tokenizer| fits(&tokenizer.makes))
+            .map(|tokenizer| tokenizer.signature.word.as_str())
+            .collect()
     }
 
     pub(crate) fn tokens(&mut self, name: &'a Name, world: &dyn World) {
@@ -333,21 +261,20 @@ impl<'a> Checker<'a> {
         if let Value::Named(path) = &value.value {
             let head = path.first()?;
             self.defined(head, &[Kind::Tokenizer])?;
-            let size = match self.program.tokenizers.get(&head.text)? {
-                TokenizerRecipe::Bpe { size, .. } => *size,
-                TokenizerRecipe::Vq(_) => {
-                    self.wrong_tokenizer(&value, head, "texts", "pictures");
-                    return None;
-                }
+            let Makes::Texts { size } = self.makes(&head.text)? else {
+                self.wrong_tokenizer(&value, head, "texts", "pictures");
+                return None;
             };
+            let size = self.program.tokenizers.get(&head.text)?.count(size).ok()?;
             return Some((TextTokens::Tokenizer(head.text.clone()), size));
         }
         if let Value::Number(_) = &value.value {
             let size = as_count("text", &value, 1, &mut self.diagnostics)?;
             return Some((TextTokens::Ids, size));
         }
-        let (_, mut given) = as_call("text", value, &["bpe"], &mut self.diagnostics)?;
-        let path = self.outside("bpe", &mut given, world);
+        let words = self.readers(|makes| matches!(makes, Makes::Texts { .. }));
+        let (word, mut given) = as_call("text", value, &words, &mut self.diagnostics)?;
+        let path = self.outside(word, &mut given, world);
         let size = given.count("size", None, 1, &mut self.diagnostics);
         given.finish(&mut self.diagnostics);
         Some((TextTokens::Files(path?), size))
@@ -363,19 +290,18 @@ impl<'a> Checker<'a> {
         if let Value::Named(path) = &value.value {
             let head = path.first()?;
             self.defined(head, &[Kind::Tokenizer])?;
-            return match self.program.tokenizers.get(&head.text)? {
-                TokenizerRecipe::Vq(recipe) => {
-                    let source = ImageTokens::Tokenizer(head.text.clone());
-                    Some((source, recipe.codes, recipe.grid, None))
-                }
-                TokenizerRecipe::Bpe { .. } => {
-                    self.wrong_tokenizer(&value, head, "pictures", "texts");
-                    None
-                }
+            let Makes::Pictures { codes, grid } = self.makes(&head.text)? else {
+                self.wrong_tokenizer(&value, head, "pictures", "texts");
+                return None;
             };
+            let recipe = self.program.tokenizers.get(&head.text)?;
+            let (codes, grid) = (recipe.count(codes).ok()?, recipe.count(grid).ok()?);
+            let source = ImageTokens::Tokenizer(head.text.clone());
+            return Some((source, codes, grid, None));
         }
-        let (_, mut given) = as_call("image", value, &["vq"], &mut self.diagnostics)?;
-        let path = self.outside("vq", &mut given, world);
+        let words = self.readers(|makes| matches!(makes, Makes::Pictures { .. }));
+        let (word, mut given) = as_call("image", value, &words, &mut self.diagnostics)?;
+        let path = self.outside(word, &mut given, world);
         let codes = given.count("codes", None, 1, &mut self.diagnostics);
         let grid = given.count("grid", None, 1, &mut self.diagnostics);
         let from = given.take("from");

@@ -1,14 +1,11 @@
 //! Training runs, and memories for retrieval.
 
-use jam_ir::DType;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::recipe::{
-    AdamW, BatchForm, BatchSize, DataKind, DataRef, Objective, Schedule, ScheduleKind, TrainRecipe,
-    WeightKind,
-};
+use jam_ir::recipe::{BatchForm, BatchSize, DataRef, TrainRecipe};
+use jam_ir::{Called, DType, Holds, Signature};
 
 use crate::checker::{Checker, Kind};
-use crate::given::{Given, as_call, as_count_within, as_list, as_number, as_word};
+use crate::given::{Given, as_call, as_count_within};
 use crate::limits;
 use crate::number;
 use crate::syntax::{Name, dotted};
@@ -26,15 +23,16 @@ impl<'a> Checker<'a> {
         let validate = validate
             .map(|value| self.data_refs("validate", value))
             .unwrap_or_default();
+        let words = self.options.words;
         let objective = given.take("objective");
-        let objective = objective.and_then(|value| self.objective(value));
+        let objective = self.objective(objective);
         if let Some(value) = given.take("retrieve") {
             self.not_supported("retrieve", &value, "training with retrieved documents");
         }
         let optimizer = given.require("optimizer", &mut self.diagnostics);
-        let optimizer = optimizer.and_then(|value| self.optimizer(value));
+        let optimizer = self.use_or_first("optimizer", &words.optimizers, optimizer);
         let schedule = given.take("schedule");
-        let schedule = schedule.and_then(|value| self.schedule(value));
+        let schedule = self.use_or_first("schedule", &words.schedules, schedule);
         let batch = given.require("batch", &mut self.diagnostics);
         let batch_span = batch.as_ref().map(|value| value.span);
         let batch = batch.and_then(|value| self.batch(value));
@@ -83,20 +81,9 @@ impl<'a> Checker<'a> {
             model: model.unwrap_or_else(|| jam_ir::ModelRef::last("")),
             data,
             validate,
-            objective: objective.unwrap_or(Objective::NextToken),
-            optimizer: optimizer.unwrap_or(AdamW {
-                lr: 0.0,
-                betas: (0.9, 0.999),
-                eps: 1e-8,
-                decay: 0.0,
-                no_decay: Vec::new(),
-                clip: 0.0,
-            }),
-            schedule: schedule.unwrap_or(Schedule {
-                kind: ScheduleKind::Constant,
-                warmup: 0,
-                floor: 1.0,
-            }),
+            objective,
+            optimizer,
+            schedule,
             batch: batch.unwrap_or(BatchSize::Rows(1)),
             form,
             length,
@@ -114,13 +101,14 @@ impl<'a> Checker<'a> {
             seed: given.count("seed", Some(seed), 0, diagnostics),
             span: Some(name.span),
         };
-        if recipe.schedule.warmup > recipe.steps {
+        let warmup = recipe.schedule.count("warmup").unwrap_or(0);
+        if warmup > recipe.steps {
             diagnostics.push(
                 Diagnostic::warning(
                     name.span,
                     format!(
-                        "the warm-up of {} steps is longer than the training of {}",
-                        recipe.schedule.warmup, recipe.steps
+                        "the warm-up of {warmup} steps is longer than the training of {}",
+                        recipe.steps
                     ),
                 )
                 .code("range")
@@ -176,8 +164,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             if let Some(reference) = self.data_ref("data", &data) {
-                let documents = |kind: &DataKind| !matches!(kind, DataKind::Choice { .. });
-                self.data_kind("data", &reference, &data, documents, "documents to learn");
+                self.data_holds("data", &reference, &data, Holds::Documents);
                 mixture.push((weight, reference));
             }
         }
@@ -204,85 +191,27 @@ impl<'a> Checker<'a> {
         mixture
     }
 
-    fn objective(&mut self, value: Spanned) -> Option<Objective> {
-        let names = ["next_token", "answers", "cm3"];
-        let place = value.clone();
-        let (name, given) = as_call("objective", value, &names, &mut self.diagnostics)?;
-        match name {
-            "cm3" => {
-                self.not_supported("cm3", &place, "the CM3 objective");
-                None
-            }
-            _ => {
-                given.finish(&mut self.diagnostics);
-                let answers = name == "answers";
-                Some(if answers {
-                    Objective::Answers
-                } else {
-                    Objective::NextToken
-                })
-            }
+    /// What is learned: a word of the table, or one that is to come.
+    fn objective(&mut self, value: Option<Spanned>) -> Called {
+        let table = &self.options.words.objectives;
+        let written = value.as_ref().and_then(|value| match &value.value {
+            Value::Call(call) => Some(dotted(&call.name)),
+            Value::Word { word, .. } => Some(word.clone()),
+            _ => None,
+        });
+        if let (Some("cm3"), Some(value)) = (written.as_deref(), &value) {
+            self.not_supported("cm3", value, "the CM3 objective");
+            return Called::default();
         }
+        self.use_or_first("objective", table, value)
     }
 
-    fn optimizer(&mut self, value: Spanned) -> Option<AdamW> {
-        let diagnostics = &mut self.diagnostics;
-        let (_, mut given) = as_call("optimizer", value, &["adamw"], diagnostics)?;
-        let lr = given.number("lr", None, (0.0, 10.0), diagnostics);
-        let mut betas = (0.9, 0.999);
-        if let Some(value) = given.take("betas") {
-            let place = value.span;
-            let list = as_list(value);
-            if let [first, second] = list.as_slice() {
-                let bounds = (0.0, 0.999_999_999);
-                betas.0 = as_number("betas", first, bounds, diagnostics).unwrap_or(0.9);
-                betas.1 = as_number("betas", second, bounds, diagnostics).unwrap_or(0.999);
-            } else {
-                diagnostics.push(
-                    Diagnostic::error(
-                        place,
-                        format!("`betas` are two numbers, not {}", list.len()),
-                    )
-                    .code("wrong-kind")
-                    .label(place, "")
-                    .help("write `betas: [0.9, 0.95]`"),
-                );
-            }
-        }
-        let optimizer = AdamW {
-            lr,
-            betas,
-            eps: given.number("eps", Some(1e-8), (0.0, 1.0), diagnostics),
-            decay: given.number("decay", Some(0.0), (0.0, 10.0), diagnostics),
-            no_decay: weight_kinds("no_decay", &mut given, diagnostics),
-            clip: given.number("clip", Some(0.0), (0.0, f64::MAX), diagnostics),
-        };
-        given.finish(diagnostics);
-        Some(optimizer)
-    }
-
-    fn schedule(&mut self, value: Spanned) -> Option<Schedule> {
-        let diagnostics = &mut self.diagnostics;
-        let names = ["constant", "linear", "cosine"];
-        let (name, mut given) = as_call("schedule", value, &names, diagnostics)?;
-        let warmup = given.count("warmup", Some(0), 0, diagnostics);
-        let (kind, floor) = match name {
-            "constant" => (ScheduleKind::Constant, 1.0),
-            "linear" => (
-                ScheduleKind::Linear,
-                given.number("floor", Some(0.0), (0.0, 1.0), diagnostics),
-            ),
-            _ => (
-                ScheduleKind::Cosine,
-                given.number("floor", Some(0.0), (0.0, 1.0), diagnostics),
-            ),
-        };
-        given.finish(diagnostics);
-        Some(Schedule {
-            kind,
-            warmup,
-            floor,
-        })
+    /// The use that a value makes of a word of a table; where there is no value, or a wrong one, of the table's
+    /// first word.
+    fn use_or_first(&mut self, what: &str, table: &[Signature], value: Option<Spanned>) -> Called {
+        let found = value.and_then(|value| self.uses(what, table, value).pop());
+        let first = || table.first().map(|signature| signature.called([]));
+        found.or_else(first).unwrap_or_default()
     }
 
     /// `tokens(8Mi)` or `rows(32)`.
@@ -362,28 +291,6 @@ fn run_precision(given: &mut Given, diagnostics: &mut Diagnostics) -> DType {
         );
     }
     precision
-}
-
-/// Kinds of weights: `norms`, or `[norms, biases]`; none where the key is not given.
-fn weight_kinds(
-    key: &'static str,
-    given: &mut Given,
-    diagnostics: &mut Diagnostics,
-) -> Vec<WeightKind> {
-    let words = ["norms", "biases", "embeddings"];
-    let mut kinds = Vec::new();
-    for value in given.take(key).map(as_list).unwrap_or_default() {
-        let kind = match as_word(key, &value, &words, diagnostics) {
-            Some("norms") => WeightKind::Norms,
-            Some("biases") => WeightKind::Biases,
-            Some(_) => WeightKind::Embeddings,
-            None => continue,
-        };
-        if !kinds.contains(&kind) {
-            kinds.push(kind);
-        }
-    }
-    kinds
 }
 
 /// A number with at most six digits behind the point.

@@ -108,8 +108,8 @@ fn signatures_are_complete() {
         assert!(
             signature.settings.iter().all(|s| !s.help.is_empty()) && !signature.help.is_empty()
         );
-        let wants_a_base = SettingKind::Parent { required: true };
-        let wants_a_base = signature.settings.iter().any(|s| s.kind == wants_a_base);
+        let mut settings_of = signature.settings.iter();
+        let wants_a_base = settings_of.any(|s| s.kind == SettingKind::Parent && s.is_required());
         let mut given = settings(&[]);
         let mut defaults = signature.defaults();
         let mut parents = family.parents().to_vec();

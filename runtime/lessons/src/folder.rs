@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use jam_ir::signature::LessonsPart;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -135,6 +136,22 @@ pub struct LessonsFolder {
     pub settings: LessonsSettings,
 }
 
+/// The parts of drawing lessons, for the language: each with the format that reads it, and its splits.
+pub fn parts() -> Vec<LessonsPart> {
+    let part = |name: &str, format: &str, splits: &[Split]| LessonsPart {
+        name: name.to_owned(),
+        format: format.to_owned(),
+        splits: splits.iter().map(|split| split.name().to_owned()).collect(),
+    };
+    let all = Split::ALL;
+    vec![
+        part("text", "text", &all[..2]),
+        part("pairs", "image_text", &all),
+        part("articles", "interleaved", &all),
+        part("choice", "choice", &all[1..]),
+    ]
+}
+
 impl LessonsFolder {
     /// Opens a folder that [`write`](fn@super::write::write) has completed.
     ///
@@ -158,6 +175,18 @@ impl LessonsFolder {
             folder: folder.to_owned(),
             settings: manifest.settings,
         })
+    }
+
+    /// Where a split of a part of [`parts`] lies: a file, or a folder of shards; `None` where there is no such
+    /// part.
+    pub fn part(&self, part: &str, split: Split) -> Option<PathBuf> {
+        match part {
+            "text" => Some(self.text(split)),
+            "pairs" => Some(self.pairs(split)),
+            "articles" => Some(self.articles(split)),
+            "choice" => Some(self.choice(split)),
+            _ => None,
+        }
     }
 
     /// The text documents of a part (there are none for the test).

@@ -25,7 +25,9 @@ pub mod words;
 pub mod write;
 
 pub use analyse::{Reading, analyse};
-pub use folder::{ArticleRecord, FORMAT, LessonsFolder, LessonsSettings, PairRecord, Segment};
+pub use folder::{
+    ArticleRecord, FORMAT, LessonsFolder, LessonsSettings, PairRecord, Segment, parts,
+};
 pub use judge::{Judgement, judge, judge_without_places};
 pub use render::{SIDE, render};
 pub use scene::{Colour, Figure, Kind, Place, Scene, Thing};

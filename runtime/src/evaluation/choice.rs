@@ -11,12 +11,78 @@
 //! the vocabulary has none; what is too long loses tokens from its left.
 
 use jam_backends::{Executable, Targets, Tokens};
-use jam_ir::ErrorKind;
+use jam_ir::{Called, ErrorKind, Holds, SettingSignature, Signature};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::measure::{Cell, Measure, Subject, finite, found, kept, percent};
 use crate::{Error, Result};
 use jam_data::sources::{ChoiceItem, ChoiceOption};
 use jam_data::tokens::Codec;
+
+/// The measure.
+#[derive(Debug)]
+pub(super) struct Choice;
+
+/// What it finds.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    /// The data.
+    data: String,
+    /// Items answered right.
+    score: ChoiceScore,
+}
+
+impl Measure for Choice {
+    fn signature(&self) -> Signature {
+        let data = "multiple choice; each data set is a column";
+        let limit = "questions asked at most; 0 for all";
+        Signature::new(
+            "choice",
+            "share of questions whose right option is the likeliest, by the sum of its \
+             log-likelihoods (`acc`) and by that per character (`acc_norm`)",
+        )
+        .of_each(SettingSignature::data("data", Holds::Choices, false, data))
+        .with([
+            SettingSignature::count("limit", (0, u64::MAX), 0, limit),
+            SettingSignature::flag(
+                "begin",
+                false,
+                "whether the mark that begins documents stands before every context; the harness has none",
+            ),
+        ])
+    }
+
+    fn measure(&self, called: &Called, subject: &Subject<'_>) -> Result<Value> {
+        let data = called.split("data")?;
+        let items = subject.inputs.choices(data, called.count("limit")?)?;
+        let rules = ChoiceRules {
+            context: subject.context as usize,
+            begin: called.flag("begin")?,
+        };
+        kept(&Found {
+            data: data.to_string(),
+            score: score_choices(subject.executable, subject.codec, &items, rules)?,
+        })
+    }
+
+    fn cells(&self, kept: &Value) -> Result<Vec<Cell>> {
+        let Found { data, score } = found(kept)?;
+        Ok(vec![Cell {
+            head: format!("{data} right"),
+            text: percent(finite("share", &data, score.accuracy())?),
+        }])
+    }
+
+    fn notes(&self, kept: &Value, model: &str) -> Result<Vec<String>> {
+        let Found { data, score } = found(kept)?;
+        let told = format!(
+            "{} of {} questions of {data} do not fit the context of {model}: what they begin with is not read.",
+            score.cut, score.items
+        );
+        Ok((score.cut > 0).then_some(told).into_iter().collect())
+    }
+}
 
 /// How many items were answered right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]

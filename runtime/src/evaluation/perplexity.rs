@@ -1,12 +1,77 @@
 //! Mean loss per token over documents, by kind of token.
 
 use jam_backends::{Executable, Targets, Tokens};
-use jam_ir::recipe::Objective;
-use jam_ir::{ErrorKind, TokenKind, TokenLayout};
+use jam_ir::{Called, ErrorKind, Holds, SettingSignature, Signature, TokenKind, TokenLayout};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
+use super::measure::{Cell, Measure, Subject, finite, found, kept};
 use crate::{Error, Result};
-use jam_data::batches::EncodedSet;
+use jam_data::batches::{EncodedSet, OBJECTIVES, Objective};
+
+/// The measure.
+#[derive(Debug)]
+pub(super) struct Perplexity;
+
+/// What it finds.
+#[derive(Serialize, Deserialize)]
+struct Found {
+    /// The data.
+    data: String,
+    /// Sums by kind of token.
+    losses: Losses,
+}
+
+/// Longest piece of a document that is read at once, in tokens.
+const PIECE: u64 = 1024;
+
+impl Measure for Perplexity {
+    fn signature(&self) -> Signature {
+        let data = "documents; each data set is a column, or two";
+        let limit = "documents read at most; 0 for all";
+        Signature::new(
+            "perplexity",
+            "exp of the mean loss of a token, of text and of pictures",
+        )
+        .of_each(SettingSignature::data(
+            "data",
+            Holds::Documents,
+            false,
+            data,
+        ))
+        .with([SettingSignature::count("limit", (0, u64::MAX), 0, limit)])
+    }
+
+    fn measure(&self, called: &Called, subject: &Subject<'_>) -> Result<Value> {
+        let data = called.split("data")?;
+        let set = subject.inputs.encoded(data, subject.codec)?;
+        let reading = Reading {
+            limit: called.count("limit")? as usize,
+            length: subject.context.min(PIECE) as usize,
+            objective: OBJECTIVES[0],
+        };
+        let losses = mean_loss(subject.executable, subject.codec.layout(), &set, &reading)?;
+        kept(&Found {
+            data: data.to_string(),
+            losses,
+        })
+    }
+
+    fn cells(&self, kept: &Value) -> Result<Vec<Cell>> {
+        let Found { data, losses } = found(kept)?;
+        finite("perplexity", &data, losses.all.perplexity())?;
+        let kinds = [("text", losses.text), ("picture", losses.image)];
+        let cells = kinds.into_iter().filter(|(_, losses)| losses.count > 0);
+        let cells = cells.map(|(kind, losses)| {
+            let shown = finite("perplexity", &data, losses.perplexity())?;
+            Ok(Cell {
+                head: format!("{data} {kind} PPL"),
+                text: format!("{shown:.2}"),
+            })
+        });
+        cells.collect()
+    }
+}
 
 /// A sum of losses and how many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -46,7 +111,7 @@ pub struct Losses {
 }
 
 /// How documents are read, and what of them counts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Reading {
     /// Documents that are read, the first ones; 0 for all.
     pub limit: usize,
@@ -55,7 +120,7 @@ pub struct Reading {
     /// may, and counts what the others have not (as lm-evaluation-harness reads).
     pub length: usize,
     /// What counts: every token, or those of answers alone, as training counts them.
-    pub objective: Objective,
+    pub objective: &'static dyn Objective,
 }
 
 /// Rows that are run at once.
@@ -119,11 +184,9 @@ pub fn mean_loss(
         }
     }
     if losses.all.count == 0 {
-        let why = match reading.objective {
-            Objective::NextToken => "no document has a second token",
-            Objective::Answers => "no document has an answer, and questions do not count",
-        };
-        return Err(Error::new(format!("there is nothing to measure: {why}")));
+        let lacking = reading.objective.lacking();
+        let message = format!("there is nothing to measure: the documents have {lacking}");
+        return Err(Error::new(message));
     }
     Ok(losses)
 }
@@ -137,10 +200,7 @@ fn pieces<'d>(set: &'d EncodedSet, reading: &Reading) -> Vec<Piece<'d>> {
     let mut pieces = Vec::new();
     for index in 0..documents {
         let document = set.document(index);
-        let question = match reading.objective {
-            Objective::NextToken => 0,
-            Objective::Answers => set.prompt(index),
-        };
+        let question = reading.objective.read(set, index);
         let mut start = 0;
         while start + 1 < document.len() {
             let end = document
@@ -170,7 +230,11 @@ mod tests {
     use super::*;
 
     /// What counts of a document, piece by piece: the place of its first and of its last token.
-    fn counted(objective: Objective, length: usize, limit: usize) -> Vec<(usize, usize)> {
+    fn counted(
+        objective: &'static dyn Objective,
+        length: usize,
+        limit: usize,
+    ) -> Vec<(usize, usize)> {
         let mut set = EncodedSet::default();
         set.push(&[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 5);
         set.push(&[10, 11, 12], 3);
@@ -194,7 +258,7 @@ mod tests {
         let reading = Reading {
             limit: 0,
             length: 4,
-            objective: Objective::NextToken,
+            objective: OBJECTIVES[0],
         };
         let pieces = pieces(&set, &reading);
         let read: Vec<_> = pieces.iter().map(|piece| piece.ids).collect();
@@ -206,21 +270,18 @@ mod tests {
 
     #[test]
     fn every_token_that_counts_is_in_one_piece() {
-        let all = Objective::NextToken;
-        assert_eq!(counted(all.clone(), 100, 0), [(1, 9), (11, 12)]);
-        assert_eq!(
-            counted(all.clone(), 4, 0),
-            [(1, 4), (5, 8), (9, 9), (11, 12)]
-        );
+        let all = OBJECTIVES[0];
+        assert_eq!(counted(all, 100, 0), [(1, 9), (11, 12)]);
+        assert_eq!(counted(all, 4, 0), [(1, 4), (5, 8), (9, 9), (11, 12)]);
         assert_eq!(counted(all, 100, 1), [(1, 9)]);
     }
 
     #[test]
     fn of_answers_no_token_of_a_question_counts() {
-        let answers = Objective::Answers;
-        assert_eq!(counted(answers.clone(), 100, 0), [(5, 9)]);
-        assert_eq!(counted(answers.clone(), 4, 0), [(5, 8), (9, 9)]);
-        assert_eq!(counted(answers.clone(), 5, 0), [(5, 5), (6, 9)]);
+        let answers = OBJECTIVES[1];
+        assert_eq!(counted(answers, 100, 0), [(5, 9)]);
+        assert_eq!(counted(answers, 4, 0), [(5, 8), (9, 9)]);
+        assert_eq!(counted(answers, 5, 0), [(5, 5), (6, 9)]);
         assert_eq!(counted(answers, 2, 1), [(5, 6), (7, 8), (9, 9)]);
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use jam_data::sources::{DataSet, Segment, is_list};
-use jam_ir::recipe::DataKind;
+use jam_ir::Called;
 use jam_weights::checkpoints::{
     CHECKSUMS_FILE, CheckpointReader, Checksums, file_checksum, sealed, write_file,
 };
@@ -198,7 +198,7 @@ impl Hashes {
     ///
     /// # Errors
     /// When it cannot be read, or is not of its kind.
-    pub(crate) fn named_pictures(&self, kind: &DataKind, list: &Path) -> Result<Vec<PathBuf>> {
+    pub(crate) fn named_pictures(&self, format: &Called, list: &Path) -> Result<Vec<PathBuf>> {
         // Pictures in shards are part of their file.
         let lines = list.to_owned();
         if !is_list(&lines) || !super::stands(&lines)? {
@@ -211,7 +211,7 @@ impl Hashes {
         {
             return Ok(known.found.clone());
         }
-        let set = DataSet::open(kind, &[lines])?;
+        let set = DataSet::open(format, &[lines])?;
         let mut found = Vec::new();
         for index in 0..set.len() {
             for segment in set.document(index)?.segments {
@@ -354,9 +354,11 @@ mod tests {
     fn pictures(folder: &Path) -> Vec<(String, Option<String>)> {
         let hashes = Hashes::open(folder);
         let list = folder.join("a.jsonl");
-        let named = hashes
-            .named_pictures(&DataKind::Interleaved, &list)
-            .unwrap();
+        let articles = Called {
+            name: "interleaved".to_owned(),
+            ..Called::default()
+        };
+        let named = hashes.named_pictures(&articles, &list).unwrap();
         named
             .into_iter()
             .map(|path| {

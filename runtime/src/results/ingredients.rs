@@ -133,6 +133,13 @@ pub fn lines(prefix: &str, value: &Value) -> Vec<(String, String)> {
 }
 
 fn walk(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
+    if let Some((word, settings)) = value.as_object().and_then(called) {
+        found.push((path.to_owned(), word.to_owned()));
+        for (name, value) in settings {
+            found.push((format!("{path}.{name}"), setting(value)));
+        }
+        return;
+    }
     match value {
         Value::Object(fields) if reference(fields).is_none() => {
             for (name, value) in fields {
@@ -148,6 +155,36 @@ fn walk(path: &str, value: &Value, found: &mut Vec<(String, String)>) {
         }
         value => found.push((path.to_owned(), leaf(value))),
     }
+}
+
+type Fields = serde_json::Map<String, Value>;
+
+/// The word of a call, and its settings.
+fn called(fields: &Fields) -> Option<(&str, &Fields)> {
+    let word = fields.get("name")?.as_str()?;
+    let settings = fields.get("settings")?.as_object()?;
+    (fields.len() == 2).then_some((word, settings))
+}
+
+/// The value of a setting as a program writes it, without what its kind is called in the IR.
+fn setting(value: &Value) -> String {
+    match value {
+        Value::Object(fields) if fields.len() == 1 => fields.values().map(setting).collect(),
+        Value::Array(all) => {
+            let all: Vec<String> = all.iter().map(setting).collect();
+            format!("[{}]", all.join(", "))
+        }
+        value => leaf(value),
+    }
+}
+
+/// A call as a program writes it.
+fn call((word, settings): (&str, &Fields)) -> String {
+    let settings = settings.iter();
+    let settings: Vec<String> = settings
+        .map(|(name, value)| format!("{name}: {}", setting(value)))
+        .collect();
+    format!("{word}({})", settings.join(", "))
 }
 
 /// A reference to data or a model, as a program writes it.
@@ -169,6 +206,9 @@ fn leaf(value: &Value) -> String {
         Value::Array(all) => {
             let all: Vec<String> = all.iter().map(leaf).collect();
             format!("[{}]", all.join(", "))
+        }
+        Value::Object(fields) if called(fields).is_some() => {
+            called(fields).map(call).unwrap_or_default()
         }
         Value::Object(fields) => reference(fields).unwrap_or_else(|| {
             let all = fields
@@ -199,7 +239,14 @@ mod tests {
     #[test]
     fn a_recipe_is_told_by_paths_without_places() {
         let recipe = json!({
-            "optimizer": {"lr": 0.001, "betas": [0.9, 0.95]},
+            "optimizer": {"name": "adamw", "settings": {
+                "lr": {"Number": 0.001},
+                "betas": {"List": [{"Number": 0.9}, {"Number": 0.95}]},
+            }},
+            "measures": [{"name": "drawn", "settings": {
+                "data": {"Data": {"name": "pairs", "split": "val"}},
+                "decode": {"Decode": "answer"},
+            }}],
             "model": {"name": "tune", "checkpoint": "Best"},
             "data": [[0.5, {"name": "pairs", "split": "train"}]],
             "span": {"file": 0, "start": 3, "end": 9},

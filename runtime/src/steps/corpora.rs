@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use jam_ir::recipe::{DataKind, DataRef, DataSource, Step};
+use jam_ir::recipe::{DataRef, DataSource, DecodeRecipe, Step};
 
 use super::Runner;
 use super::graph::Graph;
-use crate::evaluation::AskedPicture;
+use crate::inputs::Inputs;
 use crate::{Error, ErrorKind, Result};
 use jam_data::batches::EncodedSet;
 use jam_data::images::Picture;
 use jam_data::sources::{self, ChoiceItem, Document, Segment};
 use jam_data::tokens::{Codec, Part};
-use jam_lessons::{LessonsFolder, PairRecord, Split};
+use jam_lessons::{LessonsFolder, Split};
 
 /// Pictures encoded at once.
 const PICTURES: usize = 256;
@@ -35,29 +35,15 @@ impl Runner<'_> {
                     "val" => Split::Val,
                     _ => Split::Test,
                 };
-                let path = match part.as_str() {
-                    "text" => folder.text(split),
-                    "pairs" => folder.pairs(split),
-                    "articles" => folder.articles(split),
-                    _ => folder.choice(split),
-                };
+                let path = folder
+                    .part(part, split)
+                    .ok_or_else(|| Error::new(format!("drawing lessons have no part `{part}`")))?;
                 if path.is_dir() {
                     return sources::matching_files(&path, &["*.tar".to_owned()]);
                 }
                 Ok(vec![path])
             }
         }
-    }
-
-    /// Every document of a split, as [`sources::split_documents`] has it; what is left out is told.
-    pub(super) fn documents(&self, reference: &DataRef) -> Result<Vec<Document>> {
-        let recipe = self.work.data(&reference.name)?;
-        let find = |source: &DataSource| self.files(source);
-        let split = sources::split_documents(recipe, reference, &find)?;
-        for note in split.notes {
-            self.tell_once(note);
-        }
-        Ok(split.documents)
     }
 
     /// Tells what is worth knowing of data, the first time that it is found.
@@ -80,9 +66,22 @@ impl Runner<'_> {
         }
         Ok(())
     }
+}
+
+impl Inputs for Runner<'_> {
+    /// Every document of a split, as [`sources::split_documents`] has it; what is left out is told.
+    fn documents(&self, reference: &DataRef) -> Result<Vec<Document>> {
+        let recipe = self.work.data(&reference.name)?;
+        let find = |source: &DataSource| self.files(source);
+        let split = sources::split_documents(recipe, reference, &find)?;
+        for note in split.notes {
+            self.tell_once(note);
+        }
+        Ok(split.documents)
+    }
 
     /// A split as token ids; encoded once and kept.
-    pub(super) fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
+    fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
         let key = Graph::new(self.work, &self.hashes, self.kind)
             .encoded_key(reference, codec.layout())?;
         let cache = self.work.out.join("cache");
@@ -124,7 +123,7 @@ impl Runner<'_> {
     }
 
     /// Every text of a split, questions and captions too.
-    pub(super) fn texts(&self, reference: &DataRef) -> Result<Vec<String>> {
+    fn texts(&self, reference: &DataRef) -> Result<Vec<String>> {
         let mut texts = Vec::new();
         for document in self.documents(reference)? {
             texts.extend(document.prompt);
@@ -142,12 +141,7 @@ impl Runner<'_> {
     }
 
     /// Every picture of a split, cropped to a square of `side` pixels; at most `limit`, 0 for all.
-    pub(super) fn pictures(
-        &self,
-        reference: &DataRef,
-        side: usize,
-        limit: usize,
-    ) -> Result<Vec<Picture>> {
+    fn pictures(&self, reference: &DataRef, side: usize, limit: usize) -> Result<Vec<Picture>> {
         let mut pictures = Vec::new();
         for document in self.documents(reference)? {
             for segment in document.segments {
@@ -163,49 +157,21 @@ impl Runner<'_> {
     }
 
     /// Multiple-choice items; the first `limit`, 0 for all.
-    pub(super) fn choices(&self, reference: &DataRef, limit: u64) -> Result<Vec<ChoiceItem>> {
+    fn choices(&self, reference: &DataRef, limit: u64) -> Result<Vec<ChoiceItem>> {
         let recipe = self.work.data(&reference.name)?;
-        let DataKind::Choice { format } = &recipe.kind else {
-            return Err(Error::new(format!(
-                "data `{}` is not multiple choice",
-                reference.name
-            )));
-        };
         let find = |source: &DataSource| self.files(source);
         let (files, notes) = sources::split_files(recipe, reference, &find)?;
         notes.into_iter().for_each(|note| self.tell_once(note));
-        let mut items = sources::choices(format, &files)?;
+        let format = sources::format_of(&recipe.format)?;
+        let mut items = format.items(&recipe.format, &files)?;
         if limit > 0 {
             items.truncate(limit as usize);
         }
         Ok(items)
     }
 
-    /// Captions whose scenes are known; the first `limit`, 0 for all.
-    pub(super) fn asked(&self, reference: &DataRef, limit: u64) -> Result<Vec<AskedPicture>> {
-        let mut asked = Vec::new();
-        for document in self.documents(reference)? {
-            if limit > 0 && asked.len() as u64 == limit {
-                break;
-            }
-            let record: PairRecord =
-                serde_json::from_value(document.meta.clone()).map_err(|error| {
-                    let message = format!(
-                        "record `{}` of `{reference}` has no scene: {error}",
-                        document.id
-                    );
-                    Error::new(message).with_help("`drawn` needs drawing lessons".to_owned())
-                })?;
-            let caption = document.segments.iter().find_map(|segment| match segment {
-                Segment::Text(text) => Some(text.clone()),
-                Segment::Picture(_) => None,
-            });
-            asked.extend(caption.map(|caption| AskedPicture {
-                caption,
-                scene: record.scene,
-            }));
-        }
-        Ok(asked)
+    fn decoding(&self, name: &str) -> Result<&DecodeRecipe> {
+        self.work.decoding(name)
     }
 }
 

@@ -7,9 +7,11 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
 use indexmap::{IndexMap, IndexSet};
-use jam_data::sources::{matching_files, unfolded};
-use jam_ir::recipe::{Checkpoint, DataKind, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
-use jam_ir::{Block, ImageTokens, Model, ModelRef, TextTokens, TokenLayout};
+use jam_data::sources::{format_of, matching_files, unfolded};
+use jam_ir::recipe::{Checkpoint, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
+use jam_ir::{
+    Block, Called, Holds, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout,
+};
 use serde::Serialize;
 
 use super::Workload;
@@ -36,7 +38,7 @@ pub(crate) enum Input {
         /// What stands before the names of the ingredients.
         group: &'static str,
         /// What the records are.
-        kind: DataKind,
+        format: Called,
         /// The data set, in the split that was asked for.
         data: DataRef,
         /// The split that the files are.
@@ -114,7 +116,7 @@ impl<'w> Inputs<'w> {
                 // Patterns are spellings: what they find counts.
                 DataSource::Files(patterns) => self.all.push(Input::Records {
                     group: self.group,
-                    kind: recipe.kind.clone(),
+                    format: recipe.format.clone(),
                     data: data.clone(),
                     split: split.clone(),
                     patterns: patterns.clone(),
@@ -130,6 +132,16 @@ impl<'w> Inputs<'w> {
             }
         }
         Ok(())
+    }
+
+    /// Everything of the program that the settings of a use name.
+    pub(crate) fn called(&mut self, called: &Called) -> Result<()> {
+        let mut references = called.references().into_iter();
+        references.try_for_each(|reference| match reference {
+            Reference::Data(data) => self.data(data),
+            Reference::Decode(name) => self.decode(name),
+            Reference::Model(model) => self.model(model),
+        })
     }
 
     /// A way of sampling.
@@ -356,11 +368,11 @@ impl<'w> Graph<'w> {
             }
             Input::Records {
                 group,
-                kind,
+                format,
                 data,
                 split,
                 patterns,
-            } => self.records(group, kind, (data, split), patterns, found)?,
+            } => self.records(group, format, (data, split), patterns, found)?,
             Input::Weights(path) => {
                 for (name, hash) in self.hashes.weights(path)? {
                     let file = match path.is_dir() {
@@ -392,7 +404,7 @@ impl<'w> Graph<'w> {
     fn records(
         &self,
         group: &str,
-        kind: &DataKind,
+        format: &Called,
         (data, split): (&DataRef, &str),
         patterns: &[String],
         found: &mut Ingredients,
@@ -405,10 +417,12 @@ impl<'w> Graph<'w> {
         for file in &files {
             self.file(file, &mut all)?;
         }
-        for file in &unfolded(kind, &files)? {
-            if matches!(kind, DataKind::ImageText | DataKind::Interleaved) {
+        let holds = format_of(format)?.signature().holds;
+        let pictures = holds.contains(&Holds::Pictures);
+        for file in &unfolded(format, &files)? {
+            if pictures {
                 let mut pictures = blake3::Hasher::new();
-                let named = self.hashes.named_pictures(kind, file)?;
+                let named = self.hashes.named_pictures(format, file)?;
                 for picture in &named {
                     pictures.update(self.called(picture).as_bytes());
                     let content = match crate::results::stands(picture)? {

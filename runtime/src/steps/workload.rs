@@ -6,10 +6,9 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_ir::recipe::{
-    Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, Step,
-    TokenizerRecipe, TrainRecipe,
+    Checkpoint, DataRecipe, DecodeRecipe, EvalRecipe, LessonsRecipe, PageRecipe, Step, TrainRecipe,
 };
-use jam_ir::{ImageTokens, Model, ModelRef, Program, TextTokens};
+use jam_ir::{Called, ImageTokens, Model, ModelRef, Program, TextTokens};
 
 use crate::{Error, Result};
 
@@ -65,7 +64,7 @@ impl Workload {
     ///
     /// # Errors
     /// When the program has none of this name.
-    pub fn tokenizer(&self, name: &str) -> Result<&TokenizerRecipe> {
+    pub fn tokenizer(&self, name: &str) -> Result<&Called> {
         found(&self.program.tokenizers, "tokenizer", name)
     }
 

@@ -1,4 +1,4 @@
-//! Training: next-token loss, AdamW, a schedule, checkpoints that resume to the same bits.
+//! Training: an objective, an optimizer, a schedule, checkpoints that resume to the same bits.
 //!
 //! ```text
 //! training/NAME/
@@ -8,7 +8,7 @@
 //! ```
 
 mod log;
-mod schedule;
+pub mod schedules;
 mod state;
 
 use std::path::{Path, PathBuf};
@@ -16,19 +16,19 @@ use std::time::Instant;
 
 use jam_backends::{Executable, Optimizer, Targets, Tokens};
 use jam_ir::Model;
-use jam_ir::recipe::{Objective, TrainRecipe};
+use jam_ir::recipe::TrainRecipe;
 
 pub use log::{LogLine, read_log};
-pub use schedule::learning_rate;
 
 use crate::evaluation::{Reading, mean_loss};
 use crate::folders::{ModelDraft, write_by_rows, write_model};
 use crate::results::Slots;
 use crate::{Error, ErrorKind, Result};
-use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet};
+use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet, objective_of};
 use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 use log::Log;
+use schedules::{At, learning_rate};
 use state::RunState;
 
 /// A training run with everything it reads.
@@ -78,14 +78,15 @@ impl Training<'_> {
             form: recipe.form,
             size: recipe.batch,
             length: recipe.length as usize,
-            objective: recipe.objective.clone(),
+            objective: objective_of(&recipe.objective)?,
             seed: recipe.seed,
             pad: pad.copied().unwrap_or(0) as u32,
         };
         self.check_data()?;
         self.tell_limits(progress);
         let mut stream = BatchStream::new(self.data.clone(), options)?;
-        let mut optimizer = Optimizer::new(executable, &recipe.optimizer);
+        let mut optimizer = Optimizer::new(executable, &recipe.optimizer)?;
+        let peak = Optimizer::peak(&recipe.optimizer)?;
         let slots = Training::slots(folder);
         let note = |text: &str| progress.note(text);
         let mut state = RunState::open(&slots, self.key, executable, &mut optimizer, &note)?;
@@ -101,12 +102,12 @@ impl Training<'_> {
             let batch = stream.next_batch();
             // A row inside of one long question is read, and nothing is learnt from it.
             let mut learnt = None;
-            let lr = learning_rate(
-                &recipe.schedule,
-                recipe.optimizer.lr,
-                state.step,
-                recipe.steps,
-            );
+            let at = At {
+                peak,
+                step: state.step,
+                steps: recipe.steps,
+            };
+            let lr = learning_rate(&recipe.schedule, at)?;
             if batch.learned() > 0 {
                 learnt = Some(self.step(executable, &mut optimizer, &batch, lr)?);
             }
@@ -196,7 +197,7 @@ impl Training<'_> {
         let reading = Reading {
             limit: self.recipe.validate_limit as usize,
             length: self.recipe.length as usize,
-            objective: self.recipe.objective.clone(),
+            objective: objective_of(&self.recipe.objective)?,
         };
         let mut losses = Vec::new();
         for (name, set) in &self.validate {
@@ -212,31 +213,32 @@ impl Training<'_> {
 
     /// Refuses data of which nothing would be learnt, or nothing could be validated.
     fn check_data(&self) -> Result<()> {
-        if self.recipe.objective != Objective::Answers {
-            return Ok(());
-        }
-        let answers = |set: &EncodedSet, documents: usize| {
-            (0..documents).any(|index| set.prompt(index).max(1) < set.document(index).len())
+        let objective = objective_of(&self.recipe.objective)?;
+        let learns = |set: &EncodedSet, documents: usize| {
+            let read = |index| objective.read(set, index).max(1);
+            (0..documents).any(|index| read(index) < set.document(index).len())
         };
+        let lacking = objective.lacking();
         let limit = match self.recipe.validate_limit {
             0 => usize::MAX,
             limit => limit as usize,
         };
-        let learnt = self.data.iter().any(|(_, set)| answers(set, set.len()));
+        let learnt = self.data.iter().any(|(_, set)| learns(set, set.len()));
         let empty = self
             .validate
             .iter()
-            .find(|(_, set)| !answers(set, set.len().min(limit)));
+            .find(|(_, set)| !learns(set, set.len().min(limit)));
         let message = match (learnt, empty) {
             (false, _) => format!(
-                "`{}` has nothing to learn: its data has no answers",
+                "`{}` has nothing to learn: its data has {lacking}",
                 self.name
             ),
-            (true, Some((name, _))) => format!("the validation data `{name}` has no answers"),
+            (true, Some((name, _))) => format!("the validation data `{name}` has {lacking}"),
             (true, None) => return Ok(()),
         };
-        Err(Error::new(message)
-            .with_help("`objective = answers` counts answers alone; `next_token` counts all"))
+        let signature = objective.signature();
+        let help = format!("`objective = {}`: {}", signature.word, signature.help);
+        Err(Error::new(message).with_help(help))
     }
 
     /// Tells which validation sets are not read whole.

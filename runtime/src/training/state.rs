@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use jam_backends::{Executable, Moments, Optimizer};
+use jam_backends::{Executable, Kept, Optimizer};
 use serde::{Deserialize, Serialize};
 
 use crate::results::Slots;
@@ -70,7 +70,7 @@ impl RunState {
         let mut specs = Vec::new();
         for parameter in executable.parameters() {
             let shape: Vec<u64> = parameter.shape().iter().map(|size| *size as u64).collect();
-            for kind in ["weight", "first", "second"] {
+            for kind in [&"weight"].into_iter().chain(optimizer.keeps()) {
                 specs.push(TensorSpec::new(
                     format!("{kind}/{}", parameter.name()),
                     Dtype::F32,
@@ -81,16 +81,14 @@ impl RunState {
         let mut writer = CheckpointWriter::create(folder, specs, WriteOptions::default())?;
         for name in names(executable) {
             let weight = executable.read(&name)?;
-            // A weight that no loss has reached yet has no moments.
-            let zeros = || Moments {
-                first: vec![0.0; weight.len()],
-                second: vec![0.0; weight.len()],
-            };
-            let moments = optimizer.moments(executable, &name)?;
-            let Moments { first, second } = moments.unwrap_or_else(zeros);
+            // Of a weight that no loss has reached yet nothing is kept.
+            let zeros = || vec![vec![0.0; weight.len()]; optimizer.keeps().len()];
+            let kept = optimizer.kept(executable, &name)?;
+            let kept = kept.unwrap_or_else(zeros);
             writer.append_f32(&format!("weight/{name}"), &weight)?;
-            writer.append_f32(&format!("first/{name}"), &first)?;
-            writer.append_f32(&format!("second/{name}"), &second)?;
+            for (kind, values) in optimizer.keeps().iter().zip(kept) {
+                writer.append_f32(&format!("{kind}/{name}"), &values)?;
+            }
         }
         writer.finish()?;
         let state = RunState {
@@ -121,9 +119,10 @@ fn read(
     let reader = CheckpointReader::open(folder)?;
     for name in names(executable) {
         executable.write(&name, reader.read_f32(&format!("weight/{name}"))?)?;
-        let first = reader.read_f32(&format!("first/{name}"))?;
-        let second = reader.read_f32(&format!("second/{name}"))?;
-        optimizer.set_moments(executable, &name, Moments { first, second })?;
+        let kept = optimizer.keeps().iter();
+        let kept = kept.map(|kind| reader.read_f32(&format!("{kind}/{name}")));
+        let kept = kept.collect::<Result<Kept>>()?;
+        optimizer.set_kept(executable, &name, kept)?;
     }
     optimizer.set_steps(state.updates);
     Ok(state)

@@ -9,9 +9,9 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 
-use jam_ir::recipe::{BatchForm, BatchSize, Objective};
+use jam_ir::recipe::{BatchForm, BatchSize};
 
-use super::EncodedSet;
+use super::{EncodedSet, Objective};
 use crate::random::Random;
 use crate::{Error, Result};
 
@@ -38,7 +38,7 @@ impl Batch {
 }
 
 /// How documents become batches.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct BatchOptions {
     /// One document a row, or documents one after the other.
     pub form: BatchForm,
@@ -47,7 +47,7 @@ pub struct BatchOptions {
     /// Longest row, in tokens.
     pub length: usize,
     /// What is learned.
-    pub objective: Objective,
+    pub objective: &'static dyn Objective,
     /// Seed of the order.
     pub seed: u64,
     /// Id that fills rows up.
@@ -517,10 +517,7 @@ impl<'d> Source<'d> {
             .saturating_add(take)
             .min(u64::from(piece.start + piece.len)) as usize;
         row.ids.extend_from_slice(&document[first..last]);
-        let read = match options.objective {
-            Objective::NextToken => 0,
-            Objective::Answers => self.set.prompt(piece.document as usize),
-        };
+        let read = options.objective.read(self.set, piece.document as usize);
         row.learned.extend((first..last).map(|place| place >= read));
     }
 }

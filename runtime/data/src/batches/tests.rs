@@ -1,6 +1,7 @@
 //! Streams of batches: what they hold, that they resume, that epochs cover everything.
 
-use jam_ir::recipe::{BatchForm, BatchSize, Objective};
+use jam_ir::Called;
+use jam_ir::recipe::{BatchForm, BatchSize};
 
 use super::*;
 
@@ -21,7 +22,7 @@ fn options(form: BatchForm, size: BatchSize) -> BatchOptions {
         form,
         size,
         length: 6,
-        objective: Objective::NextToken,
+        objective: OBJECTIVES[0],
         seed: 3,
         pad: 0,
     }
@@ -252,7 +253,11 @@ fn questions_are_read_and_not_learned() {
     let mut set = EncodedSet::default();
     set.push(&[9, 1, 2, 3, 4], 3);
     let mut options = options(BatchForm::Rows, BatchSize::Rows(1));
-    options.objective = Objective::Answers;
+    let answers = Called {
+        name: "answers".to_owned(),
+        ..Called::default()
+    };
+    options.objective = objective_of(&answers).unwrap();
     let batch = BatchStream::new(vec![(1.0, &set)], options)
         .unwrap()
         .next_batch();

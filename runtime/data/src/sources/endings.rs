@@ -2,22 +2,8 @@
 
 use std::path::Path;
 
-use jam_ir::recipe::DataKind;
-
-/// How a file holds its records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Layout {
-    /// A line of JSON each.
-    Lines,
-    /// JSON values one after the other, or the elements of a list.
-    Values,
-    /// Rows of a table whose first row has the names; the byte parts its fields.
-    Rows(u8),
-    /// Running text.
-    Text,
-    /// Members of a tar file.
-    Shard,
-}
+use super::format::{Format, Layout};
+use super::formats::FORMATS;
 
 /// How a file is packed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,39 +43,6 @@ const UNREAD: [(&[&str], &str); 4] = [
     ),
 ];
 
-/// What a kind of data is read from.
-struct Reader {
-    /// Its word in the language.
-    word: &'static str,
-    /// Whether it takes a layout.
-    takes: fn(Layout) -> bool,
-    /// What it takes, in words.
-    told: &'static str,
-}
-
-const READERS: [Reader; 4] = [
-    Reader {
-        word: "text",
-        takes: |layout| layout != Layout::Shard,
-        told: "text is read from .jsonl, .json, .csv, .tsv and text files",
-    },
-    Reader {
-        word: "image_text",
-        takes: |layout| matches!(layout, Layout::Shard | Layout::Lines | Layout::Values),
-        told: "captioned pictures are read from .tar shards and captions.jsonl",
-    },
-    Reader {
-        word: "interleaved",
-        takes: |layout| matches!(layout, Layout::Lines | Layout::Values),
-        told: "articles are read from .jsonl and .json",
-    },
-    Reader {
-        word: "instruct",
-        takes: |layout| matches!(layout, Layout::Lines | Layout::Values | Layout::Rows(_)),
-        told: "questions with answers are read from .jsonl, .json, .csv and .tsv",
-    },
-];
-
 /// How a file is packed, by the last ending of its name.
 pub(super) fn packing(path: &Path) -> Option<Packing> {
     let ending = ending(path)?;
@@ -97,11 +50,11 @@ pub(super) fn packing(path: &Path) -> Option<Packing> {
     found.map(|(_, packing)| *packing)
 }
 
-/// The layout of a file for a kind of data.
+/// The layout of a file for a format of data.
 ///
 /// # Errors
 /// A sentence that says what to do instead.
-pub(super) fn layout(kind: &DataKind, path: &Path) -> Result<Layout, String> {
+pub(super) fn layout(format: &dyn Format, path: &Path) -> Result<Layout, String> {
     let packed = packing(path).is_some();
     // What is packed is named before: `a.jsonl.gz`.
     let name = match packed {
@@ -115,34 +68,26 @@ pub(super) fn layout(kind: &DataKind, path: &Path) -> Result<Layout, String> {
     if let Some((_, help)) = unread {
         return Err((*help).to_owned());
     }
-    let found = LAYOUTS.iter().find(|(known, _)| *known == ending);
-    let layout = found.map_or(Layout::Text, |(_, layout)| *layout);
-    let word = match kind {
-        DataKind::Text { .. } => "text",
-        DataKind::ImageText => "image_text",
-        DataKind::Interleaved => "interleaved",
-        DataKind::Instruct => "instruct",
-        DataKind::Choice { .. } => {
-            return Err("multiple choice is read as questions, not documents".to_owned());
-        }
-    };
-    let own = READERS.iter().find(|reader| reader.word == word);
+    let layout = of_ending(&ending);
     if packed && layout == Layout::Shard {
         return Err("unpack it first: pictures of a shard are read from where they lie".to_owned());
     }
-    match own {
-        Some(reader) if (reader.takes)(layout) => Ok(layout),
-        Some(reader) => {
-            let others = READERS.iter().filter(|other| (other.takes)(layout));
-            let others: Vec<String> = others.map(|other| format!("`{}`", other.word)).collect();
-            Err(format!(
-                "{}; {} reads this file",
-                reader.told,
-                others.join(" or ")
-            ))
-        }
-        None => Err(format!("nothing reads `{word}`")),
+    if format.takes(layout) {
+        return Ok(layout);
     }
+    let others = FORMATS.iter().filter(|other| other.takes(layout));
+    let others = others.map(|other| format!("`{}`", other.signature().signature.word));
+    let others: Vec<String> = others.collect();
+    Err(format!(
+        "{}; {} reads this file",
+        format.reads(),
+        others.join(" or ")
+    ))
+}
+
+fn of_ending(ending: &str) -> Layout {
+    let found = LAYOUTS.iter().find(|(known, _)| *known == ending);
+    found.map_or(Layout::Text, |(_, layout)| *layout)
 }
 
 /// The last ending of a name, in small letters.
@@ -153,10 +98,12 @@ fn ending(path: &Path) -> Option<String> {
 
 /// Whether a file is a list of records that may name pictures in files of their own.
 pub fn is_list(path: &Path) -> bool {
-    matches!(
-        layout(&DataKind::Interleaved, path),
-        Ok(Layout::Lines | Layout::Values)
-    )
+    let name = match packing(path) {
+        Some(_) => path.with_extension(""),
+        None => path.to_owned(),
+    };
+    let layout = of_ending(&ending(&name).unwrap_or_default());
+    matches!(layout, Layout::Lines | Layout::Values)
 }
 
 #[cfg(test)]
@@ -165,31 +112,33 @@ mod tests {
 
     #[test]
     fn endings_say_how_records_lie_and_who_reads_them() {
-        let text = DataKind::Text {
-            field: "text".to_owned(),
+        let of = |word: &str, name: &str| {
+            let format = FORMATS
+                .iter()
+                .find(|format| format.signature().signature.word == word);
+            layout(*format.unwrap(), Path::new(name))
         };
-        let of = |kind: &DataKind, name: &str| layout(kind, Path::new(name));
-        assert_eq!(of(&text, "a/b.TXT"), Ok(Layout::Text));
-        assert_eq!(of(&text, "wiki.valid.tokens"), Ok(Layout::Text));
-        assert_eq!(of(&text, "README"), Ok(Layout::Text));
-        assert_eq!(of(&text, "a.json"), Ok(Layout::Values));
-        assert_eq!(of(&text, "a.jsonl.gz"), Ok(Layout::Lines));
-        assert_eq!(of(&text, "a.txt.zst"), Ok(Layout::Text));
-        assert_eq!(of(&DataKind::Instruct, "a.tsv"), Ok(Layout::Rows(b'\t')));
-        assert_eq!(of(&DataKind::ImageText, "a.tar"), Ok(Layout::Shard));
+        assert_eq!(of("text", "a/b.TXT"), Ok(Layout::Text));
+        assert_eq!(of("text", "wiki.valid.tokens"), Ok(Layout::Text));
+        assert_eq!(of("text", "README"), Ok(Layout::Text));
+        assert_eq!(of("text", "a.json"), Ok(Layout::Values));
+        assert_eq!(of("text", "a.jsonl.gz"), Ok(Layout::Lines));
+        assert_eq!(of("text", "a.txt.zst"), Ok(Layout::Text));
+        assert_eq!(of("instruct", "a.tsv"), Ok(Layout::Rows(b'\t')));
+        assert_eq!(of("image_text", "a.tar"), Ok(Layout::Shard));
         for (kind, name, told) in [
-            (&text, "a.tar", "`image_text` reads this file"),
-            (&text, "a.parquet", "read_parquet"),
-            (&text, "a.parquet.zst", "read_parquet"),
-            (&text, "a.zip", "unpack it first"),
-            (&text, "a.pdf", "UTF-8 text"),
+            ("text", "a.tar", "`image_text` reads this file"),
+            ("text", "a.parquet", "read_parquet"),
+            ("text", "a.parquet.zst", "read_parquet"),
+            ("text", "a.zip", "unpack it first"),
+            ("text", "a.pdf", "UTF-8 text"),
             (
-                &DataKind::Interleaved,
+                "interleaved",
                 "a.csv",
                 "`text` or `instruct` reads this file",
             ),
-            (&DataKind::ImageText, "a.tar.gz", "unpack it first"),
-            (&DataKind::ImageText, "a.txt", "`text` reads this file"),
+            ("image_text", "a.tar.gz", "unpack it first"),
+            ("image_text", "a.txt", "`text` reads this file"),
         ] {
             let help = of(kind, name).unwrap_err();
             assert!(help.contains(told), "{name}: {help}");

@@ -3,13 +3,14 @@
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 
-use jam_ir::recipe::DataKind;
+use jam_ir::Called;
 use serde_json::Value;
 
 use super::content::{BYTE_ORDER_MARK, Content};
-use super::endings::{Layout, layout};
+use super::endings::layout;
+use super::format::{Format, Layout};
 use super::shards::{self, Member};
-use super::{Document, PictureRef, Segment, matching_files, records, rows, values};
+use super::{Document, PictureRef, Segment, format_of, matching_files, records, rows, values};
 use crate::{Error, Result};
 
 /// The longest record that is read, in bytes.
@@ -58,7 +59,8 @@ struct SetFile {
 /// Documents of one kind in a fixed order. Opening reads where they lie, [`DataSet::document`] reads them.
 #[derive(Debug, Clone)]
 pub struct DataSet {
-    kind: DataKind,
+    format: &'static dyn Format,
+    called: Called,
     files: Vec<SetFile>,
     places: Vec<Place>,
     notes: Vec<String>,
@@ -69,8 +71,8 @@ impl DataSet {
     ///
     /// # Errors
     /// As [`DataSet::open_with`].
-    pub fn open(kind: &DataKind, files: &[PathBuf]) -> Result<Self> {
-        Self::open_with(kind, files, &ReadOptions::default())
+    pub fn open(format: &Called, files: &[PathBuf]) -> Result<Self> {
+        Self::open_with(format, files, &ReadOptions::default())
     }
 
     /// Opens files of one kind, in their order. A folder stands for its `captions.jsonl` or its `.tar` files.
@@ -78,21 +80,22 @@ impl DataSet {
     /// # Errors
     /// When a file cannot be read, is not of the kind (its ending tells), or a shard is damaged. Records of JSON
     /// are not looked at before [`DataSet::document`].
-    pub fn open_with(kind: &DataKind, files: &[PathBuf], options: &ReadOptions) -> Result<Self> {
+    pub fn open_with(format: &Called, files: &[PathBuf], options: &ReadOptions) -> Result<Self> {
         let mut set = Self {
-            kind: kind.clone(),
+            format: format_of(format)?,
+            called: format.clone(),
             files: Vec::new(),
             places: Vec::new(),
             notes: Vec::new(),
         };
-        for path in unfolded(kind, files)? {
+        for path in unfolded(format, files)? {
             set.add(&path, options)?;
         }
         Ok(set)
     }
 
     fn add(&mut self, path: &Path, options: &ReadOptions) -> Result<()> {
-        let layout = layout(&self.kind, path).map_err(|help| {
+        let layout = layout(self.format, path).map_err(|help| {
             Error::new("the file is of another kind")
                 .with_path(path)
                 .with_help(help)
@@ -272,28 +275,21 @@ impl DataSet {
         };
         let folder = path.parent().unwrap_or(Path::new(""));
         let id = format!("{}:{number}", short_name(path));
-        let made = match &self.kind {
-            DataKind::Text { field } => {
-                return records::text(json, field, id).map_err(|what| {
-                    wrong(what).with_help("`text(…, field: \"NAME\")` says which field is the text")
-                });
-            }
-            DataKind::ImageText => records::captioned(json, folder, id),
-            DataKind::Interleaved => records::interleaved(json, folder, id),
-            DataKind::Instruct => records::instruct(json, id),
-            DataKind::Choice { .. } => Err("a question is no document".to_owned()),
-        };
-        made.map_err(wrong)
+        let made = self.format.document(&self.called, json, folder, id);
+        made.map_err(|what| match self.format.hint() {
+            Some(help) => wrong(what).with_help(help),
+            None => wrong(what),
+        })
     }
 
     /// Whether a document has nothing to learn: its text is empty, or its caption, or its question or answer.
     pub fn is_blank(&self, document: &Document) -> bool {
-        let texts = document.texts().all(records::is_blank);
-        match self.kind {
-            DataKind::ImageText => texts,
-            DataKind::Instruct => texts || document.prompt.as_deref().is_none_or(records::is_blank),
-            _ => texts && document.pictures() == 0,
-        }
+        self.format.is_blank(document)
+    }
+
+    /// Whether a document is one of the set: settings of its format may leave some out.
+    pub fn keeps(&self, document: &Document) -> bool {
+        self.format.keeps(&self.called, document)
     }
 
     fn member(&self, file: &SetFile, member: &Member) -> Result<Document> {
@@ -353,23 +349,22 @@ fn short_name(path: &Path) -> String {
 /// Files with what stands for folders among them: `captions.jsonl`, or all shards or lists.
 ///
 /// # Errors
-/// When a folder has none.
-pub fn unfolded(kind: &DataKind, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+/// When a folder has none, or there is no such format.
+pub fn unfolded(format: &Called, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let in_folder = format_of(format)?.in_folder();
     let mut all = Vec::new();
     for path in files {
         if !path.is_dir() {
             all.push(path.clone());
             continue;
         }
-        let listed = path.join("captions.jsonl");
-        if *kind == DataKind::ImageText && listed.is_file() {
-            all.push(listed);
-        } else {
-            let ending = match kind {
-                DataKind::ImageText => "*.tar",
-                _ => "*.jsonl",
-            };
-            all.extend(matching_files(path, &[ending.to_owned()])?);
+        let Some((last, first)) = in_folder.split_last() else {
+            continue;
+        };
+        let mut listed = first.iter().map(|name| path.join(name));
+        match listed.find(|path| path.is_file()) {
+            Some(listed) => all.push(listed),
+            None => all.extend(matching_files(path, &[(*last).to_owned()])?),
         }
     }
     Ok(all)

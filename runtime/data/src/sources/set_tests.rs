@@ -2,8 +2,11 @@
 
 use std::fs;
 
+use jam_ir::SettingValue;
+
 use super::*;
 use crate::images::Picture;
+use crate::sources::formats::plain;
 
 /// The folder of real data; without it a test says so and passes over.
 fn real() -> Option<PathBuf> {
@@ -14,18 +17,16 @@ fn real() -> Option<PathBuf> {
     folder
 }
 
-fn open(kind: DataKind, folder: &Path, pattern: &str) -> DataSet {
+fn open(format: Called, folder: &Path, pattern: &str) -> DataSet {
     DataSet::open(
-        &kind,
+        &format,
         &matching_files(folder, &[pattern.to_owned()]).unwrap(),
     )
     .unwrap()
 }
 
-fn text_kind() -> DataKind {
-    DataKind::Text {
-        field: "text".to_owned(),
-    }
+fn text_kind() -> Called {
+    plain("text")
 }
 
 fn messages(set: &DataSet) -> Vec<String> {
@@ -60,9 +61,9 @@ fn lines_of_json_become_texts_and_tell_their_mistakes() {
     assert_eq!(told[1], "line 5: `text` is not a string");
     assert!(told[2].starts_with("line 6: not JSON"), "{}", told[2]);
     assert!(set.document(5).is_err());
-    let body = DataKind::Text {
-        field: "body".to_owned(),
-    };
+    let mut body = plain("text");
+    let field = SettingValue::Text("body".to_owned());
+    body.settings.insert("field".to_owned(), field);
     assert!(DataSet::open(&body, &[path]).unwrap().document(0).is_err());
 }
 
@@ -140,7 +141,7 @@ fn shards_give_pictures_with_captions() {
         ],
     );
     // `dir/a.b.json` is one more member of `dir/a`.
-    let set = DataSet::open(&DataKind::ImageText, &[folder.path().to_owned()]).unwrap();
+    let set = DataSet::open(&plain("image_text"), &[folder.path().to_owned()]).unwrap();
     assert_eq!(set.len(), 3);
     let note = set.notes().join("; ");
     assert!(
@@ -182,7 +183,7 @@ fn shards_give_pictures_with_captions() {
 
     let failing = |members: &[(&str, &[u8])]| {
         shard(&path, members);
-        DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path))
+        DataSet::open(&plain("image_text"), std::slice::from_ref(&path))
             .unwrap_err()
             .message
     };
@@ -195,7 +196,7 @@ fn shards_give_pictures_with_captions() {
     for length in [100, 600, 512 + png.len() - 1] {
         fs::write(&path, &bytes[..length]).unwrap();
         assert!(
-            DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path)).is_err(),
+            DataSet::open(&plain("image_text"), std::slice::from_ref(&path)).is_err(),
             "{length}"
         );
     }
@@ -215,7 +216,7 @@ fn keys_of_shards_may_have_dots() {
         .flat_map(|[picture, caption]| [(picture.as_str(), png.as_slice()), (caption, b"a house")])
         .collect();
     shard(&path, &members);
-    let open = || DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path));
+    let open = || DataSet::open(&plain("image_text"), std::slice::from_ref(&path));
     let set = open().unwrap();
     assert_eq!((set.len(), set.notes().len()), (40, 0));
     let id = set.document(7).unwrap().id;
@@ -327,7 +328,7 @@ fn what_is_not_read_is_named_with_what_to_do() {
             "`image_text` reads this file",
         ),
         (
-            DataKind::Interleaved,
+            plain("interleaved"),
             "a.csv",
             b"",
             "another kind",
@@ -377,12 +378,12 @@ fn null_says_nothing() {
          {\"image\":\"a.png\",\"caption\":null,\"segments\":[{\"text\":null,\"image\":null}]}\n",
     )
     .unwrap();
-    let set = DataSet::open(&DataKind::ImageText, std::slice::from_ref(&path)).unwrap();
+    let set = DataSet::open(&plain("image_text"), std::slice::from_ref(&path)).unwrap();
     let first = set.document(0).unwrap();
     assert_eq!(first.texts().collect::<Vec<_>>(), ["a house"]);
     assert!(first.id.ends_with("captions.jsonl:1"), "{}", first.id);
     assert_eq!(messages(&set), ["line 2: the record has no `caption`"]);
-    let set = DataSet::open(&DataKind::Interleaved, std::slice::from_ref(&path)).unwrap();
+    let set = DataSet::open(&plain("interleaved"), std::slice::from_ref(&path)).unwrap();
     let first = set.document(0).unwrap();
     assert_eq!(
         (first.segments.len(), first.pictures(), first.prompt),
@@ -407,7 +408,7 @@ fn records_cannot_name_pictures_elsewhere() {
         ),
     )
     .unwrap();
-    let set = DataSet::open(&DataKind::ImageText, &[folder.path().to_owned()]).unwrap();
+    let set = DataSet::open(&plain("image_text"), &[folder.path().to_owned()]).unwrap();
     let first = set.document(0).unwrap();
     assert_eq!(first.texts().collect::<Vec<_>>(), ["first"]);
     let told = messages(&set);
@@ -438,7 +439,7 @@ fn articles_and_answers_keep_their_question() {
 {"prompt":3,"segments":[]}"#,
     )
     .unwrap();
-    let set = DataSet::open(&DataKind::Interleaved, std::slice::from_ref(&path)).unwrap();
+    let set = DataSet::open(&plain("interleaved"), std::slice::from_ref(&path)).unwrap();
     let first = set.document(0).unwrap();
     assert_eq!(
         (first.id.as_str(), first.prompt.as_deref(), first.pictures()),
@@ -446,20 +447,18 @@ fn articles_and_answers_keep_their_question() {
     );
     assert_eq!(set.document(1).unwrap().prompt, None);
     assert_eq!(messages(&set).len(), 2);
-    let set = DataSet::open(&DataKind::Instruct, std::slice::from_ref(&path)).unwrap();
+    let set = DataSet::open(&plain("instruct"), std::slice::from_ref(&path)).unwrap();
     let first = set.document(0).unwrap();
     assert_eq!(first.prompt.as_deref(), Some("How?"));
     assert_eq!(first.texts().collect::<Vec<_>>(), ["Thus."]);
     let kept = set.filtered(|document| document.prompt.as_deref() == Some("no"));
     assert!(kept.is_err(), "a damaged record is not passed over");
-    let choice = DataKind::Choice {
-        format: "jsonl".to_owned(),
-    };
+    let choice = plain("choice");
     assert!(DataSet::open(&choice, std::slice::from_ref(&path)).is_err());
     let text = folder.path().join("a.md");
     fs::write(&text, "x").unwrap();
-    assert!(DataSet::open(&DataKind::Interleaved, std::slice::from_ref(&text)).is_err());
-    assert!(DataSet::open(&DataKind::ImageText, &[text]).is_err());
+    assert!(DataSet::open(&plain("interleaved"), std::slice::from_ref(&text)).is_err());
+    assert!(DataSet::open(&plain("image_text"), &[text]).is_err());
 }
 
 #[test]
@@ -472,7 +471,7 @@ fn real_pairs_are_read() {
         ("captions/photos_train/captions.jsonl", 375 + 87 + 200),
         ("captions/coco_images", 16),
     ] {
-        let set = open(DataKind::ImageText, &data, pattern);
+        let set = open(plain("image_text"), &data, pattern);
         assert_eq!(set.len(), count, "{pattern}");
         for index in 0..set.len() {
             let document = set.document(index).unwrap();
@@ -491,7 +490,7 @@ fn real_pairs_are_read() {
 #[test]
 fn real_articles_answers_and_texts_are_read() {
     let Some(data) = real() else { return };
-    let articles = open(DataKind::Interleaved, &data, "interleaved/*.jsonl");
+    let articles = open(plain("interleaved"), &data, "interleaved/*.jsonl");
     assert_eq!(articles.len(), 82 + 57 + 14 + 272 + 14 + 15 + 8 + 33);
     let mut pictures = 0;
     for index in 0..articles.len() {
@@ -514,7 +513,7 @@ fn real_articles_answers_and_texts_are_read() {
         .unwrap();
     assert!(few.len() > 300 && few.len() < 495, "{}", few.len());
 
-    let answers = open(DataKind::Instruct, &data, "instruct/train.jsonl");
+    let answers = open(plain("instruct"), &data, "instruct/train.jsonl");
     assert_eq!(answers.len(), 354 + 193 + 742 + 126);
     for index in 0..answers.len() {
         assert!(answers.document(index).unwrap().prompt.is_some());

@@ -49,13 +49,13 @@ pub fn split_files(
     });
     let (from, source) = given
         .ok_or_else(|| Error::new(format!("data `{}` has no split `{split}`", reference.name)))?;
-    let files = unfolded(&recipe.kind, &find(source)?)?;
+    let files = unfolded(&recipe.format, &find(source)?)?;
     if from != "train" || !matches!(source, DataSource::Files(_)) {
         return Ok((files, Vec::new()));
     }
     let mut others = BTreeSet::new();
     for (_, source) in recipe.splits.iter().filter(|(name, _)| *name != "train") {
-        let files = unfolded(&recipe.kind, &find(source)?)?;
+        let files = unfolded(&recipe.format, &find(source)?)?;
         others.extend(files.iter().map(|file| true_path(file)));
     }
     let (apart, kept): (Vec<PathBuf>, Vec<PathBuf>) = files
@@ -100,7 +100,7 @@ pub fn split_documents(
     find: Find<'_>,
 ) -> Result<SplitDocuments> {
     let (files, mut notes) = split_files(recipe, reference, find)?;
-    let set = DataSet::open(&recipe.kind, &files)?;
+    let set = DataSet::open(&recipe.format, &files)?;
     let told = set.notes().iter();
     notes.extend(told.map(|note| format!("data `{}`: {note}", reference.name)));
     let divided =
@@ -110,7 +110,7 @@ pub fn split_documents(
     let (mut drawn, mut ids) = (0, BTreeSet::new());
     for index in 0..set.len() {
         let document = set.document(index)?;
-        if recipe.max_pictures > 0 && document.pictures() as u64 > recipe.max_pictures {
+        if !set.keeps(&document) {
             too_many += 1;
         } else if set.is_blank(&document) {
             blank += 1;
@@ -143,7 +143,7 @@ pub fn split_documents(
     }
     let mut why = Vec::new();
     if too_many > 0 {
-        let most = recipe.max_pictures;
+        let most = recipe.format.count("max_pictures").unwrap_or(0);
         why.push(format!("{too_many} have more than {most} pictures"));
     }
     if blank > 0 {

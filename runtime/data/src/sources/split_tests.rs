@@ -3,9 +3,10 @@
 use std::fs;
 
 use indexmap::IndexMap;
-use jam_ir::recipe::DataKind;
+use jam_ir::{Called, SettingValue};
 
 use super::*;
+use crate::sources::formats::plain;
 use crate::sources::matching_files;
 
 struct Data {
@@ -14,7 +15,7 @@ struct Data {
 }
 
 impl Data {
-    fn new(kind: DataKind, splits: &[(&str, &str)]) -> Data {
+    fn new(format: Called, splits: &[(&str, &str)]) -> Data {
         let splits: IndexMap<String, DataSource> = splits
             .iter()
             .map(|(split, pattern)| {
@@ -32,18 +33,16 @@ impl Data {
         Data {
             folder: tempfile::tempdir().unwrap(),
             recipe: DataRecipe {
-                kind,
+                format,
                 splits,
                 held_out,
-                max_pictures: 0,
                 span: None,
             },
         }
     }
 
     fn text(splits: &[(&str, &str)]) -> Data {
-        let field = "text".to_owned();
-        Data::new(DataKind::Text { field }, splits)
+        Data::new(plain("text"), splits)
     }
 
     fn write(&self, name: &str, content: &str) {
@@ -160,9 +159,7 @@ fn empty_texts_are_left_out_and_counted() {
     let answer = |prompt: &str, response: &str| {
         format!("{{\"prompt\":\"{prompt}\",\"response\":\"{response}\"}}\n")
     };
-    let text = DataKind::Text {
-        field: "text".to_owned(),
-    };
+    let text = plain("text");
     for (kind, content, kept, blank) in [
         (
             text,
@@ -170,21 +167,21 @@ fn empty_texts_are_left_out_and_counted() {
             1,
             2,
         ),
-        (DataKind::ImageText, picture.to_owned(), 1, 1),
+        (plain("image_text"), picture.to_owned(), 1, 1),
         (
-            DataKind::Interleaved,
+            plain("interleaved"),
             segment("") + &segment("a") + "{\"segments\":[]}\n",
             1,
             2,
         ),
         (
-            DataKind::Interleaved,
+            plain("interleaved"),
             "{\"segments\":[{\"image\":\"a.png\"}]}\n".to_owned() + &segment(""),
             1,
             1,
         ),
         (
-            DataKind::Instruct,
+            plain("instruct"),
             answer("q", "") + &answer("q", "a") + &answer(" ", "a"),
             1,
             2,
@@ -244,7 +241,7 @@ fn a_draw_that_leaves_nothing_says_so() {
 #[test]
 fn pictures_that_are_not_there_are_found_by_name() {
     let mut data = Data::new(
-        DataKind::Interleaved,
+        plain("interleaved"),
         &[("train", "a.jsonl"), ("val", "a.jsonl")],
     );
     data.write("p/1.png", "not looked at");
@@ -269,8 +266,9 @@ fn pictures_that_are_not_there_are_found_by_name() {
     assert!(error.message.contains("a.jsonl:2` names") && error.path.unwrap().ends_with("p/2.png"));
     data.write("p/2.png", "");
     // An article that is left out need not have its pictures.
-    data.recipe.max_pictures = 2;
+    let at_most = |count| ("max_pictures".to_owned(), SettingValue::Count(count));
+    data.recipe.format.settings.extend([at_most(2)]);
     absent_pictures(&reference("val"), &documents(&data)).unwrap();
-    data.recipe.max_pictures = 3;
+    data.recipe.format.settings.extend([at_most(3)]);
     assert!(absent_pictures(&reference("val"), &documents(&data)).is_err());
 }

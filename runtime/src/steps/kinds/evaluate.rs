@@ -1,19 +1,18 @@
 //! `eval NAME`: a report, measures of models as a table and as JSON.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use jam_ir::recipe::{DataRef, EvalRecipe, Measure, Objective, Step};
-use jam_ir::{DType, ErrorKind, ModelRef};
+use jam_ir::recipe::{EvalRecipe, Step};
+use jam_ir::{Called, DType, ErrorKind, ModelRef};
 use jam_weights::checkpoints::write_file;
 use jam_weights::progress::Ended;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::{Kind, Task};
 use crate::decoding::context_of;
-use crate::evaluation::{
-    ChoiceRules, ChoiceScore, DIVERGED, DrawnScore, Losses, Reading, mean_loss, score_choices,
-    score_drawn,
-};
+use crate::evaluation::{Subject, measure_of};
 use crate::pages::Table;
 use crate::results::Hashes;
 use crate::steps::graph::Inputs;
@@ -38,31 +37,32 @@ pub struct ReportRow {
     pub measures: Vec<Measured>,
 }
 
-/// One measure.
+/// What one measure found: in JSON `{MEASURE: FOUND}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Measured {
-    /// Losses on documents.
-    Perplexity {
-        /// The data.
-        data: String,
-        /// Sums by kind of token.
-        losses: Losses,
-    },
-    /// Multiple choice.
-    Choice {
-        /// The data.
-        data: String,
-        /// Items answered right.
-        score: ChoiceScore,
-    },
-    /// Things drawn.
-    Drawn {
-        /// The data.
-        data: String,
-        /// Things drawn right.
-        score: DrawnScore,
-    },
+#[serde(try_from = "BTreeMap<String, Value>", into = "BTreeMap<String, Value>")]
+pub struct Measured {
+    /// The measure.
+    pub measure: String,
+    /// What it found, in its own form.
+    pub found: Value,
+}
+
+impl From<Measured> for BTreeMap<String, Value> {
+    fn from(measured: Measured) -> Self {
+        BTreeMap::from([(measured.measure, measured.found)])
+    }
+}
+
+impl TryFrom<BTreeMap<String, Value>> for Measured {
+    type Error = String;
+
+    fn try_from(map: BTreeMap<String, Value>) -> std::result::Result<Self, String> {
+        let count = map.len();
+        match (map.into_iter().next(), count) {
+            (Some((measure, found)), 1) => Ok(Measured { measure, found }),
+            _ => Err(format!("an entry of one measure, not of {count}")),
+        }
+    }
 }
 
 /// The file of a report.
@@ -79,16 +79,8 @@ impl Kind for Evaluate {
             .models
             .iter()
             .try_for_each(|model| inputs.model(model))?;
-        for measure in &recipe.measures {
-            let (Measure::Perplexity { data, .. }
-            | Measure::Choice { data, .. }
-            | Measure::Drawn { data, .. }) = measure;
-            inputs.data(data)?;
-            if let Measure::Drawn { decode, .. } = measure {
-                inputs.decode(decode)?;
-            }
-        }
-        Ok(())
+        let mut measures = recipe.measures.iter();
+        measures.try_for_each(|measure| inputs.called(measure))
     }
 
     fn sound(&self, hashes: &Hashes, folder: &Path) -> Result<()> {
@@ -122,8 +114,7 @@ impl Kind for Evaluate {
             }
             report.rows.push(row);
         }
-        report.check()?;
-        let table = report.table();
+        let table = report.table()?;
         for note in &table.notes {
             runner.progress.note(&format!("{}: {note}", task.name));
         }
@@ -149,66 +140,23 @@ impl Runner<'_> {
         let model = self.work.model(&reference.name)?;
         let codec = self.codec(model)?;
         let executable = self.load(reference, DType::F32)?;
-        let context = context_of(model);
+        let subject = Subject {
+            executable: &executable,
+            codec: &codec,
+            context: context_of(model),
+            inputs: self,
+            stop: &self.stop,
+        };
         let mut measures = Vec::new();
-        for (index, measure) in recipe.measures.iter().enumerate() {
+        for (index, called) in recipe.measures.iter().enumerate() {
             if self.stop.asked() {
                 break;
             }
-            measures.push(match measure {
-                Measure::Perplexity { data, limit } => {
-                    at(index as u64, "perplexity");
-                    let set = self.encoded(data, &codec)?;
-                    let reading = Reading {
-                        limit: *limit as usize,
-                        length: context.min(1024) as usize,
-                        objective: Objective::NextToken,
-                    };
-                    let losses = mean_loss(&executable, codec.layout(), &set, &reading)
-                        .map_err(|error| about(reference, data, error))?;
-                    Measured::Perplexity {
-                        data: data.to_string(),
-                        losses,
-                    }
-                }
-                Measure::Choice { data, limit, begin } => {
-                    at(index as u64, "choice");
-                    let items = self.choices(data, *limit)?;
-                    let rules = ChoiceRules {
-                        context: context as usize,
-                        begin: *begin,
-                    };
-                    let score = score_choices(&executable, &codec, &items, rules)
-                        .map_err(|error| about(reference, data, error))?;
-                    Measured::Choice {
-                        data: data.to_string(),
-                        score,
-                    }
-                }
-                Measure::Drawn {
-                    data,
-                    decode,
-                    pictures,
-                } => {
-                    at(index as u64, "drawn");
-                    let asked = self.asked(data, *pictures)?;
-                    let decode = self.work.decoding(decode)?;
-                    let mut silent = jam_weights::progress::Silent;
-                    let score = score_drawn(
-                        &executable,
-                        &codec,
-                        decode,
-                        &asked,
-                        context,
-                        &mut silent,
-                        &self.stop,
-                    )
-                    .map_err(|error| about(reference, data, error))?;
-                    Measured::Drawn {
-                        data: data.to_string(),
-                        score,
-                    }
-                }
+            at(index as u64, &called.name);
+            let found = measure_of(&called.name)?.measure(called, &subject);
+            measures.push(Measured {
+                measure: called.name.clone(),
+                found: found.map_err(|error| about(reference, called, error))?,
             });
         }
         Ok(measures)
@@ -216,9 +164,10 @@ impl Runner<'_> {
 }
 
 /// A failed measure, with the model and the data.
-fn about(model: &ModelRef, data: &DataRef, error: Error) -> Error {
+fn about(model: &ModelRef, called: &Called, error: Error) -> Error {
+    let data: Vec<String> = called.data().map(|data| format!("`{data}`")).collect();
     Error {
-        message: format!("`{model}` on `{data}`: {}", error.message),
+        message: format!("`{model}` on {}: {}", data.join(", "), error.message),
         ..error
     }
 }
@@ -241,38 +190,17 @@ fn read(path: &Path) -> Result<Report> {
     let report: Report = serde_json::from_slice(&text)
         .map_err(|error| damaged(error.to_string()).with_path(path))?;
     report
-        .check()
+        .table()
         .map_err(|error| damaged(error.message).with_path(path))?;
     Ok(report)
 }
 
 impl Report {
-    /// Every number that is shown is one: JSON holds no others, and a table of others misleads.
-    fn check(&self) -> Result<()> {
-        for row in &self.rows {
-            for measured in &row.measures {
-                let (data, what, number) = match measured {
-                    Measured::Perplexity { data, losses } => {
-                        let kinds = [&losses.all, &losses.text, &losses.image];
-                        let shown = kinds.into_iter().filter(|sum| sum.count > 0);
-                        let wrong = shown.map(|sum| sum.perplexity()).find(|n| !n.is_finite());
-                        // Without a token there is no perplexity.
-                        (data, "perplexity", wrong.unwrap_or(losses.all.perplexity()))
-                    }
-                    Measured::Choice { data, score } => (data, "share", score.accuracy()),
-                    Measured::Drawn { data, score } => (data, "share", score.share()),
-                };
-                if !number.is_finite() {
-                    let message = format!("`{}` on `{data}`: the {what} is {number}", row.model);
-                    return Err(Error::of(ErrorKind::NotFinite, message).with_help(DIVERGED));
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// The report as a table: a row a model, a column or two a measure.
-    pub fn table(&self) -> Table {
+    ///
+    /// # Errors
+    /// When a measure is not known, found something else than it finds, or a number that is shown is none.
+    pub fn table(&self) -> Result<Table> {
         let mut table = Table {
             title: format!("Report `{}`", self.name),
             ..Table::default()
@@ -280,45 +208,21 @@ impl Report {
         for row in &self.rows {
             let mut head = vec!["model".to_owned()];
             let mut cells = vec![row.model.clone()];
-            let mut cell = |name: String, text: String| {
-                head.push(name);
-                cells.push(text);
-            };
-            let percent = |share: f64| format!("{:.1}%", 100.0 * share);
-            for measured in &row.measures {
-                match measured {
-                    Measured::Perplexity { data, losses } => {
-                        if losses.text.count > 0 {
-                            cell(
-                                format!("{data} text PPL"),
-                                format!("{:.2}", losses.text.perplexity()),
-                            );
-                        }
-                        if losses.image.count > 0 {
-                            cell(
-                                format!("{data} picture PPL"),
-                                format!("{:.2}", losses.image.perplexity()),
-                            );
-                        }
-                    }
-                    Measured::Choice { data, score } => {
-                        cell(format!("{data} right"), percent(score.accuracy()));
-                        if score.cut > 0 {
-                            table.notes.push(format!(
-                                "{} of {} questions of {data} do not fit the context of {}: what they \
-                                 begin with is not read.",
-                                score.cut, score.items, row.model
-                            ));
-                        }
-                    }
-                    Measured::Drawn { data, score } => {
-                        cell(format!("{data} things drawn right"), percent(score.share()));
-                    }
+            for Measured { measure, found } in &row.measures {
+                let measure = measure_of(measure)?;
+                let shown = measure.cells(found).map_err(|error| Error {
+                    message: format!("`{}`: {}", row.model, error.message),
+                    ..error
+                })?;
+                for cell in shown {
+                    head.push(cell.head);
+                    cells.push(cell.text);
                 }
+                table.notes.extend(measure.notes(found, &row.model)?);
             }
             table.head = head;
             table.rows.push(cells);
         }
-        table
+        Ok(table)
     }
 }

@@ -7,8 +7,9 @@ use jam_weights::progress::Ended;
 
 use super::{Kind, Task, read_report};
 use crate::decoding::{Limits, Request, context_of, generate};
-use crate::evaluation::DrawnScore;
+use crate::evaluation::{DrawnScore, asked_pictures};
 use crate::image_tokenizers::VqTokenizer;
+use crate::inputs::Inputs as _;
 use crate::pages::{Answer, Chart, Curve, Page as Document, Question, Reconstructions, fill_page};
 use crate::steps::graph::Inputs;
 use crate::steps::{Runner, Workload};
@@ -70,7 +71,7 @@ impl Kind for Page {
             ..Document::default()
         };
         for report in &recipe.reports {
-            page.tables.push(read_report(runner.work, report)?.table());
+            page.tables.push(read_report(runner.work, report)?.table()?);
         }
         for (tokenizer, data) in &recipe.tokenizers {
             let folder = runner.work.result(&Step::Tokenizer(tokenizer.clone()));
@@ -84,7 +85,7 @@ impl Kind for Page {
                 measure.psnr
             );
             // Only drawing lessons know what their pictures show.
-            if let Ok(asked) = runner.asked(data, MEASURED as u64)
+            if let Ok(asked) = asked_pictures(&runner.documents(data)?, data, MEASURED as u64)
                 && asked.len() == originals.len()
             {
                 let share = |pictures: &[Picture]| -> Result<f64> {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use jam_backends::Optimizer;
 use jam_data::batches::EncodedSet;
 use jam_ir::recipe::TrainRecipe;
 use jam_weights::progress::Ended;
@@ -9,6 +10,7 @@ use jam_weights::progress::Ended;
 use super::{Kind, Task};
 use crate::Result;
 use crate::folders::ModelFolder;
+use crate::inputs::Inputs as _;
 use crate::memory_check::check_room;
 use crate::results::{Hashes, Record};
 use crate::steps::graph::Inputs;
@@ -70,8 +72,9 @@ impl Kind for Train {
         let work = runner.work;
         let recipe = work.training(task.name)?;
         let model = work.model(&recipe.model.name)?;
-        // The weights, a gradient of each, and the two moments of AdamW.
-        check_room(model, 4, &runner.device)?;
+        // The weights, a gradient of each, and what the optimizer keeps (AdamW's two moments).
+        let kept = Optimizer::kept_by(&recipe.optimizer)? as u64;
+        check_room(model, 2 + kept, &runner.device)?;
         let codec = runner.codec(model)?;
         let mut data: Vec<(f64, EncodedSet)> = Vec::new();
         for (weight, reference) in &recipe.data {

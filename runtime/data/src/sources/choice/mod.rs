@@ -19,20 +19,61 @@ mod formats;
 mod item;
 mod winograd;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Result};
 pub use item::{ChoiceItem, ChoiceOption};
 
-/// The formats that [`choices`] reads.
-pub const CHOICE_FORMATS: [&str; 7] = [
-    "jsonl",
-    "piqa",
-    "arc",
-    "winograd",
-    "winogrande",
-    "storycloze",
-    "copa",
+/// A published format of multiple choice.
+#[derive(Clone, Copy, Debug)]
+pub struct ChoiceFormat {
+    /// Its word in a program.
+    pub word: &'static str,
+    /// What its records are, and how they are asked.
+    pub records: &'static str,
+    /// The items of a file.
+    read: fn(&Path) -> Result<Vec<ChoiceItem>>,
+}
+
+/// The formats that [`choices`] reads, in the order in which help lists them.
+pub const CHOICE_FORMATS: [ChoiceFormat; 7] = [
+    ChoiceFormat {
+        word: "jsonl",
+        records: "`{question, choices, gold}` a line (`query` is read as `question`)",
+        read: formats::plain,
+    },
+    ChoiceFormat {
+        word: "piqa",
+        records: "`{goal, sol1, sol2}` a line, labels in `label` or in a file `…-labels.lst`",
+        read: formats::piqa,
+    },
+    ChoiceFormat {
+        word: "arc",
+        records: "`{question: {stem, choices: [{text, label}]}, answerKey}` a line, or as the hub has it",
+        read: formats::arc,
+    },
+    ChoiceFormat {
+        word: "winograd",
+        records: "the collection's XML; the options stand for the pronoun, what follows is scored",
+        read: winograd::read,
+    },
+    ChoiceFormat {
+        word: "winogrande",
+        records: "`{sentence, option1, option2, answer}` a line, with `_` for the options, or answers in \
+                  `…-labels.lst`",
+        read: formats::winogrande,
+    },
+    ChoiceFormat {
+        word: "storycloze",
+        records: "CSV with `InputSentence1` … `AnswerRightEnding`",
+        read: formats::storycloze,
+    },
+    ChoiceFormat {
+        word: "copa",
+        records: "as `jsonl`, or `{premise, choice1, choice2, question, label}` a line, or the first \
+                  publication's XML",
+        read: copa::read,
+    },
 ];
 
 /// Reads the items of files, in the order of files and items. Files of labels (`.lst`) may be among them.
@@ -41,27 +82,18 @@ pub const CHOICE_FORMATS: [&str; 7] = [
 /// When the format is not known, a file cannot be read, or an item is not of the format; the message names
 /// file and line.
 pub fn choices(format: &str, files: &[PathBuf]) -> Result<Vec<ChoiceItem>> {
-    let read = match format {
-        "jsonl" => formats::plain,
-        "copa" => copa::read,
-        "piqa" => formats::piqa,
-        "arc" => formats::arc,
-        "winogrande" => formats::winogrande,
-        "storycloze" => formats::storycloze,
-        "winograd" => winograd::read,
-        other => {
-            return Err(
-                Error::new(format!("`{other}` is no known format of multiple choice"))
-                    .with_help(format!("known are {}", CHOICE_FORMATS.join(", "))),
-            );
-        }
-    };
+    let known = CHOICE_FORMATS.iter().find(|known| known.word == format);
+    let known = known.ok_or_else(|| {
+        let words = CHOICE_FORMATS.map(|format| format.word);
+        Error::new(format!("`{format}` is no known format of multiple choice"))
+            .with_help(format!("known are {}", words.join(", ")))
+    })?;
     let mut items = Vec::new();
     for path in files
         .iter()
         .filter(|path| path.extension().is_none_or(|ending| ending != "lst"))
     {
-        let found = read(path)?;
+        let found = (known.read)(path)?;
         if found.is_empty() {
             return Err(Error::new("the file has no items").with_path(path));
         }

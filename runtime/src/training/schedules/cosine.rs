@@ -1,0 +1,26 @@
+//! Half a cosine to the floor.
+
+use std::f64::consts::PI;
+
+use jam_ir::{Called, Signature};
+
+use super::schedule::{At, Schedule, falling, floor, warmup};
+use crate::Result;
+
+/// The schedule.
+#[derive(Debug)]
+pub(super) struct Cosine;
+
+impl Schedule for Cosine {
+    fn signature(&self) -> Signature {
+        Signature::new(
+            "cosine",
+            "half a cosine from the peak to the floor at the last step",
+        )
+        .with([warmup(), floor()])
+    }
+
+    fn rate(&self, called: &Called, at: At) -> Result<f64> {
+        falling(called, at, |gone| 0.5 * (1.0 + (PI * gone).cos()))
+    }
+}
