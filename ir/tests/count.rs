@@ -99,9 +99,9 @@ fn parts_add_up_and_numbers_that_do_not_fit_are_said() {
 fn a_page_for_people() {
     let text = counts(&parent()).unwrap().to_string();
     let expected = "  parameters   6.72B (6723469312)
-embed                  264M
-positions             16.8M
-layers                6.44B
+    embed                  264M
+    positions             16.8M
+    layers                6.44B
   stored       12.5 GiB
   run f32      25.0 GiB weights, 1.00 MiB cache per token
   run bf16     12.5 GiB weights, 512 KiB cache per token

@@ -155,7 +155,7 @@ fn try_train(
         made_by: "A test.".to_owned(),
         tokenizers: Vec::new(),
         key,
-        record: b"",
+        record: b"the record",
     };
     training.run(folder, &mut executable, progress, stop)
 }

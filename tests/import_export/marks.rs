@@ -59,7 +59,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
         fs::read_to_string(program).unwrap()
     };
     let source = import("first");
-    for line in ["marks = [bos(1), eos(2), unk(0)]", "begin = bos"] {
+    for line in ["marks = [bos(1), eos(2, 1), unk(0)]", "begin = bos"] {
         let spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
         assert!(spaced(&source).contains(line), "{source}");
     }

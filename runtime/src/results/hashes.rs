@@ -90,6 +90,7 @@ pub(crate) struct Hashes {
     memory: PathBuf,
     known: RefCell<Known>,
     changed: Cell<bool>,
+    remembers: Cell<bool>,
 }
 
 impl Hashes {
@@ -104,12 +105,18 @@ impl Hashes {
             memory,
             known: RefCell::new(known.unwrap_or_default()),
             changed: Cell::new(false),
+            remembers: Cell::new(true),
         }
+    }
+
+    /// Writes nothing from now on: it is looked only.
+    pub(crate) fn only_look(&self) {
+        self.remembers.set(false);
     }
 
     /// Keeps what was found out for the next run. That it cannot be kept is no failure: it is read again.
     pub(crate) fn keep(&self) {
-        if !self.changed.replace(false) {
+        if !self.remembers.get() || !self.changed.replace(false) {
             return;
         }
         let mut known = self.known.borrow_mut();

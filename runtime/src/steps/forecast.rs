@@ -116,6 +116,7 @@ impl Runner<'_> {
     /// When it is not a fusion, a source cannot be opened, a tensor is missing or of another shape, or
     /// the limit on memory is too low.
     pub fn forecast(&self, name: &str) -> Result<Forecast> {
+        self.hashes.only_look();
         let model = self.work.model(name)?;
         if !self.work.program.fusions.contains_key(name) {
             return Err(Error::new(format!("`{name}` is not a fusion")));

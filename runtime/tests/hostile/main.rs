@@ -14,7 +14,7 @@ use std::time::Instant;
 
 use jam_runtime::folders::ModelFolder;
 use jam_weights::checkpoints::import::{ImportedConfig, open_weights};
-use jam_weights::checkpoints::{CheckpointReader, verify_files};
+use jam_weights::checkpoints::{CheckpointReader, Checksums, verify_files};
 
 /// Most bytes that refusing may take at once.
 const MEMORY: usize = 64 << 20;
@@ -70,7 +70,15 @@ impl As {
             As::Weights => open_weights(folder).map(drop),
             As::Config => ImportedConfig::read(folder).map(drop),
             As::Files => verify_files(folder),
-            As::Model => ModelFolder::open(folder).map(drop),
+            As::Model => {
+                // Without a list of checksums nothing else would be looked at.
+                let list = Checksums {
+                    algorithm: "blake3".to_owned(),
+                    ..Checksums::default()
+                };
+                let sealed = list.save(folder);
+                sealed.and_then(|()| ModelFolder::open(folder).map(drop))
+            }
         };
         result.err().map(|error| error.to_string())
     }

@@ -31,7 +31,7 @@ pub(super) fn checksums(cases: &mut Cases) {
         "occurs twice",
         list(&format!("{sound},\"a\":\"{zeros}\""), ""),
     );
-    for name in ["../secret", "/etc/passwd", "..", "sub/file", "\\u0000"] {
+    for name in ["../secret", "/etc/passwd", "..", "\\u0000"] {
         cases.checksums(
             As::Files,
             "outside its folder",

@@ -90,7 +90,7 @@ pub(super) fn headers(cases: &mut Cases) {
         0,
     );
     // Formats and shapes.
-    cases.header("unknown format", one("F4", "[1]", 0, 4), 4);
+    cases.header("quantised", one("F4", "[1]", 0, 4), 4);
     cases.header("unknown format", one("", "[1]", 0, 4), 4);
     cases.header("header is wrong", one("F32", "[-1]", 0, 4), 4);
     cases.header("header is wrong", one("F32", "[1.5]", 0, 4), 4);

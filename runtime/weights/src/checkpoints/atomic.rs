@@ -487,6 +487,7 @@ mod tests {
         // What was not complete does not take the place of what was there.
         filled(&temporary, "half");
         fs::write(temporary.join(UNFINISHED), b"").unwrap();
+        fs::remove_dir_all(before(&target)).unwrap();
         fs::rename(&target, before(&target)).unwrap();
         recover(&target).unwrap();
         assert_eq!(fs::read(target.join("file")).unwrap(), b"new");

@@ -261,8 +261,8 @@ impl TextTokenizer {
     /// # Errors
     /// When the text has a character that the tokenizer has no token for; never for a byte-level one.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>> {
-        letters::check(&self.inner, self.may_lose, text)?;
         let what = "a text cannot be encoded";
+        guarded(what, || letters::check(&self.inner, self.may_lose, text))??;
         let encoding = guarded(what, || self.inner.encode_fast(text, false))?
             .map_err(|error| Error::new(format!("a text cannot be encoded: {error}")))?;
         Ok(encoding.get_ids().to_vec())
