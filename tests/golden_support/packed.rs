@@ -32,10 +32,13 @@ const FILES: [&str; 3] = [
     "masks.safetensors",
 ];
 
-/// Runs the merge of a case on its tensors packed into `folder`.
+/// Runs the merge of a case on its tensors packed into `folder`; finds nothing where they are not LLaMA's.
 pub(crate) fn packed(case: &Case, folder: &Path, findings: &mut Findings) -> Checked<()> {
     let (asked, group) = asked(case)?;
     let (layers, width) = pack(&case.folder, &folder.join("case"))?;
+    if layers == 0 {
+        return Ok(()); // Nothing serves: its layers are not LLaMA's.
+    }
     let sizes = Sizes {
         layers,
         vocab: 1,
