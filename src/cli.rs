@@ -1,32 +1,14 @@
-//! The flags of the command line, in one place with their help.
+//! The flags that commands share, in one place with their help.
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, ValueEnum};
+use clap::{Args, ValueEnum};
 use jam_backends::{Device, DeviceChoice};
 use jam_ir::DType;
 use jam_weights::checkpoints::Numbers;
 use jam_weights::plans::Limits;
 
-use crate::commands::Command;
 use crate::failure::Failure;
-use crate::version::version;
-
-/// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
-#[derive(Debug, Parser)]
-#[command(
-    name = "jamc",
-    version = version(),
-    max_term_width = 100,
-    disable_help_subcommand = true
-)]
-pub(crate) struct Cli {
-    #[command(subcommand)]
-    pub(crate) command: Command,
-
-    #[command(flatten)]
-    pub(crate) talk: Talk,
-}
 
 /// Where the flags that every command takes stand in its help.
 const EVERYWHERE: &str = "Options of every command";

@@ -25,7 +25,8 @@ use std::process::ExitCode;
 use clap::{ColorChoice, CommandFactory, FromArgMatches};
 use jam_ir::{Error, ErrorKind};
 
-use cli::{Cli, Common};
+use cli::Common;
+use commands::Cli;
 use console::Console;
 use failure::{Failure, tell};
 

@@ -198,7 +198,7 @@ fn uses_are_found_through_what_passes_them_on() {
         ("dsl/src/definitions.rs", "dsl/src/recipe/fuse.rs"),
         ("fusion-passes/src/ties.rs", "fusion-passes/src/strategy.rs"),
         ("runtime/src/pages/mod.rs", "ir/src/error.rs"),
-        ("src/main.rs", "src/commands/build.rs"),
+        ("src/commands/mod.rs", "src/commands/build.rs"),
     ] {
         assert!(uses.has(file, target), "{file} uses {target}");
     }

@@ -1,15 +1,14 @@
 //! `jamc completions`: what makes a shell complete commands and flags.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_complete::Shell;
 use serde_json::json;
 
-use crate::cli::{Cli, Common};
+use crate::cli::Common;
 use crate::console::{print, print_json};
 use crate::failure::Failure;
 
-pub(crate) fn run(shell: Shell, common: &Common) -> Result<(), Failure> {
-    let mut command = Cli::command();
+pub(crate) fn run(mut command: Command, shell: Shell, common: &Common) -> Result<(), Failure> {
     let name = command.get_name().to_owned();
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, name, &mut script);

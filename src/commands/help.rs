@@ -1,15 +1,19 @@
 //! `jamc help`: a word of the language, or a command, or all words there are.
 
-use clap::CommandFactory;
+use clap::Command;
 use jam_ir::reference::{Entry, SECTIONS};
 use serde_json::json;
 
-use crate::cli::{Cli, Common};
+use crate::cli::Common;
 use crate::console::{print, print_json};
 use crate::failure::Failure;
 use crate::words::words;
 
-pub(crate) fn run(word: Option<&str>, common: &Common) -> Result<(), Failure> {
+pub(crate) fn run(
+    mut commands: Command,
+    word: Option<&str>,
+    common: &Common,
+) -> Result<(), Failure> {
     let entries = words().entries();
     let Some(word) = word else {
         if common.json {
@@ -23,7 +27,6 @@ pub(crate) fn run(word: Option<&str>, common: &Common) -> Result<(), Failure> {
         .iter()
         .filter(|entry| entry.signature.word == word)
         .collect();
-    let mut commands = Cli::command();
     commands.build();
     let command = commands.find_subcommand_mut(word);
     if common.json && !found.is_empty() {
@@ -68,9 +71,9 @@ fn all(entries: &[Entry]) -> String {
     text
 }
 
-fn unknown(word: &str, entries: &[Entry], commands: &clap::Command) -> Failure {
+fn unknown(word: &str, entries: &[Entry], commands: &Command) -> Failure {
     let words = entries.iter().map(|entry| entry.signature.word.as_str());
-    let commands = commands.get_subcommands().map(clap::Command::get_name);
+    let commands = commands.get_subcommands().map(Command::get_name);
     let message = format!("there is no help for `{word}`");
     Failure::Usage(match jam_dsl::nearest(word, words.chain(commands)) {
         Some(near) => format!("{message}; did you mean `{near}`?"),

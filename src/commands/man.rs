@@ -1,16 +1,15 @@
 //! `jamc man`: the manual page of the program, or of one of its commands.
 
-use clap::CommandFactory;
+use clap::Command;
 use clap_mangen::Man;
 use serde_json::json;
 
-use crate::cli::{Cli, Common};
+use crate::cli::Common;
 use crate::console::{print, print_json};
 use crate::failure::Failure;
 
-pub(crate) fn run(command: Option<&str>, common: &Common) -> Result<(), Failure> {
+pub(crate) fn run(mut all: Command, command: Option<&str>, common: &Common) -> Result<(), Failure> {
     // Commands get the flags that all have.
-    let mut all = Cli::command();
     all.build();
     let page_of = match command {
         None => all,

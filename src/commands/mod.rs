@@ -21,17 +21,34 @@ mod train;
 
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(crate) use steps::{carry_out, known};
 
 use crate::cli::{
-    Common, ComputeArgs, ForceArgs, GenerateArgs, MemoryArgs, OutArgs, PassArgs, ProgramArgs, View,
-    WeightArgs, WorkArgs, bytes,
+    Common, ComputeArgs, ForceArgs, GenerateArgs, MemoryArgs, OutArgs, PassArgs, ProgramArgs, Talk,
+    View, WeightArgs, WorkArgs, bytes,
 };
 use crate::console::Console;
 use crate::failure::Failure;
+use crate::version::version;
+
+/// The compiler for fused models: joins two pretrained transformers into one that reads and draws.
+#[derive(Debug, Parser)]
+#[command(
+    name = "jamc",
+    version = version(),
+    max_term_width = 100,
+    disable_help_subcommand = true
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+
+    #[command(flatten)]
+    pub(crate) talk: Talk,
+}
 
 /// What to do.
 #[derive(Debug, Subcommand)]
@@ -323,8 +340,8 @@ pub(crate) fn run(command: Command, common: Common, console: &Console) -> Result
             export::run(&model, &output, shard_size, force, &common, console)
         }
         Command::Doctor => doctor::run(&common),
-        Command::Help { word } => help::run(word.as_deref(), &common),
-        Command::Completions { shell } => completions::run(shell, &common),
-        Command::Man { command } => man::run(command.as_deref(), &common),
+        Command::Help { word } => help::run(Cli::command(), word.as_deref(), &common),
+        Command::Completions { shell } => completions::run(Cli::command(), shell, &common),
+        Command::Man { command } => man::run(Cli::command(), command.as_deref(), &common),
     }
 }

@@ -258,8 +258,10 @@ mod tests {
             .map(|(a, b)| (a.as_str(), b.as_str()))
             .collect();
         let mut expected = vec![
+            ("optimizer", "adamw"),
             ("optimizer.lr", "0.001"),
             ("optimizer.betas", "[0.9, 0.95]"),
+            ("measures", "[drawn(data: pairs.val, decode: answer)]"),
             ("model", "tune.best"),
             ("data", "[[0.5, pairs.train]]"),
             ("batch.Rows", "4"),

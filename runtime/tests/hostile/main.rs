@@ -72,10 +72,8 @@ impl As {
             As::Files => verify_files(folder),
             As::Model => {
                 // Without a list of checksums nothing else would be looked at.
-                let list = Checksums {
-                    algorithm: "blake3".to_owned(),
-                    ..Checksums::default()
-                };
+                let mut list = Checksums::default();
+                list.algorithm.push_str("blake3");
                 let sealed = list.save(folder);
                 sealed.and_then(|()| ModelFolder::open(folder).map(drop))
             }
