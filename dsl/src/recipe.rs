@@ -4,6 +4,7 @@ mod called;
 mod data;
 mod fuse;
 mod graded;
+mod references;
 mod report;
 mod tokens;
 mod train;

@@ -1,12 +1,11 @@
 //! Drawing lessons and data sets.
 
 use indexmap::IndexMap;
-use jam_ir::Holds;
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::recipe::{DataRecipe, DataRef, DataSource, LessonsRecipe};
+use jam_ir::recipe::{DataRecipe, DataSource, LessonsRecipe};
 
 use crate::checker::{Checker, Kind};
-use crate::given::{as_list, as_text, wrong_kind};
+use crate::given::{as_list, as_text};
 use crate::limits;
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
@@ -140,96 +139,5 @@ impl<'a> Checker<'a> {
             };
             splits.insert(split.clone(), source);
         }
-    }
-
-    /// `pairs`, or a split of it: `pairs.val`.
-    pub(crate) fn data_ref(&mut self, what: &str, value: &Spanned) -> Option<DataRef> {
-        let path = match &value.value {
-            Value::Named(path) => path.clone(),
-            Value::Broken => return None,
-            Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &[Kind::Data]);
-                return None;
-            }
-            _ => {
-                self.diagnostics.push(wrong_kind(what, value, "a data set"));
-                return None;
-            }
-        };
-        let head = path.first()?;
-        self.defined(head, &[Kind::Data])?;
-        let recipe = self.program.data.get(&head.text)?;
-        let mut splits: Vec<&str> = recipe.splits.keys().map(String::as_str).collect();
-        if recipe.held_out > 0.0 && !splits.contains(&"val") {
-            splits.push("val");
-        }
-        let split = match path.get(1) {
-            Some(split) if path.len() == 2 => split.text.clone(),
-            Some(_) => dotted(&path[1..]),
-            None if splits.contains(&"train") => "train".to_owned(),
-            None => splits.last().map_or("train", |split| split).to_owned(),
-        };
-        if !splits.contains(&split.as_str()) {
-            let place = path.get(1).map_or(value.span, |name| name.span);
-            let defined = self
-                .definitions
-                .get(&head.text)
-                .map(|found| found.name_span);
-            let mut report =
-                Diagnostic::error(place, format!("`{}` has no split `{split}`", head.text))
-                    .code("unknown-name")
-                    .label(place, "not one of its splits");
-            if let Some(defined) = defined {
-                report = report.label(defined, "defined here");
-            }
-            let help = match split.as_str() {
-                "val" | "test" => {
-                    Some(format!("give it one where it is defined: `{split}: \"…\"`"))
-                }
-                _ => suggest::help(&split, "its splits are", splits.iter().copied()),
-            };
-            self.diagnostics.push(report.maybe_help(help));
-            return None;
-        }
-        Some(DataRef {
-            name: head.text.clone(),
-            split,
-        })
-    }
-
-    /// One data set or a list of them.
-    pub(crate) fn data_refs(&mut self, what: &str, value: Spanned) -> Vec<DataRef> {
-        let values = as_list(value);
-        values
-            .iter()
-            .filter_map(|value| self.data_ref(what, value))
-            .collect()
-    }
-
-    /// Reports data whose records do not hold what is asked for here.
-    pub(crate) fn data_holds(&mut self, what: &str, data: &DataRef, value: &Spanned, holds: Holds) {
-        let Some(recipe) = self.program.data.get(&data.name) else {
-            return;
-        };
-        let mut formats = self.options.words.formats.iter();
-        let format = formats.find(|format| format.signature.word == recipe.format.name);
-        if format.is_none_or(|format| format.holds.contains(&holds)) {
-            return;
-        }
-        let wanted = holds.wanted();
-        let mut report = Diagnostic::error(
-            value.span,
-            format!("`{what}` takes {wanted}, not `{}`", data.name),
-        )
-        .code("wrong-kind")
-        .label(value.span, format!("expected {wanted}"));
-        if let Some(place) = recipe.span {
-            report = report.label(place, "its records are of this kind");
-        }
-        self.diagnostics.push(report);
     }
 }

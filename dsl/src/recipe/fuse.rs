@@ -2,14 +2,14 @@
 
 use indexmap::IndexMap;
 use jam_ir::diagnostic::Diagnostic;
-use jam_ir::recipe::{Checkpoint, FusionRecipe};
-use jam_ir::{ModelRef, SettingKind, SettingValue, Settings, StrategySignature};
+use jam_ir::recipe::FusionRecipe;
+use jam_ir::{SettingKind, SettingValue, Settings, StrategySignature};
 
-use crate::checker::{Checker, Kind};
+use crate::checker::Checker;
 use crate::given::{Given, wrong_kind};
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
-use crate::value::{Spanned, Value};
+use crate::value::Value;
 
 /// A call of a strategy with the fewest parents, and what it cannot do without: `ties(a, base: b)`.
 fn example(strategy: &StrategySignature) -> String {
@@ -188,103 +188,5 @@ impl<'a> Checker<'a> {
             span,
         };
         self.program.fusions.insert(name.text.clone(), recipe);
-    }
-
-    /// A model, a fusion, or a state of a training: `llm`, `align.last`, `tune.best`.
-    pub(crate) fn model_ref(&mut self, what: &str, value: &Spanned) -> Option<ModelRef> {
-        let kinds = [Kind::Model, Kind::Fuse, Kind::Train];
-        let path = match &value.value {
-            Value::Named(path) => path.clone(),
-            Value::Broken => return None,
-            Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &kinds);
-                return None;
-            }
-            _ => {
-                self.diagnostics.push(wrong_kind(what, value, "a model"));
-                return None;
-            }
-        };
-        let head = path.first()?;
-        let kind = self.defined(head, &kinds)?;
-        let state = dotted(&path[1..]);
-        let checkpoint = match (kind, state.as_str()) {
-            (_, "") | (Kind::Train, "last") => Checkpoint::Last,
-            (Kind::Train, "best") => Checkpoint::Best,
-            _ => {
-                let place = path.get(1).map_or(value.span, |name| name.span);
-                let report =
-                    Diagnostic::error(place, format!("`{}` has no state `{state}`", head.text))
-                        .code("unknown-name")
-                        .label(place, "not known here");
-                let states = ["last", "best"];
-                self.diagnostics.push(if kind == Kind::Train {
-                    report.maybe_help(suggest::help(&state, "the states are", states))
-                } else {
-                    report.help(format!("only trainings have states; write `{}`", head.text))
-                });
-                return None;
-            }
-        };
-        if checkpoint == Checkpoint::Best {
-            let validated = self
-                .program
-                .trainings
-                .get(&head.text)
-                .is_some_and(|train| !train.validate.is_empty());
-            if !validated {
-                let defined = self
-                    .definitions
-                    .get(&head.text)
-                    .map(|found| found.name_span);
-                let place = path.get(1).map_or(value.span, |name| name.span);
-                let mut report = Diagnostic::error(
-                    place,
-                    format!("`{}` is not validated and has no best state", head.text),
-                )
-                .code("missing")
-                .label(place, "best by which data?");
-                if let Some(defined) = defined {
-                    report = report.label(defined, "has no `validate`");
-                }
-                let help = format!(
-                    "add `validate = data.val` to it, or write `{}.last`",
-                    head.text
-                );
-                self.diagnostics.push(report.help(help));
-                return None;
-            }
-        }
-        Some(ModelRef {
-            name: head.text.clone(),
-            checkpoint,
-        })
-    }
-
-    /// The longest sequence of a model, where it has a bound; `None` for a model with a mistake in it.
-    pub(crate) fn context_of(&self, reference: &ModelRef) -> Option<Option<u64>> {
-        let mut name = reference.name.as_str();
-        // Definitions refer to earlier ones only: the walk ends.
-        loop {
-            if let Some(model) = self.program.models.get(name) {
-                return Some(model.model.context);
-            }
-            if let Some(train) = self.program.trainings.get(name) {
-                name = train.model.name.as_str();
-            } else {
-                name = self
-                    .program
-                    .fusions
-                    .get(name)?
-                    .parents
-                    .first()?
-                    .name
-                    .as_str();
-            }
-        }
     }
 }

@@ -9,7 +9,7 @@ use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_call, as_list, as_text, as_word, wrong_kind};
 use crate::limits;
 use crate::syntax::Name;
-use crate::value::{Spanned, Value};
+use crate::value::Value;
 
 impl<'a> Checker<'a> {
     pub(crate) fn decode(&mut self, name: &'a Name) {
@@ -163,29 +163,6 @@ impl<'a> Checker<'a> {
             span: Some(name.span),
         };
         self.program.pages.insert(name.text.clone(), recipe);
-    }
-
-    /// The name of a definition of a kind.
-    pub(crate) fn named(&mut self, what: &str, value: &Spanned, kind: Kind) -> Option<String> {
-        match &value.value {
-            Value::Named(path) if path.len() == 1 => {
-                self.defined(&path[0], &[kind])?;
-                Some(path[0].text.clone())
-            }
-            Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &[kind])?;
-                None
-            }
-            Value::Broken => None,
-            _ => {
-                self.diagnostics.push(wrong_kind(what, value, kind.noun()));
-                None
-            }
-        }
     }
 
     fn all_named(&mut self, key: &'static str, given: &mut Given, kind: Kind) -> Vec<String> {

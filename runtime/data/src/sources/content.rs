@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::endings::{Packing, packing};
+use super::packing::{Packing, packing};
 use crate::{Error, Result};
 
 /// The byte order mark of UTF-8.

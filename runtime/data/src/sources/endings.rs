@@ -4,13 +4,7 @@ use std::path::Path;
 
 use super::format::{Format, Layout};
 use super::formats::FORMATS;
-
-/// How a file is packed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Packing {
-    Gzip,
-    Zstd,
-}
+use super::packing::{ending, packing};
 
 /// Endings and their layouts; all other endings are running text, but for [`UNREAD`].
 const LAYOUTS: [(&str, Layout); 6] = [
@@ -21,9 +15,6 @@ const LAYOUTS: [(&str, Layout); 6] = [
     ("tsv", Layout::Rows(b'\t')),
     ("tar", Layout::Shard),
 ];
-
-/// Endings of packed files. The ending before it says what is packed.
-const PACKINGS: [(&str, Packing); 2] = [("gz", Packing::Gzip), ("zst", Packing::Zstd)];
 
 /// What holds records in a way that is not read, and what to do about it.
 const UNREAD: [(&[&str], &str); 4] = [
@@ -42,13 +33,6 @@ const UNREAD: [(&[&str], &str); 4] = [
         "write it as UTF-8 text first",
     ),
 ];
-
-/// How a file is packed, by the last ending of its name.
-pub(super) fn packing(path: &Path) -> Option<Packing> {
-    let ending = ending(path)?;
-    let found = PACKINGS.iter().find(|(known, _)| *known == ending);
-    found.map(|(_, packing)| *packing)
-}
 
 /// The layout of a file for a format of data.
 ///
@@ -88,12 +72,6 @@ pub(super) fn layout(format: &dyn Format, path: &Path) -> Result<Layout, String>
 fn of_ending(ending: &str) -> Layout {
     let found = LAYOUTS.iter().find(|(known, _)| *known == ending);
     found.map_or(Layout::Text, |(_, layout)| *layout)
-}
-
-/// The last ending of a name, in small letters.
-fn ending(path: &Path) -> Option<String> {
-    let ending = path.extension()?;
-    Some(ending.to_string_lossy().to_lowercase())
 }
 
 /// Whether a file is a list of records that may name pictures in files of their own.

@@ -12,10 +12,12 @@
 
 mod choice;
 mod content;
+mod document;
 mod endings;
 mod files;
 mod format;
 mod formats;
+mod packing;
 mod picture;
 mod records;
 mod rows;
@@ -29,6 +31,7 @@ pub(crate) use content::read_regular;
 pub(crate) use picture::MAX_BYTES;
 
 pub use choice::{CHOICE_FORMATS, ChoiceFormat, ChoiceItem, ChoiceOption, choices};
+pub use document::{Document, Segment};
 pub use endings::is_list;
 pub use files::matching_files;
 pub use format::{Format, Layout};
@@ -37,42 +40,3 @@ pub use picture::PictureRef;
 pub use set::{DataSet, ReadOptions, unfolded};
 pub use share::is_held_out;
 pub use split::{SplitDocuments, absent_pictures, split_documents, split_files};
-
-/// A run of a document: text, or one picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Segment {
-    /// Text, without the white space at its ends in captions.
-    Text(String),
-    /// A picture in its file.
-    Picture(PictureRef),
-}
-
-/// One record of a data set.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    /// A name that stays: the record's own `id`, or its file (with the folder it lies in) and its number or
-    /// key there.
-    pub id: String,
-    /// The question that the segments answer, where the record has one.
-    pub prompt: Option<String>,
-    /// Texts and pictures in their order.
-    pub segments: Vec<Segment>,
-    /// Everything the record says, as JSON; `null` where it is no JSON.
-    pub meta: serde_json::Value,
-}
-
-impl Document {
-    /// Number of pictures.
-    pub fn pictures(&self) -> usize {
-        let is_picture = |segment: &&Segment| matches!(segment, Segment::Picture(_));
-        self.segments.iter().filter(is_picture).count()
-    }
-
-    /// The texts, without the prompt.
-    pub fn texts(&self) -> impl Iterator<Item = &str> {
-        self.segments.iter().filter_map(|segment| match segment {
-            Segment::Text(text) => Some(text.as_str()),
-            Segment::Picture(_) => None,
-        })
-    }
-}
