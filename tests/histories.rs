@@ -391,7 +391,7 @@ fn history(number: u64, references: &mut References) {
         log.push(format!("event {event}: {what}, {variant:?}"));
         let context = || format!("history {number}, event {event}\n{}", log.join("\n"));
         // A state that a flipped bit damaged is passed over for the one before it.
-        if flipped {
+        if std::mem::take(&mut flipped) {
             kept.paused.clear();
         }
         kept.check(&out, &context());

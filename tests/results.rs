@@ -270,6 +270,93 @@ fn what_may_not_change_begins_beside_a_paused_run_which_stays() {
     assert!(told.contains("found again"), "{told}");
 }
 
+/// A run that is past the new end is not cut short: it stays paused, whole.
+#[test]
+#[cfg(unix)]
+fn a_run_past_the_new_end_stays_as_it_is() {
+    let home = Home::new();
+    let long = PROGRAM.replace("steps          = 6", "steps          = 4000");
+    stopped(&home, "-TERM", &long);
+    home.program(&PROGRAM.replace("steps          = 6", "steps          = 1"));
+    home.well(&["train", "t.jam", "tune", "--device", "cpu"]);
+    let listed = home.well(&["results", "t.jam"]);
+    assert!(listed.contains("paused at step"), "{listed}");
+    assert_eq!(home.folders("training").len(), 2);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_began_anew_goes_on_though_the_one_before_it_is_finished() {
+    let home = Home::new();
+    let long = PROGRAM.replace("steps          = 6", "steps          = 400");
+    home.program(&long);
+    home.well(&["train", "t.jam", "tune", "--device", "cpu"]);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jamc"));
+    let command = command
+        .args(["train", "t.jam", "tune", "--restart", "--device", "cpu"])
+        .current_dir(home.place.path());
+    let mut child = command.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let state = home.out("training/tune/state");
+    while !state.exists() && child.try_wait().unwrap().is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    let process = child.id().to_string();
+    Command::new("kill")
+        .args(["-TERM", &process])
+        .status()
+        .unwrap();
+    child.wait().unwrap();
+    let told = home.well(&["train", "t.jam", "tune", "--device", "cpu"]);
+    assert!(told.contains("goes on from step"), "{told}");
+    assert_eq!(home.folders("training").len(), 2);
+}
+
+/// The same file may be of several data sets, and a data set may read another file that others read too.
+#[test]
+fn a_file_counts_for_whom_it_is_read() {
+    let home = Home::new();
+    let measured = PROGRAM
+        .replace(
+            "perplexity(words)",
+            "[perplexity(words), perplexity(other)]",
+        )
+        .replace("[tune, both]", "tune");
+    home.program(&measured);
+    home.run();
+    let before = fs::read(home.out("reports/table/report.json")).unwrap();
+    let swapped = measured.replace(
+        "data other = text(\"other.jsonl\"",
+        "data other = text(\"words.jsonl\"",
+    );
+    home.program(&swapped);
+    let told = home.run();
+    assert_eq!(told.matches("done before").count(), 3, "{told}");
+    assert_ne!(
+        fs::read(home.out("reports/table/report.json")).unwrap(),
+        before
+    );
+}
+
+/// The command that a damaged result's message names has the flags of the one that found it.
+#[test]
+fn the_named_command_repeats_the_flags() {
+    let home = Home::new();
+    let flags = [
+        "--out",
+        "else where",
+        "--set",
+        "tune.steps=4",
+        "--seed",
+        "5",
+    ];
+    home.well(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
+    flip(&home.at("else where/training/tune/last/model.safetensors"));
+    let output = home.jamc(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
+    let report = told(&output);
+    let named = "jamc train t.jam tune --restart --set tune.steps=4 --seed 5 --out 'else where'";
+    assert!(report.contains(named), "{report}");
+}
+
 #[test]
 fn folders_that_are_not_ours_are_refused_and_stay() {
     for folder in [

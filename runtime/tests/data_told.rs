@@ -85,6 +85,7 @@ fn work(folder: &Path) -> Workload {
         folder: folder.to_owned(),
         out: folder.join("out"),
         places: Default::default(),
+        flags: Vec::new(),
     }
 }
 

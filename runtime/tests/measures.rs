@@ -376,6 +376,7 @@ fn workload(folder: &Path, change: fn(&mut Model)) -> Workload {
         folder: folder.to_owned(),
         out: folder.join("out"),
         places: BTreeMap::new(),
+        flags: Vec::new(),
     }
 }
 

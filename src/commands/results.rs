@@ -108,6 +108,9 @@ fn row(listed: &Listed) -> [String; 5] {
     });
     let wanted = match (&entry.state, listed.wanted, &listed.why) {
         (State::Damaged(why), _, _) => why.clone(),
+        (_, Some(true), _) if !entry.changes.is_empty() => {
+            format!("yes; it went on though {}", entry.changes.join("; "))
+        }
         (_, Some(true), _) => "yes".to_owned(),
         (_, Some(false), Some(why)) => format!("no: {why}"),
         _ => String::new(),

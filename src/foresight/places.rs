@@ -35,6 +35,7 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) {
         folder: loaded.folder.clone(),
         out: loaded.out.clone(),
         places: BTreeMap::new(),
+        flags: Vec::new(),
     };
     for step in &loaded.program.steps {
         let folder = places.result(step);

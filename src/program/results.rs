@@ -79,6 +79,20 @@ fn makes_the_same(one: &Program, other: &Program) -> bool {
 impl Loaded {
     /// The program with the folder of its results.
     pub(crate) fn workload(mut self, common: &Common) -> Workload {
+        let mut flags = Vec::new();
+        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
+        for pair in &common.set {
+            flag("--set", pair.clone());
+        }
+        if let Some(seed) = common.seed {
+            flag("--seed", seed.to_string());
+        }
+        if let Some(out) = &common.out {
+            flag("--out", out.display().to_string());
+        }
+        if let Some(dtype) = common.dtype {
+            flag("--dtype", dtype.precision().word().to_owned());
+        }
         if let Some(dtype) = common.dtype {
             let precision = dtype.precision();
             let trainings = self.program.trainings.values_mut();
@@ -91,6 +105,7 @@ impl Loaded {
             folder: self.folder,
             out: self.out,
             places: self.places,
+            flags,
         }
     }
 }

@@ -115,7 +115,7 @@ fn marks_of_published_tokenizers_go_in_out_and_in_again() {
     let joint = TextTokenizer::open(&exported).unwrap();
     assert_eq!(joint.id("<pad>").map(u64::from), Some(pad));
     let again = import("exported");
-    let marks = format!("[bos(1), pad({pad}), eos(2), unk(0)]");
+    let marks = format!("[bos(1), pad({pad}), eos(2, 1), unk(0)]");
     assert!(
         again.contains(&marks) && again.contains("begin = bos"),
         "{again}"

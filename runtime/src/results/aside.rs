@@ -27,6 +27,8 @@ pub(crate) struct Place<'p> {
     pub(crate) heal: &'p dyn Fn(&Path) -> Result<Option<Record>>,
     /// Where the program says a setting.
     pub(crate) setting: &'p dyn Fn(&str) -> Option<String>,
+    /// Whether a begun result may come to be the wanted one: it is not past its end.
+    pub(crate) fits: &'p dyn Fn(&Path) -> Result<bool>,
     /// Whether it is begun anew: what lies beside the place is not looked for.
     pub(crate) anew: bool,
     /// Tells what was found and moved.
@@ -54,6 +56,18 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     let folder = place.folder;
     recover(folder)?;
     let mut here = Record::look(folder)?;
+    if matches!(here, Found::Foreign) {
+        foreign(folder)?;
+        here = Found::Nothing;
+    }
+    if let Found::Record(record) = &here
+        && (record.kind != place.wanted.kind || record.name != place.wanted.name)
+    {
+        let message = format!("this is the result of `{} {}`", record.kind, record.name);
+        return Err(Error::of(ErrorKind::Exists, message)
+            .with_path(folder)
+            .with_help("two names that this file system takes for one: give one of them another"));
+    }
     if let Found::Damaged(why) = &here
         && let Some(record) = (place.heal)(folder)?
     {
@@ -67,8 +81,13 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     {
         return whole(place, folder);
     }
-    let begun_here = matches!(&here, Found::Record(record) if goes_on(record, place.wanted));
-    let other = match place.anew {
+    let begun_here = match &here {
+        Found::Record(record) => goes_on(record, place.wanted) && (place.fits)(folder)?,
+        _ => false,
+    };
+    // What was begun anew goes on, though the one before it lies finished beside it.
+    let begun_anew = begun_here && matches!(&here, Found::Record(record) if record.anew);
+    let other = match place.anew || begun_anew {
         true => None,
         false => beside(place, begun_here)?,
     };
@@ -159,12 +178,16 @@ fn beside(place: &Place<'_>, begun_here: bool) -> Result<Option<PathBuf>> {
         let Found::Record(record) = Record::look(&path)? else {
             continue;
         };
-        let damaged = path.to_string_lossy().contains(".damaged");
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let damaged = name.contains(".damaged");
         let slot = match record.is_done() {
-            true if record.key == place.wanted.key && !damaged && (place.sound)(&path).is_ok() => {
-                &mut done
-            }
-            false if goes_on(&record, place.wanted) => &mut begun,
+            true if record.key == place.wanted.key && !damaged => match (place.sound)(&path) {
+                Ok(()) => &mut done,
+                // It may be whole.
+                Err(error) if error.kind == ErrorKind::Io => return Err(error),
+                Err(_) => continue,
+            },
+            false if goes_on(&record, place.wanted) && (place.fits)(&path)? => &mut begun,
             _ => continue,
         };
         // The latest of several.

@@ -223,7 +223,9 @@ impl Hashes {
         for index in 0..set.len() {
             for segment in set.document(index)?.segments {
                 if let Segment::Picture(picture) = segment {
-                    found.push(picture.path().to_owned());
+                    // However the folder is spelled from where the program is run.
+                    let path = picture.path();
+                    found.push(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
                 }
             }
         }

@@ -21,6 +21,16 @@ impl Ingredients {
         self.0.insert(name.into(), value.into());
     }
 
+    /// Adds a file with the hash of its contents, and what it is a file of: the same file may be several's, and be read
+    /// twice by one.
+    pub(crate) fn add_file(&mut self, file: &str, owner: &str, hash: String) {
+        let mut name = format!("file {file} #{owner}");
+        while self.0.contains_key(&name) {
+            name.push('+');
+        }
+        self.0.insert(name, hash);
+    }
+
     /// Adds every value of a recipe, each by its path behind `prefix`, as [`lines`] tells them.
     ///
     /// # Errors
@@ -105,6 +115,11 @@ impl Ingredients {
 
 /// An ingredient as a person would call it.
 fn named(name: &str) -> String {
+    // Whose a file is tells its key apart, and is of no interest here.
+    let name = match name.starts_with("file ") {
+        true => name.split(" #").next().unwrap_or(name),
+        false => name,
+    };
     match name.split_once(' ') {
         Some(("file", path)) => format!("the file {path}"),
         Some(("step", step)) => format!("`{step}`"),

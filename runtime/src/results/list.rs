@@ -91,7 +91,9 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
         key: None,
     };
     if name.starts_with('.') {
-        entry.state = State::LeftOver;
+        if is_left_over(&name) {
+            entry.state = State::LeftOver;
+        }
         return Ok(entry);
     }
     match Record::look(path)? {
@@ -126,6 +128,12 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
     Ok(entry)
 }
 
+/// Whether a name is one that a process gives to what it writes or removes.
+fn is_left_over(name: &str) -> bool {
+    let ends = [".tmp", ".new", ".gone", ".before"];
+    name.starts_with('.') && ends.iter().any(|end| name.ends_with(end))
+}
+
 /// The latest step that a training saved.
 fn last_state(path: &Path) -> Option<u64> {
     let entries = path.join("state").read_dir().ok()?;
@@ -135,12 +143,22 @@ fn last_state(path: &Path) -> Option<u64> {
 
 fn bytes_of(path: &Path) -> Result<u64> {
     let failed = |error| Error::io("read", path, error);
-    let meta = path.symlink_metadata().map_err(failed)?;
+    let meta = match path.symlink_metadata() {
+        Ok(meta) => meta,
+        // A training that goes on meanwhile removes states that it no longer needs.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    };
     if !meta.is_dir() {
         return Ok(meta.len());
     }
     let mut bytes = 0;
-    for entry in path.read_dir().map_err(failed)? {
+    let entries = match path.read_dir() {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
         bytes += bytes_of(&entry.map_err(failed)?.path())?;
     }
     Ok(bytes)
@@ -176,7 +194,7 @@ pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
         );
     }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    if !name.starts_with('.') && matches!(Record::look(&path)?, Found::Foreign) {
+    if !is_left_over(&name) && matches!(Record::look(&path)?, Found::Foreign) {
         return Err(Error::of(
             ErrorKind::Exists,
             format!("no step of a program made `{id}`"),
@@ -185,10 +203,11 @@ pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
         .with_help("it is yours: remove it yourself"));
     }
     // Gone at once under its name, so that a kill leaves nothing that looks whole.
-    let going = match name.starts_with('.') {
+    let going = match is_left_over(&name) {
         true => path.clone(),
         false => {
-            let going = jam_weights::checkpoints::atomic::temporary_beside(&path);
+            let going =
+                jam_weights::checkpoints::atomic::temporary_beside(&path).with_extension("gone");
             std::fs::rename(&path, &going).map_err(|error| Error::io("rename", &path, error))?;
             going
         }

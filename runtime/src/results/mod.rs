@@ -21,7 +21,7 @@ pub use ingredients::{Ingredients, lines};
 pub use list::{Entry, State, list, remove};
 pub(crate) use record::RESULT_FILE;
 pub use record::{Progress, Record};
-pub(crate) use slots::Slots;
+pub(crate) use slots::{Slots, whole};
 
 use std::path::Path;
 

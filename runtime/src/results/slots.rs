@@ -77,7 +77,7 @@ impl Slots {
         draft.commit()?;
         for (_, path) in self.all()?.into_iter().skip(KEPT) {
             // Gone under its name first: a kill leaves no half of a state.
-            let going = temporary_beside(&path);
+            let going = temporary_beside(&path).with_extension("gone");
             let gone =
                 std::fs::rename(&path, &going).and_then(|()| std::fs::remove_dir_all(&going));
             gone.map_err(|error| Error::io("remove", &path, error))?;
@@ -126,14 +126,24 @@ impl Slots {
         }
     }
 
+    /// The step of the latest state, whole or not; none where none was saved.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub(crate) fn latest_step(&self) -> Result<Option<u64>> {
+        Ok(self.all()?.first().map(|(step, _)| *step))
+    }
+
     /// The record that lies beside the latest whole state.
     ///
     /// # Errors
     /// When a folder cannot be read.
     pub(crate) fn record(&self) -> Result<Option<Vec<u8>>> {
         for (_, path) in self.all()? {
-            if verify_sealed(&path).is_ok() {
-                return super::read_optional(&path.join(RECORD));
+            match verify_sealed(&path) {
+                Ok(_) => return super::read_optional(&path.join(RECORD)),
+                Err(error) if error.kind == ErrorKind::Io => return Err(error),
+                Err(_) => {}
             }
         }
         Ok(None)
@@ -153,8 +163,11 @@ impl Slots {
     }
 }
 
-/// Whether a state has every file and every tensor that it was written with.
-fn whole(path: &Path) -> Result<()> {
+/// Whether a sealed folder has every file and every tensor that it was written with, read anew.
+///
+/// # Errors
+/// When something is missing or differs, or cannot be read.
+pub(crate) fn whole(path: &Path) -> Result<()> {
     let checksums = verify_sealed(path)?;
     if !checksums.headers.is_empty() {
         let reader = CheckpointReader::open(path)?;

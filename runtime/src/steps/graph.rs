@@ -46,10 +46,10 @@ pub(crate) enum Input {
         /// Patterns of their names, from the program's folder.
         patterns: Vec<String>,
     },
-    /// A checkpoint or an image tokenizer of others.
-    Weights(PathBuf),
-    /// A text tokenizer of others.
-    TextTokenizer(PathBuf),
+    /// A checkpoint or an image tokenizer of others, and whose.
+    Weights(String, PathBuf),
+    /// A text tokenizer of others, and whose.
+    TextTokenizer(String, PathBuf),
 }
 
 /// The inputs of a step, as its kind states them.
@@ -166,7 +166,11 @@ impl<'w> Inputs<'w> {
             self.graph(name)?;
             let recipe = program.models.get(name);
             match recipe.and_then(|recipe| recipe.weights.as_ref()) {
-                Some(weights) => self.all.push(Input::Weights(self.work.path(weights))),
+                Some(weights) => {
+                    let owner = self.named(&format!("model {name}"));
+                    self.all
+                        .push(Input::Weights(owner, self.work.path(weights)));
+                }
                 None => self.said("seed", program.seed.to_string()),
             }
         }
@@ -193,19 +197,22 @@ impl<'w> Inputs<'w> {
             TextTokens::Tokenizer(name) => self.step(Step::Tokenizer(name.clone())),
             TextTokens::Files(path) => {
                 let path = self.work.path(path);
-                self.all.push(Input::TextTokenizer(path));
+                self.all.push(Input::TextTokenizer(self.named(name), path));
             }
             TextTokens::Joint(paths) => {
                 for path in paths {
                     let path = self.work.path(path);
-                    self.all.push(Input::TextTokenizer(path));
+                    self.all.push(Input::TextTokenizer(self.named(name), path));
                 }
             }
             TextTokens::Ids => {}
         }
         match &tokens.image {
             ImageTokens::Tokenizer(name) => self.step(Step::Tokenizer(name.clone())),
-            ImageTokens::Files(path) => self.all.push(Input::Weights(self.work.path(path))),
+            ImageTokens::Files(path) => {
+                let owner = format!("{} (pictures)", self.named(name));
+                self.all.push(Input::Weights(owner, self.work.path(path)));
+            }
             ImageTokens::Ids => {}
         }
         Ok(())
@@ -373,26 +380,26 @@ impl<'w> Graph<'w> {
                 split,
                 patterns,
             } => self.records(group, format, (data, split), patterns, found)?,
-            Input::Weights(path) => {
+            Input::Weights(owner, path) => {
                 for (name, hash) in self.hashes.weights(path)? {
                     let file = match path.is_dir() {
                         true => path.join(name),
                         false => path.clone(),
                     };
-                    found.add(format!("file {}", self.called(&file)), hash);
+                    found.add_file(&self.called(&file), owner, hash);
                 }
             }
-            Input::TextTokenizer(path) => {
+            Input::TextTokenizer(owner, path) => {
                 if !path.is_dir() {
                     let hash = self.hashes.content(path)?;
-                    found.add(format!("file {}", self.called(path)), hash);
+                    found.add_file(&self.called(path), owner, hash);
                     return Ok(());
                 }
                 for name in [TEXT_TOKENIZER].iter().chain(&COMPANIONS) {
                     let file = path.join(name);
                     if crate::results::stands(&file)? {
                         let hash = self.hashes.content(&file)?;
-                        found.add(format!("file {}", self.called(&file)), hash);
+                        found.add_file(&self.called(&file), owner, hash);
                     }
                 }
             }
@@ -443,13 +450,13 @@ impl<'w> Graph<'w> {
                 }
             }
         }
-        let group = match group {
-            "" => String::new(),
-            group => format!("{group} "),
+        let owner = match group {
+            "" => format!("data {}.{split}", data.name),
+            group => format!("{group} data {}.{split}", data.name),
         };
         if all.len() <= FILES {
             for (name, hash) in all {
-                found.add(format!("{group}file {name}"), hash);
+                found.add_file(&name, &owner, hash);
             }
             return Ok(());
         }
@@ -459,9 +466,9 @@ impl<'w> Graph<'w> {
             hasher.update(name.as_bytes());
             hasher.update(hash.as_bytes());
         }
-        let name = format!("{} ({} files)", patterns.join(", "), all.len());
+        let name = format!("one of the files of {}.{split}", data.name);
         let hash = hasher.finalize().to_hex()[..32].to_owned();
-        found.add(format!("{group}file {name}"), hash);
+        found.add_file(&name, &owner, hash);
         Ok(())
     }
 

@@ -48,6 +48,14 @@ pub(crate) trait Kind: Sync {
         Ok(None)
     }
 
+    /// Whether a begun result may come to be the one that the program asks for: it is not past its end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn fits(&self, _work: &Workload, _name: &str, _folder: &Path) -> Result<bool> {
+        Ok(true)
+    }
+
     /// Makes the result.
     ///
     /// # Errors
@@ -65,6 +73,8 @@ pub(crate) struct Task<'t> {
     pub(crate) record: Record,
     /// Whether it is begun already.
     pub(crate) begun: bool,
+    /// Whether what it is made from is still what its record says.
+    pub(crate) unchanged: &'t dyn Fn() -> Result<()>,
 }
 
 impl Task<'_> {
@@ -79,6 +89,7 @@ impl Task<'_> {
     ) -> Result<()> {
         let draft = AtomicFolder::create(&self.folder)?;
         fill(draft.path())?;
+        (self.unchanged)()?;
         seal_folder(draft.path(), &[RESULT_FILE])?;
         self.record.done().write(draft.path())?;
         draft.commit_new()?;

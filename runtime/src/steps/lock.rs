@@ -27,7 +27,11 @@ impl Lock {
         let path = folder.join(NAME);
         let file = match File::create(&path) {
             Ok(file) => file,
-            Err(error) if may_only_be_read(&error) => return Ok(Lock(None)),
+            Err(error) if may_only_be_read(&error) => match File::open(&path) {
+                // Another user's: it can be held all the same.
+                Ok(file) => file,
+                Err(_) => return Ok(Lock(None)),
+            },
             Err(error) => return Err(Error::io("write", &path, error)),
         };
         match file.try_lock() {

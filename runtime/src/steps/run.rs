@@ -56,8 +56,13 @@ impl<'w> Runner<'w> {
             .collect::<Result<_>>()?;
         self.hashes.keep();
         let mut looked = false;
-        for (step, record) in steps.iter().zip(wanted) {
+        drop(wanted);
+        for step in steps {
             let folder = self.work.result(step);
+            // Files may have changed while the steps before it were made.
+            let record = Graph::new(self.work, &self.hashes, self.kind).wanted(step)?;
+            let key = record.key.clone();
+            let unchanged = || self.unchanged(step, &key);
             let begins_anew = anew.contains(step);
             if begins_anew && let Some(kept) = set_aside(&folder, "")? {
                 let kept = kept.display();
@@ -65,7 +70,7 @@ impl<'w> Runner<'w> {
                     "{step}: begins anew; what was there is kept in {kept}"
                 ));
             }
-            let Some(task) = self.task(step, record, folder, begins_anew)? else {
+            let Some(task) = self.task(step, record, folder, begins_anew, &unchanged)? else {
                 self.progress
                     .note(&format!("{:<28} done before", step.to_string()));
                 continue;
@@ -83,9 +88,12 @@ impl<'w> Runner<'w> {
             };
             self.hashes.keep();
             if ended == Ended::Stopped {
-                self.progress.note(&format!(
-                    "{step}: stopped; the same command goes on from here"
-                ));
+                let command = match begins_anew {
+                    true => "the same command without `--restart`",
+                    false => "the same command",
+                };
+                self.progress
+                    .note(&format!("{step}: stopped; {command} goes on from here"));
                 return Ok(Ended::Stopped);
             }
             let seconds = begun.elapsed().as_secs_f64();
@@ -95,6 +103,18 @@ impl<'w> Runner<'w> {
         Ok(Ended::Complete)
     }
 
+    /// Refuses to go on where what a step is made from has changed since its key was worked out.
+    fn unchanged(&self, step: &Step, key: &str) -> Result<()> {
+        let now = Graph::new(self.work, &self.hashes, self.kind).wanted(step)?;
+        match now.key == key {
+            true => Ok(()),
+            false => Err(Error::new(format!(
+                "what `{step}` is made from changed while it was made"
+            ))
+            .with_help("the same command makes it from what is there now")),
+        }
+    }
+
     /// What is to be made of a step; `None` where it is done.
     fn task<'s>(
         &self,
@@ -102,6 +122,7 @@ impl<'w> Runner<'w> {
         wanted: Record,
         folder: PathBuf,
         anew: bool,
+        unchanged: &'s dyn Fn() -> Result<()>,
     ) -> Result<Option<Task<'s>>> {
         let kind = (self.kind)(step);
         let setting = |name: &str| self.work.place_of(step, name);
@@ -112,6 +133,7 @@ impl<'w> Runner<'w> {
             sound: &|folder| kind.sound(&self.hashes, folder),
             heal: &|folder| kind.other_record(folder),
             setting: &setting,
+            fits: &|folder| kind.fits(self.work, step.name(), folder),
             anew,
             note: &note,
         })?;
@@ -121,11 +143,12 @@ impl<'w> Runner<'w> {
                 folder: folder.clone(),
                 record,
                 begun,
+                unchanged,
             })
         };
         Ok(match standing {
             Standing::Done => None,
-            Standing::Absent => task(wanted, false),
+            Standing::Absent => task(wanted.begun_anew(anew), false),
             Standing::Begun(before) => {
                 let changed = wanted.ingredients.changes(&before.ingredients, &setting);
                 for change in &changed {
@@ -150,10 +173,15 @@ impl<'w> Runner<'w> {
 
     /// An error that says how a damaged result is made anew.
     fn damaged(&self, step: &Step, why: Error) -> Error {
-        let command = match step {
-            Step::Train(name) => format!("jamc train {} {name} --restart", self.program()),
-            step => format!("jamc run {} --restart {}", self.program(), step.name()),
+        let program = quoted(&self.program());
+        let mut command = match step {
+            Step::Train(name) => format!("jamc train {program} {name} --restart"),
+            step => format!("jamc run {program} --restart {}", step.name()),
         };
+        for flag in &self.work.flags {
+            command.push(' ');
+            command.push_str(&quoted(flag));
+        }
         let message = match &why.path {
             Some(path) => format!(
                 "the result of `{step}` is damaged: {}: {}",
@@ -205,5 +233,14 @@ impl<'w> Runner<'w> {
     /// Whether the result of a step stands finished and whole.
     pub(super) fn is_done(&self, step: &Step) -> Result<bool> {
         overview::is_done(self.work, &self.hashes, step)
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:+,@%".contains(c);
+    match word.chars().all(plain) && !word.is_empty() {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }

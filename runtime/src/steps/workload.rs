@@ -27,6 +27,8 @@ pub struct Workload {
     pub out: PathBuf,
     /// Where the program says a setting, `drawing.jam:45`, by step and path: `train tune.optimizer`.
     pub places: BTreeMap<String, String>,
+    /// The flags that the program was read with, as a command that a report names repeats them.
+    pub flags: Vec<String>,
 }
 
 /// A lookup that tells what is missing: the language has checked names, a stored program may lie.

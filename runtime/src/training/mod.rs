@@ -22,7 +22,7 @@ pub use log::{LogLine, read_log};
 
 use crate::evaluation::{Reading, mean_loss};
 use crate::folders::{ModelDraft, write_by_rows, write_model};
-use crate::results::Slots;
+use crate::results::{Slots, whole};
 use crate::{Error, ErrorKind, Result};
 use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet, objective_of};
 use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
@@ -90,6 +90,17 @@ impl Training<'_> {
         let slots = Training::slots(folder);
         let note = |text: &str| progress.note(text);
         let mut state = RunState::open(&slots, self.key, executable, &mut optimizer, &note)?;
+        if state.best.is_some()
+            && let Err(damage) = whole(&folder.join("best"))
+        {
+            if damage.kind == ErrorKind::Io {
+                return Err(damage);
+            }
+            progress.note(&format!(
+                "{damage}: the best state is looked for from here on"
+            ));
+            state.best = None;
+        }
         if state.step > 0 {
             progress.note(&format!("{}: goes on from step {}", self.name, state.step));
             stream.skip_to(state.step);

@@ -57,7 +57,9 @@ impl Kind for Fuse {
             ..limits
         });
         let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {
-            stream.write(writer, limits, bar, &runner.stop)
+            let complete = stream.write(writer, limits, bar, &runner.stop)?;
+            (task.unchanged)()?;
+            Ok(complete)
         };
         let options = WriteOptions::default();
         if !write_model(&task.folder, &draft, options, &mut write, runner.progress)? {

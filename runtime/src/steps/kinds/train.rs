@@ -12,7 +12,7 @@ use crate::Result;
 use crate::folders::ModelFolder;
 use crate::inputs::Inputs as _;
 use crate::memory_check::check_room;
-use crate::results::{Hashes, Record};
+use crate::results::{Hashes, Record, whole};
 use crate::steps::graph::Inputs;
 use crate::steps::{Runner, Workload};
 use crate::training::Training;
@@ -63,6 +63,12 @@ impl Kind for Train {
         Ok(())
     }
 
+    fn fits(&self, work: &Workload, name: &str, folder: &Path) -> Result<bool> {
+        let steps = work.training(name)?.steps;
+        let reached = Training::slots(folder).latest_step()?;
+        Ok(reached.is_none_or(|reached| reached <= steps))
+    }
+
     fn other_record(&self, folder: &Path) -> Result<Option<Record>> {
         let bytes = Training::slots(folder).record()?;
         Ok(bytes.and_then(|bytes| Record::parse(&bytes).ok()))
@@ -100,10 +106,16 @@ impl Kind for Train {
             key: &task.record.base,
             record: &record,
         };
+        // All of the data are read.
+        (task.unchanged)()?;
         task.begin()?;
         let mut executable = runner.load(&recipe.model, recipe.precision)?;
         let ended = training.run(&task.folder, &mut executable, runner.progress, &runner.stop)?;
         if ended == Ended::Complete {
+            // What was written hours ago is read once more before the states that could make it again are gone.
+            for state in ["last", "best"] {
+                whole(&task.folder.join(state))?;
+            }
             task.end(&runner.hashes)?;
             for state in ["last", "best"] {
                 runner.hashes.trust(&task.folder.join(state));

@@ -52,7 +52,11 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
         // The error that is told is the first one; a left-over hidden file does no harm.
         let _ = fs::remove_file(&temporary);
         Error::io("write", path, error)
-    })
+    })?;
+    if let Some(parent) = path.parent() {
+        sync_folder(parent);
+    }
+    Ok(())
 }
 
 /// Makes the names in a folder last, where the system can (elsewhere renames are ordered anyway).
@@ -215,7 +219,10 @@ impl AtomicFolder {
             sync_folder(parent);
         }
         if let Some(old) = old {
-            let _ = fs::remove_dir_all(&old);
+            // Under a name that nobody takes for a folder that is complete.
+            let gone = self.temporary.with_extension("gone");
+            let gone = fs::rename(&old, &gone).map_or(old, |()| gone);
+            let _ = fs::remove_dir_all(&gone);
         }
         Ok(())
     }

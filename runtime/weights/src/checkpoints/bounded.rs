@@ -78,7 +78,11 @@ pub fn is_plain(name: &str) -> bool {
 
 /// Whether a folder has an entry of this name, a link that leads nowhere included.
 pub fn has(folder: &Path, name: &str) -> bool {
-    fs::symlink_metadata(folder.join(name)).is_ok()
+    match fs::symlink_metadata(folder.join(name)) {
+        Ok(_) => true,
+        // What cannot be looked at may be there: reading it tells why.
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
 }
 
 /// Opens a file that must be a regular one.
