@@ -170,7 +170,7 @@ fn every_checkpoint_goes_in_out_and_in_again_to_the_same_bits() {
             "-o",
             text(&out),
             "--shard-size",
-            "50kB",
+            "15kB",
         ]);
         let index = json(&out.join("model.safetensors.index.json"));
         let shards = index["weight_map"].as_object().unwrap().values();

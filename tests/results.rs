@@ -498,6 +498,17 @@ fn restart_keeps_the_old_run_and_remove_takes_only_what_it_names() {
     home.well(&["run", "t.jam", "--restart", "both", "--device", "cpu"]);
     assert_eq!(home.folders("models").len(), 2);
     let id = format!("training/{}", kept[1]);
+    // All that are named, or none.
+    let output = home.jamc(&[
+        "results",
+        "t.jam",
+        "--remove",
+        &id,
+        "--remove",
+        "training/none",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(home.folders("training"), kept);
     let told = home.well(&["results", "t.jam", "--remove", &id]);
     assert!(told.contains("removed"), "{told}");
     assert_eq!(home.folders("training"), ["tune"]);

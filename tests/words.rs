@@ -38,11 +38,8 @@ fn the_page_of_the_language_has_the_tables_that_the_code_has() {
     if bless() {
         fs::write(&path, &page).unwrap();
     } else if page != before {
-        let pairs = before.lines().zip(page.lines());
-        let (found, wanted) = pairs
-            .filter(|(found, wanted)| found != wanted)
-            .next()
-            .unwrap();
+        let mut pairs = before.lines().zip(page.lines());
+        let (found, wanted) = pairs.find(|(found, wanted)| found != wanted).unwrap();
         panic!(
             "docs/language.md has\n{found}\nwhere the tables give\n{wanted}\n(JAM_BLESS=1 rewrites it)"
         );

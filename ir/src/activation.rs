@@ -70,6 +70,6 @@ mod tests {
             assert_eq!(Activation::from_published(kind.published()), Some(kind));
         }
         assert_eq!(Activation::from_published("swish"), Some(Activation::Silu));
-        assert_eq!(Activation::from_published("mish"), None);
+        assert_eq!(Activation::from_published("no such"), None);
     }
 }

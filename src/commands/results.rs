@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use jam_ir::{Error, ErrorKind};
 use jam_runtime::results::State;
-use jam_runtime::steps::{Listed, Workload, overview, remove_result};
+use jam_runtime::steps::{Listed, Workload, overview, remove_results};
 use serde_json::json;
 
 use super::build::bytes;
@@ -38,10 +38,8 @@ pub(crate) fn run(
     if remove.is_empty() {
         return list(&out, work.as_ref(), common);
     }
-    let mut removed: Vec<PathBuf> = Vec::new();
-    for id in remove {
-        removed.push(remove_result(&out, id.trim_end_matches('/'))?);
-    }
+    let ids: Vec<&str> = remove.iter().map(|id| id.trim_end_matches('/')).collect();
+    let removed: Vec<PathBuf> = remove_results(&out, &ids)?;
     if common.json {
         let removed: Vec<String> = removed
             .iter()

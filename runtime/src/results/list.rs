@@ -164,11 +164,11 @@ fn bytes_of(path: &Path) -> Result<u64> {
     Ok(bytes)
 }
 
-/// Takes the result away that `id` names, as [`Entry::id`] does, and nothing else; returns where it was.
+/// Where the result lies that `id` names, as [`Entry::id`] does, if it may be taken away.
 ///
 /// # Errors
-/// When nothing of that name is there, it is no result, or it cannot be removed.
-pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
+/// When nothing of that name is there, or it is no result.
+pub fn removable(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
     let mut parts = Path::new(id).components();
     let named = match (parts.next(), parts.next(), parts.next()) {
         (Some(Component::Normal(kind)), Some(Component::Normal(name)), None)
@@ -202,6 +202,16 @@ pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
         .with_path(&path)
         .with_help("it is yours: remove it yourself"));
     }
+    Ok(path)
+}
+
+/// Takes the result away that `id` names, as [`Entry::id`] does, and nothing else; returns where it was.
+///
+/// # Errors
+/// When nothing of that name is there, it is no result, or it cannot be removed.
+pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
+    let path = removable(out, folders, id)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
     // Gone at once under its name, so that a kill leaves nothing that looks whole.
     let going = match is_left_over(&name) {
         true => path.clone(),

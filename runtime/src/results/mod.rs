@@ -18,7 +18,7 @@ mod slots;
 pub(crate) use aside::{Place, Standing, find, set_aside};
 pub(crate) use hashes::Hashes;
 pub use ingredients::{Ingredients, lines};
-pub use list::{Entry, State, list, remove};
+pub use list::{Entry, State, list, removable, remove};
 pub(crate) use record::RESULT_FILE;
 pub use record::{Progress, Record};
 pub(crate) use slots::{Slots, whole};

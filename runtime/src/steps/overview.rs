@@ -10,7 +10,7 @@ use super::graph::Graph;
 use super::kinds::kind;
 use super::lock::Lock;
 use crate::Result;
-use crate::results::{Entry, Hashes, State, list, remove};
+use crate::results::{Entry, Hashes, State, list, removable, remove};
 
 /// A result, and whether the program asks for it.
 #[derive(Clone, Debug, Serialize)]
@@ -50,13 +50,16 @@ pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
     Ok(listed.collect())
 }
 
-/// Takes one result away, as [`remove`] does, while nobody works in the folder.
+/// Takes results away, as [`remove`] does, while nobody works in the folder: all of them, or none where one may not be.
 ///
 /// # Errors
 /// As [`remove`], and when another process works there.
-pub fn remove_result(out: &Path, id: &str) -> Result<PathBuf> {
+pub fn remove_results(out: &Path, ids: &[&str]) -> Result<Vec<PathBuf>> {
     let _lock = Lock::take(out)?;
-    remove(out, &folders(), id)
+    for id in ids {
+        removable(out, &folders(), id)?;
+    }
+    ids.iter().map(|id| remove(out, &folders(), id)).collect()
 }
 
 /// The folders of all kinds.

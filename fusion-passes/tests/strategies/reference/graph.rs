@@ -121,6 +121,8 @@ impl Run<'_> {
                     let inner = (2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3));
                     0.5 * x * (1.0 + inner.tanh())
                 }
+                #[allow(unreachable_patterns, reason = "a new one need not be here")]
+                other => panic!("`{}` has no plain form here", other.word()),
             }),
             Op::Add { a, b } => value(a).zip(value(b), |a, b| a + b),
             Op::Mul { a, b } => value(a).zip(value(b), |a, b| a * b),

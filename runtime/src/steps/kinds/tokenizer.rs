@@ -35,7 +35,11 @@ impl Kind for Tokenizer {
         let state = task.folder.join("state");
         let job = Job {
             name: task.name,
-            begin: &|| task.begin(),
+            begin: &|| {
+                // All of the data are read.
+                (task.unchanged)()?;
+                task.begin()
+            },
             state: &state,
             record: &task.record.bytes()?,
             inputs: runner,

@@ -230,8 +230,7 @@ impl Checksums {
                 return Err(Error::damaged("the file is not the one that was written")
                     .with_path(path)
                     .with_help(format!(
-                        "its checksum differs from {CHECKSUMS_FILE}: make it again, or remove the \
-                         list of checksums if the change is meant"
+                        "its checksum differs from {CHECKSUMS_FILE}: make or fetch it again"
                     )));
             }
         }

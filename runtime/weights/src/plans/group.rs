@@ -250,7 +250,8 @@ mod tests {
             .map(|x| if x.abs() >= least { *x } else { 0.0 })
             .collect();
 
-        let plans: [(&dyn Fn(&str) -> Plan, &[f32]); 2] = [
+        type Case<'c> = (&'c dyn Fn(&str) -> Plan, &'c [f32]);
+        let plans: [Case<'_>; 2] = [
             (
                 &|name| Plan::Slerp {
                     t: 0.3,
