@@ -181,7 +181,7 @@ fn packages_come_from_one_registry_and_from_the_house() {
         .filter_map(|line| line.strip_prefix("source = "))
         .collect();
     assert_eq!(sources.len(), 1, "{sources:?}");
-    assert!(sources.iter().all(|source| source.contains("crates.io")));
+    assert!(sources.iter().all(|source| source.contains("registry+")));
 }
 
 /// The list of what they must not call is `clippy.toml`'s.
