@@ -49,18 +49,15 @@ impl<'w> Runner<'w> {
     /// done.
     pub fn run(&self, steps: &[Step], anew: &[Step]) -> Result<Ended> {
         let _lock = Lock::take(&self.work.out)?;
-        let graph = Graph::new(self.work, &self.hashes, self.kind);
-        let wanted: Vec<Record> = steps
-            .iter()
-            .map(|step| graph.wanted(step))
-            .collect::<Result<_>>()?;
+        let mut graph = Graph::new(self.work, &self.hashes, self.kind);
+        for step in steps {
+            graph.wanted(step)?;
+        }
         self.hashes.keep();
         let mut looked = false;
-        drop(wanted);
         for step in steps {
             let folder = self.work.result(step);
-            // Files may have changed while the steps before it were made.
-            let record = Graph::new(self.work, &self.hashes, self.kind).wanted(step)?;
+            let record = graph.wanted(step)?;
             let key = record.key.clone();
             let unchanged = || self.unchanged(step, &key);
             let begins_anew = anew.contains(step);
@@ -87,6 +84,8 @@ impl<'w> Runner<'w> {
                 ended => ended.map_err(|error| self.about(error))?,
             };
             self.hashes.keep();
+            // Files may have changed meanwhile.
+            graph = Graph::new(self.work, &self.hashes, self.kind);
             if ended == Ended::Stopped {
                 let command = match begins_anew {
                     true => "the same command without `--restart`",
