@@ -91,10 +91,8 @@ impl Loaded {
             flag("--out", out.display().to_string());
         }
         if let Some(dtype) = common.dtype {
-            flag("--dtype", dtype.precision().word().to_owned());
-        }
-        if let Some(dtype) = common.dtype {
             let precision = dtype.precision();
+            flag("--dtype", precision.word().to_owned());
             let trainings = self.program.trainings.values_mut();
             trainings.for_each(|training| training.precision = precision);
         }

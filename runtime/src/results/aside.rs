@@ -94,7 +94,7 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     if let Some(other) = other {
         let moved = match here {
             Found::Nothing => None,
-            here => Some(move_away(place, &here)?),
+            here => Some(away(folder, &here, "")?),
         };
         rename(&other, folder)?;
         let found = other.file_name().unwrap_or_default().to_string_lossy();
@@ -122,7 +122,7 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
                 }
                 _ => "another version of jamc made it".to_owned(),
             };
-            let moved = move_away(place, &here)?;
+            let moved = away(folder, &here, "")?;
             (place.note)(&format!(
                 "{} {}: what was made before is another result and is kept in {} ({changes})",
                 place.wanted.kind,
@@ -144,15 +144,7 @@ pub(crate) fn set_aside(folder: &Path, why: &str) -> Result<Option<PathBuf>> {
     match Record::look(folder)? {
         Found::Nothing => Ok(None),
         Found::Foreign => foreign(folder).map(|()| None),
-        Found::Record(record) if why.is_empty() => {
-            away(folder, &record.key[..DIGITS.min(record.key.len())]).map(Some)
-        }
-        Found::Record(record) => {
-            let key = &record.key[..DIGITS.min(record.key.len())];
-            away(folder, &format!("{key}.{why}")).map(Some)
-        }
-        Found::Earlier => away(folder, "earlier").map(Some),
-        Found::Damaged(_) => away(folder, "damaged").map(Some),
+        here => away(folder, &here, why).map(Some),
     }
 }
 
@@ -221,15 +213,6 @@ pub(super) fn others(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn move_away(place: &Place<'_>, here: &Found) -> Result<PathBuf> {
-    match here {
-        Found::Record(record) => away(place.folder, &record.key[..DIGITS.min(record.key.len())]),
-        Found::Earlier => away(place.folder, "earlier"),
-        Found::Damaged(_) => away(place.folder, "damaged"),
-        Found::Foreign | Found::Nothing => foreign(place.folder).map(|()| place.folder.to_owned()),
-    }
-}
-
 /// Refuses a folder that no step made; an empty one is removed.
 fn foreign(folder: &Path) -> Result<()> {
     // Removes empty folders only.
@@ -246,8 +229,20 @@ fn foreign(folder: &Path) -> Result<()> {
     ))
 }
 
-/// Renames a folder to `NAME@LABEL`, or the first of `NAME@LABEL.2`, … that is free.
-fn away(folder: &Path, label: &str) -> Result<PathBuf> {
+/// Renames a folder to `NAME@LABEL`, or the first of `NAME@LABEL.2`, … that is free. The label is what stands there
+/// and, where something is the matter with it, `why`.
+fn away(folder: &Path, here: &Found, why: &str) -> Result<PathBuf> {
+    let label = match here {
+        Found::Record(record) => {
+            let key: String = record.key.chars().take(DIGITS).collect();
+            match why {
+                "" => key,
+                why => format!("{key}.{why}"),
+            }
+        }
+        Found::Earlier => "earlier".to_owned(),
+        Found::Damaged(_) | Found::Foreign | Found::Nothing => "damaged".to_owned(),
+    };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();
     let mut target = folder.with_file_name(format!("{name}@{label}"));
     let mut number = 2;

@@ -10,7 +10,9 @@ use super::graph::Graph;
 use super::kinds::kind;
 use super::lock::Lock;
 use crate::Result;
-use crate::results::{Entry, Hashes, State, list, removable, remove};
+use crate::results::{
+    Entry, Hashes, RESULT_FILE, Record, State, list, read_optional, removable, remove,
+};
 
 /// A result, and whether the program asks for it.
 #[derive(Clone, Debug, Serialize)]
@@ -114,27 +116,23 @@ fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String>
 pub fn outdated(work: &Workload, step: &Step) -> Option<String> {
     let hashes = Hashes::open(&work.out);
     let wanted = Graph::new(work, &hashes, kind).wanted(step).ok()?;
-    let path = work.result(step).join(crate::results::RESULT_FILE);
-    let bytes = crate::results::read_optional(&path).ok()??;
-    let record = crate::results::Record::parse(&bytes).ok()?;
+    let record = made(work, step).ok()??;
     let setting = |name: &str| work.place_of(step, name);
-    let changed = wanted
-        .ingredients
-        .told_changes(&record.ingredients, &setting);
-    (record.key != wanted.key).then_some(changed)
+    (record.key != wanted.key).then(|| {
+        let made = &record.ingredients;
+        wanted.ingredients.told_changes(made, &setting)
+    })
 }
 
 /// Whether the result of a step stands finished and whole. Nothing is moved.
 pub(super) fn is_done(work: &Workload, hashes: &Hashes, step: &Step) -> Result<bool> {
     let wanted = Graph::new(work, hashes, kind).wanted(step)?;
-    let folder = work.result(step);
-    let path = folder.join(crate::results::RESULT_FILE);
-    let Some(bytes) = crate::results::read_optional(&path)? else {
-        return Ok(false);
-    };
-    let record = crate::results::Record::parse(&bytes).map_err(|error| error.with_path(&path));
-    Ok(
-        record.is_ok_and(|record| record.is_done() && record.key == wanted.key)
-            && kind(step).sound(hashes, &folder).is_ok(),
-    )
+    let done = made(work, step)?.is_some_and(|made| made.is_done() && made.key == wanted.key);
+    Ok(done && kind(step).sound(hashes, &work.result(step)).is_ok())
+}
+
+/// The record of what stands in the place of a step's result; none where nothing does, or its record is damaged.
+fn made(work: &Workload, step: &Step) -> Result<Option<Record>> {
+    let bytes = read_optional(&work.result(step).join(RESULT_FILE))?;
+    Ok(bytes.and_then(|bytes| Record::parse(&bytes).ok()))
 }
