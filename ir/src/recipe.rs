@@ -117,17 +117,6 @@ impl fmt::Display for Step {
     }
 }
 
-impl Program {
-    /// The models that a fusion or training is made from; none for what a program describes.
-    pub fn made_from(&self, name: &str) -> Vec<&ModelRef> {
-        let fusion = self.fusions.get(name);
-        let training = self.trainings.get(name);
-        let parents = fusion.into_iter().flat_map(|fusion| &fusion.parents);
-        let model = training.map(|training| &training.model);
-        parents.chain(model).collect()
-    }
-}
-
 /// Reference to a model by the name of a model, fusion or training: `llm`, `tune.best`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModelRef {

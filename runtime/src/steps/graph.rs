@@ -35,8 +35,8 @@ pub(crate) enum Input {
     Step(Step, Option<Checkpoint>),
     /// Files of records of a data set, by the name of the ingredient's group.
     Records {
-        /// What stands before the names of the ingredients.
-        group: &'static str,
+        /// Whose the files are, as their ingredients say.
+        owner: String,
         /// What the records are.
         format: Called,
         /// The data set, in the split that was asked for.
@@ -115,7 +115,7 @@ impl<'w> Inputs<'w> {
             match source {
                 // Patterns are spellings: what they find counts.
                 DataSource::Files(patterns) => self.all.push(Input::Records {
-                    group: self.group,
+                    owner: self.named(&format!("{name}.{split}")),
                     format: recipe.format.clone(),
                     data: data.clone(),
                     split: split.clone(),
@@ -374,12 +374,12 @@ impl<'w> Graph<'w> {
                 found.add(name, key);
             }
             Input::Records {
-                group,
+                owner,
                 format,
                 data,
                 split,
                 patterns,
-            } => self.records(group, format, (data, split), patterns, found)?,
+            } => self.records(owner, format, (data, split), patterns, found)?,
             Input::Weights(owner, path) => {
                 for (name, hash) in self.hashes.weights(path)? {
                     let file = match path.is_dir() {
@@ -410,7 +410,7 @@ impl<'w> Graph<'w> {
     /// Contents of the files of a data set, and of the pictures that they name.
     fn records(
         &self,
-        group: &str,
+        owner: &str,
         format: &Called,
         (data, split): (&DataRef, &str),
         patterns: &[String],
@@ -450,13 +450,9 @@ impl<'w> Graph<'w> {
                 }
             }
         }
-        let owner = match group {
-            "" => format!("data {}.{split}", data.name),
-            group => format!("{group} data {}.{split}", data.name),
-        };
         if all.len() <= FILES {
             for (name, hash) in all {
-                found.add_file(&name, &owner, hash);
+                found.add_file(&name, owner, hash);
             }
             return Ok(());
         }
@@ -468,7 +464,7 @@ impl<'w> Graph<'w> {
         }
         let name = format!("one of the files of {}.{split}", data.name);
         let hash = hasher.finalize().to_hex()[..32].to_owned();
-        found.add_file(&name, &owner, hash);
+        found.add_file(&name, owner, hash);
         Ok(())
     }
 

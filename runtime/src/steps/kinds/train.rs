@@ -42,6 +42,11 @@ impl Kind for Train {
     }
 
     fn may_change(&self, ingredient: &str) -> bool {
+        // Of a file it counts whose it is.
+        let ingredient = match ingredient.starts_with("file ") {
+            true => ingredient.rsplit(" #").next().unwrap_or(ingredient),
+            false => ingredient,
+        };
         let of_validation = |name: &str| {
             name.strip_prefix(VALIDATION)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '_', '.']))
@@ -123,5 +128,31 @@ impl Kind for Train {
             Training::slots(&task.folder).remove()?;
         }
         Ok(ended)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_only_measured_may_change_and_what_is_learned_may_not() {
+        for name in [
+            "steps",
+            "validate",
+            "validate_every",
+            "validate data words.held_out",
+            "file words.jsonl #validate data words.val",
+        ] {
+            assert!(Train.may_change(name), "{name}");
+        }
+        for name in [
+            "optimizer.lr",
+            "validated",
+            "file validate.jsonl #data words.train",
+            "step lessons validate",
+        ] {
+            assert!(!Train.may_change(name), "{name}");
+        }
     }
 }
