@@ -31,8 +31,10 @@ const PIECE: u64 = 1 << 20;
 /// What is known of files; kept between runs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
-    /// By path: the hash of its content, in hexadecimal; of files of tensors what [`Hashes::verify`] puts there.
+    /// By path: the hash of its content, in hexadecimal, or of pieces of it.
     contents: BTreeMap<PathBuf, Stamped<String>>,
+    /// By path of a file of tensors that were all verified: the seal of the list that they were compared with.
+    tensors: BTreeMap<PathBuf, Stamped<String>>,
     /// By the path of a list: the paths of the pictures that it names.
     lists: BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
     /// BLAKE3 of the rest, as compact JSON.
@@ -121,6 +123,7 @@ impl Hashes {
         }
         let mut known = self.known.borrow_mut();
         known.contents.retain(|path, _| path.exists());
+        known.tensors.retain(|path, _| path.exists());
         known.lists.retain(|path, _| path.exists());
         known.blake3 = known.checksum().unwrap_or_default();
         let bytes = serde_json::to_vec(&*known).unwrap_or_default();
@@ -138,7 +141,7 @@ impl Hashes {
 
     /// What `find` finds in a file, which is asked only where the file has changed.
     fn once(&self, path: &Path, find: &dyn Fn() -> Result<String>) -> Result<String> {
-        let place = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let place = absolute(path);
         let stamp = Stamp::read(path)?;
         if let Some(known) = self.known.borrow().contents.get(&place)
             && known.stamp == stamp
@@ -153,6 +156,12 @@ impl Hashes {
     fn remember(&self, place: PathBuf, stamp: Stamp, found: String) {
         let stamped = Stamped { stamp, found };
         self.known.borrow_mut().contents.insert(place, stamped);
+        self.changed.set(true);
+    }
+
+    fn remember_tensors(&self, place: PathBuf, stamp: Stamp, seal: String) {
+        let stamped = Stamped { stamp, found: seal };
+        self.known.borrow_mut().tensors.insert(place, stamped);
         self.changed.set(true);
     }
 
@@ -207,25 +216,24 @@ impl Hashes {
     /// When it cannot be read, or is not of its kind.
     pub(crate) fn named_pictures(&self, format: &Called, list: &Path) -> Result<Vec<PathBuf>> {
         // Pictures in shards are part of their file.
-        let lines = list.to_owned();
-        if !is_list(&lines) || !super::stands(&lines)? {
+        if !is_list(list) || !super::stands(list)? {
             return Ok(Vec::new());
         }
-        let place = std::path::absolute(&lines).unwrap_or_else(|_| lines.clone());
-        let stamp = Stamp::read(&lines)?;
+        let place = absolute(list);
+        let stamp = Stamp::read(list)?;
         if let Some(known) = self.known.borrow().lists.get(&place)
             && known.stamp == stamp
         {
             return Ok(known.found.clone());
         }
-        let set = DataSet::open(format, &[lines])?;
+        let set = DataSet::open(format, &[list.to_owned()])?;
         let mut found = Vec::new();
         for index in 0..set.len() {
             for segment in set.document(index)?.segments {
                 if let Segment::Picture(picture) = segment {
                     // However the folder is spelled from where the program is run.
                     let path = picture.path();
-                    found.push(std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+                    found.push(absolute(path));
                 }
             }
         }
@@ -249,14 +257,14 @@ impl Hashes {
         if checksums.headers.is_empty() {
             return Ok(());
         }
-        let whole = format!("tensors of {}", checksums.seal());
+        let seal = checksums.seal().to_owned();
         let verified = |file: &str| -> Result<bool> {
             let path = folder.join(file);
-            let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            let place = absolute(&path);
             let stamp = Stamp::read(&path)?;
             let known = self.known.borrow();
-            let known = known.contents.get(&place);
-            Ok(known.is_some_and(|known| known.stamp == stamp && known.found == whole))
+            let known = known.tensors.get(&place);
+            Ok(known.is_some_and(|known| known.stamp == stamp && known.found == seal))
         };
         let mut all = true;
         for file in checksums.headers.keys() {
@@ -268,7 +276,7 @@ impl Hashes {
         let reader = CheckpointReader::open(folder)?;
         let stamps = checksums.headers.keys().map(|file| {
             let path = folder.join(file);
-            let place = std::path::absolute(&path).unwrap_or_else(|_| path.clone());
+            let place = absolute(&path);
             Ok((place, Stamp::read(&path)?))
         });
         let stamps = stamps.collect::<Result<Vec<_>>>()?;
@@ -276,7 +284,7 @@ impl Hashes {
             reader.verify(name)?;
         }
         for (place, stamp) in stamps {
-            self.remember(place, stamp, whole.clone());
+            self.remember_tensors(place, stamp, seal.clone());
         }
         Ok(())
     }
@@ -286,21 +294,29 @@ impl Hashes {
         let Ok(checksums) = sealed(folder) else {
             return;
         };
-        let whole = format!("tensors of {}", checksums.seal());
-        let tensors = checksums.headers.keys().map(|file| (file, &whole));
-        for (file, sum) in checksums.files.iter().chain(tensors) {
+        let seal = checksums.seal().to_owned();
+        let stamped = |file: &str| {
             let path = folder.join(file);
-            if let (Ok(stamp), Ok(place)) = (Stamp::read(&path), std::path::absolute(&path)) {
+            Stamp::read(&path).map(|stamp| (absolute(&path), stamp))
+        };
+        for (file, sum) in &checksums.files {
+            if let Ok((place, stamp)) = stamped(file) {
                 self.remember(place, stamp, sum.clone());
+            }
+        }
+        for file in checksums.headers.keys() {
+            if let Ok((place, stamp)) = stamped(file) {
+                self.remember_tensors(place, stamp, seal.clone());
             }
         }
     }
 
     /// Knows nothing more of the files of a folder: what was read of them was not what was written.
     pub(crate) fn forget(&self, folder: &Path) {
-        let folder = std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned());
+        let folder = absolute(folder);
         let mut known = self.known.borrow_mut();
         known.contents.retain(|path, _| !path.starts_with(&folder));
+        known.tensors.retain(|path, _| !path.starts_with(&folder));
         self.changed.set(true);
     }
 }
@@ -316,15 +332,22 @@ impl Known {
         #[derive(Serialize)]
         struct Rest<'k> {
             contents: &'k BTreeMap<PathBuf, Stamped<String>>,
+            tensors: &'k BTreeMap<PathBuf, Stamped<String>>,
             lists: &'k BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
         }
         let rest = Rest {
             contents: &self.contents,
+            tensors: &self.tensors,
             lists: &self.lists,
         };
         let bytes = serde_json::to_vec(&rest).ok()?;
         Some(blake3::hash(&bytes).to_hex().to_string())
     }
+}
+
+/// A path however it is spelled from where the program is run.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// A hash of pieces of a long file, and of its size.
