@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use indexmap::IndexMap;
 use jam_backends::{Device, DeviceChoice, Executable, Targets, Tokens};
-use jam_data::batches::{EncodedSet, OBJECTIVES, Objective};
+use jam_data::batches::{Answers, EncodedSet, NextToken, Objective};
 use jam_data::images::Picture;
 use jam_data::sources::{ChoiceItem, ChoiceOption};
 use jam_data::tokens::text::TextTokenizer;
@@ -181,25 +181,25 @@ fn answers_alone_count_where_answers_are_learnt() {
     let measure =
         |objective, limit| mean_loss(&model, &layout(), &set, &reading(objective, limit)).unwrap();
     // All documents, more than were once read.
-    let found = measure(OBJECTIVES[0], 0);
+    let found = measure(&NextToken, 0);
     assert_eq!(found.all.count, 300 * 8);
     assert!(
         (found.all.sum - all).abs() < 1e-2,
         "{} {all}",
         found.all.sum
     );
-    let found = measure(OBJECTIVES[1], 0);
+    let found = measure(&Answers, 0);
     assert_eq!(found.all.count, counted);
     assert!(
         (found.all.sum - answers).abs() < 1e-2,
         "{} {answers}",
         found.all.sum
     );
-    assert_eq!(measure(OBJECTIVES[0], 100).all.count, 100 * 8);
+    assert_eq!(measure(&NextToken, 100).all.count, 100 * 8);
 
     let mut silent = EncodedSet::default();
     silent.push(&[1, 2, 3], 3);
-    let error = mean_loss(&model, &layout(), &silent, &reading(OBJECTIVES[1], 0));
+    let error = mean_loss(&model, &layout(), &silent, &reading(&Answers, 0));
     let message = error.unwrap_err().message;
     assert!(message.contains("nothing to measure"), "{message}");
 }
@@ -232,7 +232,7 @@ fn logits_that_are_no_numbers_end_every_measure() {
         let items = [item("a red", &["house", "tree"])];
         not_finite(score_choices(&model, &codec, &items, RULES).unwrap_err());
         let set = questions(3);
-        let all = reading(OBJECTIVES[0], 0);
+        let all = reading(&NextToken, 0);
         not_finite(mean_loss(&model, &layout(), &set, &all).unwrap_err());
         for temperature in [0.0, 1.0] {
             let sampling = Sampling {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use jam_backends::Executable;
-use jam_data::batches::{EncodedSet, OBJECTIVES};
+use jam_data::batches::{EncodedSet, NextToken};
 use jam_data::sources::{ChoiceItem, ChoiceOption, choices};
 use jam_data::tokens::Codec;
 use jam_data::tokens::text::TextTokenizer;
@@ -216,7 +216,7 @@ impl Subject {
         let reading = Reading {
             limit: 0,
             length: self.rules.context,
-            objective: OBJECTIVES[0],
+            objective: &NextToken,
         };
         let bos = self.codec.layout().marks.get("bos").copied().unwrap_or(0) as u32;
         let (mut sum, mut words, mut bytes) = (0.0, 0.0, 0.0);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::measure::{Cell, Measure, Subject, finite, found, kept};
 use crate::{Error, Result};
-use jam_data::batches::{EncodedSet, OBJECTIVES, Objective};
+use jam_data::batches::{EncodedSet, NextToken, Objective};
 
 /// The measure.
 #[derive(Debug)]
@@ -48,7 +48,7 @@ impl Measure for Perplexity {
         let reading = Reading {
             limit: called.count("limit")? as usize,
             length: subject.context.min(PIECE) as usize,
-            objective: OBJECTIVES[0],
+            objective: &NextToken,
         };
         let losses = mean_loss(subject.executable, subject.codec.layout(), &set, &reading)?;
         kept(&Found {
@@ -227,6 +227,8 @@ fn pieces<'d>(set: &'d EncodedSet, reading: &Reading) -> Vec<Piece<'d>> {
 
 #[cfg(test)]
 mod tests {
+    use jam_data::batches::Answers;
+
     use super::*;
 
     /// What counts of a document, piece by piece: the place of its first and of its last token.
@@ -258,7 +260,7 @@ mod tests {
         let reading = Reading {
             limit: 0,
             length: 4,
-            objective: OBJECTIVES[0],
+            objective: &NextToken,
         };
         let pieces = pieces(&set, &reading);
         let read: Vec<_> = pieces.iter().map(|piece| piece.ids).collect();
@@ -270,7 +272,7 @@ mod tests {
 
     #[test]
     fn every_token_that_counts_is_in_one_piece() {
-        let all = OBJECTIVES[0];
+        let all = &NextToken;
         assert_eq!(counted(all, 100, 0), [(1, 9), (11, 12)]);
         assert_eq!(counted(all, 4, 0), [(1, 4), (5, 8), (9, 9), (11, 12)]);
         assert_eq!(counted(all, 100, 1), [(1, 9)]);
@@ -278,7 +280,7 @@ mod tests {
 
     #[test]
     fn of_answers_no_token_of_a_question_counts() {
-        let answers = OBJECTIVES[1];
+        let answers = &Answers;
         assert_eq!(counted(answers, 100, 0), [(5, 9)]);
         assert_eq!(counted(answers, 4, 0), [(5, 8), (9, 9)]);
         assert_eq!(counted(answers, 5, 0), [(5, 5), (6, 9)]);

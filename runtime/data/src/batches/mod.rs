@@ -9,6 +9,6 @@ mod stream;
 mod tests;
 
 pub use objective::Objective;
-pub use objectives::{OBJECTIVES, objective_of, objectives};
+pub use objectives::{Answers, NextToken, OBJECTIVES, objective_of, objectives};
 pub use set::EncodedSet;
 pub use stream::{Batch, BatchOptions, BatchStream};

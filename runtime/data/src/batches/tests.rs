@@ -22,7 +22,7 @@ fn options(form: BatchForm, size: BatchSize) -> BatchOptions {
         form,
         size,
         length: 6,
-        objective: OBJECTIVES[0],
+        objective: &NextToken,
         seed: 3,
         pad: 0,
     }

@@ -7,7 +7,7 @@ use crate::batches::objective::Objective;
 
 /// The objective.
 #[derive(Debug)]
-pub(super) struct Answers;
+pub struct Answers;
 
 impl Objective for Answers {
     fn signature(&self) -> Signature {

@@ -8,11 +8,14 @@ mod next_token;
 use jam_ir::signature;
 use jam_ir::{Called, Signature};
 
+pub use answers::Answers;
+pub use next_token::NextToken;
+
 use super::objective::Objective;
 use crate::Result;
 
 /// Every objective, in the order in which help lists them; the first is the default.
-pub const OBJECTIVES: [&dyn Objective; 2] = [&next_token::NextToken, &answers::Answers];
+pub const OBJECTIVES: [&dyn Objective; 2] = [&NextToken, &Answers];
 
 /// Signatures of every objective, for the language.
 pub fn objectives() -> Vec<Signature> {

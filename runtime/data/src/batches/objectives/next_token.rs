@@ -7,7 +7,7 @@ use crate::batches::objective::Objective;
 
 /// The objective.
 #[derive(Debug)]
-pub(super) struct NextToken;
+pub struct NextToken;
 
 impl Objective for NextToken {
     fn signature(&self) -> Signature {
