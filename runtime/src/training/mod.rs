@@ -28,7 +28,7 @@ use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet, objective_
 use jam_weights::checkpoints::{CheckpointWriter, WriteOptions};
 use jam_weights::progress::{Bar, Ended, Progress, Silent, Stop};
 use log::Log;
-use schedules::{At, learning_rate};
+use schedules::{At, schedule_of};
 use state::RunState;
 
 /// A training run with everything it reads.
@@ -87,6 +87,7 @@ impl Training<'_> {
         let mut stream = BatchStream::new(self.data.clone(), options)?;
         let mut optimizer = Optimizer::new(executable, &recipe.optimizer)?;
         let peak = Optimizer::peak(&recipe.optimizer)?;
+        let schedule = schedule_of(&recipe.schedule)?;
         let slots = Training::slots(folder);
         let note = |text: &str| progress.note(text);
         let mut state = RunState::open(&slots, self.key, executable, &mut optimizer, &note)?;
@@ -118,7 +119,7 @@ impl Training<'_> {
                 step: state.step,
                 steps: recipe.steps,
             };
-            let lr = learning_rate(&recipe.schedule, at)?;
+            let lr = schedule.rate(&recipe.schedule, at)?;
             if batch.learned() > 0 {
                 learnt = Some(self.step(executable, &mut optimizer, &batch, lr)?);
             }

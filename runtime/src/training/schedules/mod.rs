@@ -22,15 +22,14 @@ pub fn schedules() -> Vec<Signature> {
     SCHEDULES.iter().map(|of| of.signature()).collect()
 }
 
-/// The rate of a step by the schedule that a recipe calls.
+/// The schedule that a recipe calls.
 ///
 /// # Errors
-/// When there is no such schedule, or a setting of it is missing or of another kind.
-pub fn learning_rate(called: &Called, at: At) -> Result<f64> {
-    let schedule = signature::find(&SCHEDULES, "a schedule", &called.name, |of| {
+/// When there is none of this name; the language has checked it, a stored program may lie.
+pub fn schedule_of(called: &Called) -> Result<&'static dyn Schedule> {
+    signature::find(&SCHEDULES, "a schedule", &called.name, |of| {
         of.signature().word
-    })?;
-    schedule.rate(called, at)
+    })
 }
 
 #[cfg(test)]
@@ -52,7 +51,8 @@ mod tests {
             step,
             steps: 20,
         };
-        learning_rate(&signature.called(given), at).unwrap()
+        let called = signature.called(given);
+        schedule_of(&called).unwrap().rate(&called, at).unwrap()
     }
 
     /// The numbers are those of transformers' `get_linear_schedule_with_warmup` and
