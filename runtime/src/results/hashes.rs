@@ -37,9 +37,6 @@ struct Known {
     tensors: BTreeMap<PathBuf, Stamped<String>>,
     /// By the path of a list: the paths of the pictures that it names.
     lists: BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
-    /// BLAKE3 of the rest, as compact JSON.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    blake3: String,
 }
 
 /// Something that was read from a file, and the stamp that the file had.
@@ -100,8 +97,8 @@ impl Hashes {
     pub(crate) fn open(out: &Path) -> Hashes {
         let memory = out.join("cache").join("hashes.json");
         let known = read_optional(&memory).ok().flatten().and_then(|bytes| {
-            let known: Known = serde_json::from_slice(&bytes).ok()?;
-            (known.blake3 == known.checksum()?).then_some(known)
+            let (checksum, known): (String, Known) = serde_json::from_slice(&bytes).ok()?;
+            (checksum == known.checksum()?).then_some(known)
         });
         Hashes {
             memory,
@@ -125,9 +122,8 @@ impl Hashes {
         known.contents.retain(|path, _| path.exists());
         known.tensors.retain(|path, _| path.exists());
         known.lists.retain(|path, _| path.exists());
-        known.blake3 = known.checksum().unwrap_or_default();
-        let bytes = serde_json::to_vec(&*known).unwrap_or_default();
-        known.blake3.clear();
+        let checksum = known.checksum().unwrap_or_default();
+        let bytes = serde_json::to_vec(&(checksum, &*known)).unwrap_or_default();
         let _ = write_file(&self.memory, &bytes);
     }
 
@@ -328,19 +324,9 @@ impl Drop for Hashes {
 }
 
 impl Known {
+    /// BLAKE3 of this as compact JSON; in the file it stands before it.
     fn checksum(&self) -> Option<String> {
-        #[derive(Serialize)]
-        struct Rest<'k> {
-            contents: &'k BTreeMap<PathBuf, Stamped<String>>,
-            tensors: &'k BTreeMap<PathBuf, Stamped<String>>,
-            lists: &'k BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
-        }
-        let rest = Rest {
-            contents: &self.contents,
-            tensors: &self.tensors,
-            lists: &self.lists,
-        };
-        let bytes = serde_json::to_vec(&rest).ok()?;
+        let bytes = serde_json::to_vec(self).ok()?;
         Some(blake3::hash(&bytes).to_hex().to_string())
     }
 }
