@@ -35,8 +35,8 @@ struct Known {
     contents: BTreeMap<PathBuf, Stamped<String>>,
     /// By path of a file of tensors that were all verified: the seal of the list that they were compared with.
     tensors: BTreeMap<PathBuf, Stamped<String>>,
-    /// By the path of a list: the paths of the pictures that it names.
-    lists: BTreeMap<PathBuf, Stamped<Vec<PathBuf>>>,
+    /// By the path of a list: for each way in which it is read the paths of the pictures that it names.
+    lists: BTreeMap<PathBuf, Vec<(Called, Stamped<Vec<PathBuf>>)>>,
 }
 
 /// Something that was read from a file, and the stamp that the file had.
@@ -217,10 +217,14 @@ impl Hashes {
         }
         let place = absolute(list);
         let stamp = Stamp::read(list)?;
-        if let Some(known) = self.known.borrow().lists.get(&place)
-            && known.stamp == stamp
-        {
-            return Ok(known.found.clone());
+        let known = self.known.borrow().lists.get(&place).and_then(|ways| {
+            // `max_pictures` leaves documents out, and their pictures with them.
+            let mut ways = ways.iter();
+            let known = ways.find(|(read, known)| read == format && known.stamp == stamp);
+            known.map(|(_, known)| known.found.clone())
+        });
+        if let Some(known) = known {
+            return Ok(known);
         }
         let set = DataSet::open(format, &[list.to_owned()])?;
         let mut found = Vec::new();
@@ -237,7 +241,10 @@ impl Hashes {
             stamp,
             found: found.clone(),
         };
-        self.known.borrow_mut().lists.insert(place, stamped);
+        let mut known = self.known.borrow_mut();
+        let ways = known.lists.entry(place).or_default();
+        ways.retain(|(read, known)| read != format && known.stamp == stamp);
+        ways.push((format.clone(), stamped));
         self.changed.set(true);
         Ok(found)
     }
@@ -364,6 +371,7 @@ fn sampled(path: &Path, bytes: u64) -> Result<String> {
 mod tests {
     use std::fs;
 
+    use jam_ir::SettingValue;
     use jam_weights::checkpoints::seal_folder;
 
     use super::*;
@@ -420,6 +428,29 @@ mod tests {
         assert_eq!(pictures(folder), std::slice::from_ref(&one));
         fs::write(folder.join("cache/hashes.json"), "{damaged").unwrap();
         assert_eq!(pictures(folder), [one]);
+    }
+
+    #[test]
+    fn a_list_that_is_read_otherwise_names_other_pictures() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let articles = [
+            r#"{"segments": [{"image": "one.png"}]}"#,
+            r#"{"segments": [{"image": "two.png"}, {"image": "three.png"}]}"#,
+        ];
+        let list = folder.join("a.jsonl");
+        fs::write(&list, articles.join("\n")).unwrap();
+        let named = |most| {
+            let format = Called {
+                name: "interleaved".to_owned(),
+                settings: [("max_pictures".to_owned(), SettingValue::Count(most))].into(),
+            };
+            let hashes = Hashes::open(folder);
+            hashes.named_pictures(&format, &list).unwrap().len()
+        };
+        for most in [1, 0, 1, 0] {
+            assert_eq!(named(most), if most == 1 { 1 } else { 3 });
+        }
     }
 
     #[test]
