@@ -2,6 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use jam_weights::checkpoints::take_away;
 use serde::Serialize;
 
 use super::record::Found;
@@ -211,22 +212,7 @@ pub fn removable(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
 /// When nothing of that name is there, it is no result, or it cannot be removed.
 pub fn remove(out: &Path, folders: &[&str], id: &str) -> Result<PathBuf> {
     let path = removable(out, folders, id)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    // Gone at once under its name, so that a kill leaves nothing that looks whole.
-    let going = match is_left_over(&name) {
-        true => path.clone(),
-        false => {
-            let going =
-                jam_weights::checkpoints::atomic::temporary_beside(&path).with_extension("gone");
-            std::fs::rename(&path, &going).map_err(|error| Error::io("rename", &path, error))?;
-            going
-        }
-    };
     Hashes::open(out).forget(&path);
-    let removed = match going.is_dir() {
-        true => std::fs::remove_dir_all(&going),
-        false => std::fs::remove_file(&going),
-    };
-    removed.map_err(|error| Error::io("remove", &going, error))?;
+    take_away(&path)?;
     Ok(path)
 }

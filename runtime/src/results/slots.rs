@@ -10,8 +10,9 @@
 
 use std::path::{Path, PathBuf};
 
-use jam_weights::checkpoints::atomic::temporary_beside;
-use jam_weights::checkpoints::{AtomicFolder, CheckpointReader, seal_folder, verify_sealed};
+use jam_weights::checkpoints::{
+    AtomicFolder, CheckpointReader, seal_folder, take_away, verify_sealed,
+};
 
 use crate::{Error, ErrorKind, Result};
 
@@ -76,11 +77,7 @@ impl Slots {
         seal_folder(draft.path(), &[])?;
         draft.commit()?;
         for (_, path) in self.all()?.into_iter().skip(KEPT) {
-            // Gone under its name first: a kill leaves no half of a state.
-            let going = temporary_beside(&path).with_extension("gone");
-            let gone =
-                std::fs::rename(&path, &going).and_then(|()| std::fs::remove_dir_all(&going));
-            gone.map_err(|error| Error::io("remove", &path, error))?;
+            take_away(&path)?;
         }
         Ok(())
     }

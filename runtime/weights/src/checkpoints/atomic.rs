@@ -59,6 +59,21 @@ pub fn write_file(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Takes a file or a folder away. It is gone under its name at once, so that a kill leaves nothing of it that looks
+/// whole, only something with a temporary name.
+///
+/// # Errors
+/// When it cannot be renamed, and is then still there, or what bears the temporary name cannot be removed.
+pub fn take_away(path: &Path) -> Result<()> {
+    let going = temporary_beside(path).with_extension("gone");
+    fs::rename(path, &going).map_err(|error| Error::io("rename", path, error))?;
+    let removed = match going.is_dir() {
+        true => fs::remove_dir_all(&going),
+        false => fs::remove_file(&going),
+    };
+    removed.map_err(|error| Error::io("remove", &going, error))
+}
+
 /// Makes the names in a folder last, where the system can (elsewhere renames are ordered anyway).
 pub fn sync_folder(path: &Path) {
     if let Ok(folder) = File::open(path) {

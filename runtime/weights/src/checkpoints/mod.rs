@@ -32,7 +32,7 @@ mod turn;
 mod vocabulary;
 mod writer;
 
-pub use atomic::{AtomicFolder, recover, write_file};
+pub use atomic::{AtomicFolder, recover, take_away, write_file};
 pub use band::Band;
 pub use checksums::{
     CHECKSUMS_FILE, Checksums, file_checksum, seal_folder, sealed, verify_files, verify_sealed,
