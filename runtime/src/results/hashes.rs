@@ -31,12 +31,22 @@ const PIECE: u64 = 1 << 20;
 /// What is known of files; kept between runs.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
-    /// By path: the hash of its content, in hexadecimal, or of pieces of it.
+    /// By path: the hash of its content, in hexadecimal.
     contents: BTreeMap<PathBuf, Stamped<String>>,
+    /// By path of a long file: the hash of pieces of it.
+    pieces: BTreeMap<PathBuf, Stamped<String>>,
     /// By path of a file of tensors that were all verified: the seal of the list that they were compared with.
     tensors: BTreeMap<PathBuf, Stamped<String>>,
-    /// By the path of a list: for each way in which it is read the paths of the pictures that it names.
-    lists: BTreeMap<PathBuf, Vec<(Called, Stamped<Vec<PathBuf>>)>>,
+    /// By the path of a list: the pictures that it names, for each way in which it is read.
+    lists: BTreeMap<PathBuf, Vec<Named>>,
+}
+
+/// The paths of the pictures that a list names where it is read in one way: `max_pictures` leaves documents out, and
+/// their pictures with them.
+#[derive(Debug, Serialize, Deserialize)]
+struct Named {
+    format: Called,
+    pictures: Stamped<Vec<PathBuf>>,
 }
 
 /// Something that was read from a file, and the stamp that the file had.
@@ -120,6 +130,7 @@ impl Hashes {
         }
         let mut known = self.known.borrow_mut();
         known.contents.retain(|path, _| path.exists());
+        known.pieces.retain(|path, _| path.exists());
         known.tensors.retain(|path, _| path.exists());
         known.lists.retain(|path, _| path.exists());
         let checksum = known.checksum().unwrap_or_default();
@@ -132,20 +143,30 @@ impl Hashes {
     /// # Errors
     /// When it cannot be read.
     pub(crate) fn content(&self, path: &Path) -> Result<String> {
-        self.once(path, &|| file_checksum(path))
-    }
-
-    /// What `find` finds in a file, which is asked only where the file has changed.
-    fn once(&self, path: &Path, find: &dyn Fn() -> Result<String>) -> Result<String> {
         let place = absolute(path);
         let stamp = Stamp::read(path)?;
-        if let Some(known) = self.known.borrow().contents.get(&place)
-            && known.stamp == stamp
-        {
-            return Ok(known.found.clone());
+        if let Some(found) = of(&self.known.borrow().contents, &place, stamp) {
+            return Ok(found);
         }
-        let found = find()?;
+        let found = file_checksum(path)?;
         self.remember(place, stamp, found.clone());
+        Ok(found)
+    }
+
+    /// The hash of pieces of a long file.
+    fn pieces(&self, path: &Path) -> Result<String> {
+        let place = absolute(path);
+        let stamp = Stamp::read(path)?;
+        if let Some(found) = of(&self.known.borrow().pieces, &place, stamp) {
+            return Ok(found);
+        }
+        let found = sampled(path, stamp.bytes)?;
+        let stamped = Stamped {
+            stamp,
+            found: found.clone(),
+        };
+        self.known.borrow_mut().pieces.insert(place, stamped);
+        self.changed.set(true);
         Ok(found)
     }
 
@@ -199,10 +220,9 @@ impl Hashes {
     }
 
     fn tensors_file(&self, path: &Path) -> Result<String> {
-        let bytes = Stamp::read(path)?.bytes;
-        match bytes <= WHOLE {
+        match Stamp::read(path)?.bytes <= WHOLE {
             true => self.content(path),
-            false => self.once(path, &|| sampled(path, bytes)),
+            false => self.pieces(path),
         }
     }
 
@@ -217,14 +237,11 @@ impl Hashes {
         }
         let place = absolute(list);
         let stamp = Stamp::read(list)?;
-        let known = self.known.borrow().lists.get(&place).and_then(|ways| {
-            // `max_pictures` leaves documents out, and their pictures with them.
-            let mut ways = ways.iter();
-            let known = ways.find(|(read, known)| read == format && known.stamp == stamp);
-            known.map(|(_, known)| known.found.clone())
-        });
-        if let Some(known) = known {
-            return Ok(known);
+        let is_this = |named: &&Named| named.format == *format && named.pictures.stamp == stamp;
+        if let Some(ways) = self.known.borrow().lists.get(&place)
+            && let Some(known) = ways.iter().find(is_this)
+        {
+            return Ok(known.pictures.found.clone());
         }
         let set = DataSet::open(format, &[list.to_owned()])?;
         let mut found = Vec::new();
@@ -237,14 +254,17 @@ impl Hashes {
                 }
             }
         }
-        let stamped = Stamped {
-            stamp,
-            found: found.clone(),
+        let named = Named {
+            format: format.clone(),
+            pictures: Stamped {
+                stamp,
+                found: found.clone(),
+            },
         };
         let mut known = self.known.borrow_mut();
         let ways = known.lists.entry(place).or_default();
-        ways.retain(|(read, known)| read != format && known.stamp == stamp);
-        ways.push((format.clone(), stamped));
+        ways.retain(|known| known.format != *format && known.pictures.stamp == stamp);
+        ways.push(named);
         self.changed.set(true);
         Ok(found)
     }
@@ -265,9 +285,8 @@ impl Hashes {
             let path = folder.join(file);
             let place = absolute(&path);
             let stamp = Stamp::read(&path)?;
-            let known = self.known.borrow();
-            let known = known.tensors.get(&place);
-            Ok(known.is_some_and(|known| known.stamp == stamp && known.found == seal))
+            let known = of(&self.known.borrow().tensors, &place, stamp);
+            Ok(known.is_some_and(|known| known == seal))
         };
         let mut all = true;
         for file in checksums.headers.keys() {
@@ -319,6 +338,7 @@ impl Hashes {
         let folder = absolute(folder);
         let mut known = self.known.borrow_mut();
         known.contents.retain(|path, _| !path.starts_with(&folder));
+        known.pieces.retain(|path, _| !path.starts_with(&folder));
         known.tensors.retain(|path, _| !path.starts_with(&folder));
         self.changed.set(true);
     }
@@ -336,6 +356,12 @@ impl Known {
         let bytes = serde_json::to_vec(self).ok()?;
         Some(blake3::hash(&bytes).to_hex().to_string())
     }
+}
+
+/// What is known of a file that has not changed since.
+fn of(known: &BTreeMap<PathBuf, Stamped<String>>, place: &Path, stamp: Stamp) -> Option<String> {
+    let known = known.get(place).filter(|known| known.stamp == stamp);
+    known.map(|known| known.found.clone())
 }
 
 /// A path however it is spelled from where the program is run.
