@@ -9,7 +9,8 @@ use std::collections::BTreeMap;
 use std::fs::{File, Metadata};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jam_data::sources::{DataSet, Segment, is_list};
 use jam_ir::Called;
@@ -27,6 +28,8 @@ const WHOLE: u64 = 256 << 20;
 const PIECES: u64 = 64;
 /// Bytes of a piece.
 const PIECE: u64 = 1 << 20;
+/// The longest tick by which systems stamp their files.
+const TICK: Duration = Duration::from_millis(10);
 
 /// What is known of files; kept between runs.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -86,10 +89,23 @@ impl Stamp {
         }
     }
 
+    /// The stamp of a file. Times of files go by the ticks of the system's clock: one that was written in this very
+    /// tick could be written again under the same stamp, so the tick is waited out.
     fn read(path: &Path) -> Result<Stamp> {
-        let meta = path.metadata();
-        let meta = meta.map_err(|error| Error::io("read", path, error))?;
-        Ok(Stamp::of(&meta))
+        let read = || {
+            let meta = path.metadata();
+            let meta = meta.map_err(|error| Error::io("read", path, error))?;
+            Ok(Stamp::of(&meta))
+        };
+        let stamp: Stamp = read()?;
+        let written = UNIX_EPOCH + Duration::from_nanos(stamp.changed.max(stamp.modified));
+        match SystemTime::now().duration_since(written) {
+            Ok(age) if age < TICK => {
+                sleep(TICK - age);
+                read()
+            }
+            _ => Ok(stamp),
+        }
     }
 }
 
@@ -226,7 +242,8 @@ impl Hashes {
         }
     }
 
-    /// Paths of the pictures that a list names in files of their own, in its order; none where it is no list.
+    /// Paths of the pictures in files of their own that a list names in the documents that its format keeps, in their
+    /// order; none where it is no list.
     ///
     /// # Errors
     /// When it cannot be read, or is not of its kind.
@@ -246,7 +263,11 @@ impl Hashes {
         let set = DataSet::open(format, &[list.to_owned()])?;
         let mut found = Vec::new();
         for index in 0..set.len() {
-            for segment in set.document(index)?.segments {
+            let document = set.document(index)?;
+            if !set.keeps(&document) {
+                continue;
+            }
+            for segment in document.segments {
                 if let Segment::Picture(picture) = segment {
                     // However the folder is spelled from where the program is run.
                     let path = picture.path();
