@@ -27,7 +27,7 @@ const PIECE: u64 = 1024;
 
 impl Measure for Perplexity {
     fn signature(&self) -> Signature {
-        let data = "documents; each data set is a column, or two";
+        let data = "each data set is a column, or two";
         let limit = "documents read at most; 0 for all";
         Signature::new(
             "perplexity",

@@ -172,15 +172,6 @@ impl<'w> Runner<'w> {
 
     /// An error that says how a damaged result is made anew.
     fn damaged(&self, step: &Step, why: Error) -> Error {
-        let program = quoted(&self.program());
-        let mut command = match step {
-            Step::Train(name) => format!("jamc train {program} {name} --restart"),
-            step => format!("jamc run {program} --restart {}", step.name()),
-        };
-        for flag in &self.work.flags {
-            command.push(' ');
-            command.push_str(&quoted(flag));
-        }
         let message = match &why.path {
             Some(path) => format!(
                 "the result of `{step}` is damaged: {}: {}",
@@ -192,18 +183,9 @@ impl<'w> Runner<'w> {
         Error::damaged(message)
             .with_path(self.work.result(step))
             .with_help(format!(
-                "`{command}` makes it anew, and keeps the damaged one beside it"
+                "`{}` makes it anew, and keeps the damaged one beside it",
+                self.work.restart(step)
             ))
-    }
-
-    /// The program as a command line would name it.
-    fn program(&self) -> String {
-        let file = self
-            .work
-            .folder
-            .join(format!("{}.jam", self.work.program.name));
-        let shown = file.strip_prefix(".").unwrap_or(&file);
-        shown.display().to_string()
     }
 
     /// A failure of a step that read what it or others made: where that turns out to be damaged, it is looked at again
@@ -232,14 +214,5 @@ impl<'w> Runner<'w> {
     /// Whether the result of a step stands finished and whole.
     pub(super) fn is_done(&self, step: &Step) -> Result<bool> {
         overview::is_done(self.work, &self.hashes, step)
-    }
-}
-
-/// A word as a shell reads it.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:+,@%".contains(c);
-    match word.chars().all(plain) && !word.is_empty() {
-        true => word.to_owned(),
-        false => format!("'{}'", word.replace('\'', "'\\''")),
     }
 }

@@ -163,4 +163,29 @@ impl Workload {
             path.truncate(end);
         }
     }
+
+    /// The command that makes the result of a step anew, as a shell reads it.
+    pub(super) fn restart(&self, step: &Step) -> String {
+        let file = self.folder.join(format!("{}.jam", self.program.name));
+        let file = file.strip_prefix(".").unwrap_or(&file).display();
+        let program = quoted(&file.to_string());
+        let mut command = match step {
+            Step::Train(name) => format!("jamc train {program} {name} --restart"),
+            step => format!("jamc run {program} --restart {}", step.name()),
+        };
+        for flag in &self.flags {
+            command.push(' ');
+            command.push_str(&quoted(flag));
+        }
+        command
+    }
+}
+
+/// A word as a shell reads it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:+,@%".contains(c);
+    match word.chars().all(plain) && !word.is_empty() {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }

@@ -177,9 +177,11 @@ fn about(model: &ModelRef, called: &Called, error: Error) -> Error {
 /// # Errors
 /// When it was not, or is damaged.
 pub fn read_report(work: &Workload, name: &str) -> Result<Report> {
-    let found = read(&work.result(&Step::Eval(name.to_owned())).join(REPORT));
-    found.map_err(|error| match error.kind {
-        ErrorKind::Damaged => error.with_help(format!("`jamc eval` makes `{name}` again")),
+    let step = Step::Eval(name.to_owned());
+    read(&work.result(&step).join(REPORT)).map_err(|error| match error.kind {
+        ErrorKind::Damaged => {
+            error.with_help(format!("`{}` makes `{name}` anew", work.restart(&step)))
+        }
         _ => error,
     })
 }
