@@ -168,10 +168,9 @@ impl LayerCall<'_, '_> {
         }
         let (_, mut given) = as_call("rotary", value, &["rotary"], diagnostics)?;
         let base = given.number("base", Some(10_000.0), (1.0, 1e12), diagnostics);
-        let layout = match given.word("layout", &["halves", "pairs"], diagnostics) {
-            "pairs" => RotaryLayout::Pairs,
-            _ => RotaryLayout::Halves,
-        };
+        let words = [RotaryLayout::Halves, RotaryLayout::Pairs].map(RotaryLayout::word);
+        let layout = RotaryLayout::from_word(given.word("layout", &words, diagnostics));
+        let layout = layout.unwrap_or(RotaryLayout::Halves);
         let scaling = match given.take("scaling") {
             Some(value) => self.scaling(value)?,
             None => RotaryScaling::None,

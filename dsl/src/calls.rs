@@ -7,7 +7,7 @@ use jam_ir::diagnostic::{Diagnostic, Label};
 use jam_ir::span::Span;
 use jam_ir::{AxisId, Op, ValueType};
 
-use crate::checker::{Checker, Kind};
+use crate::checker::{Checker, Kind, not_plain};
 use crate::evaluate::Global;
 use crate::given::as_count;
 use crate::graph::{Frame, Graph, Instance};
@@ -41,7 +41,6 @@ impl<'a> Graph<'a> {
             );
             return;
         };
-        self.layers += count;
         let single = match body.statements.as_slice() {
             [only] => only
                 .value
@@ -69,6 +68,16 @@ impl<'a> Graph<'a> {
 
     fn repeat_count(&mut self, checker: &mut Checker<'a>, statement: &'a Statement) -> Option<u64> {
         let place = statement.word.span;
+        if let (Some(Subject::Number(_)), Some(parameters)) =
+            (&statement.subject, &statement.parameters)
+        {
+            let place = parameters.span;
+            checker.diagnostics.push(
+                Diagnostic::error(place, "`repeat` takes one number")
+                    .code("surplus")
+                    .label(place, "not `{ … }`"),
+            );
+        }
         let value = match &statement.subject {
             Some(Subject::Number(number)) => Spanned::new(checker.number(number), number.span),
             // `repeat choose(size, …) { … }` is a name with what looks like parameters.
@@ -108,14 +117,21 @@ impl<'a> Graph<'a> {
         Some(count)
     }
 
+    /// Whether a value is one call of a block, and none in its arguments: two calls in one layer are told apart by
+    /// the names of their weights.
     fn is_block_call(&self, checker: &Checker<'_>, value: &Expression) -> bool {
-        let ExpressionKind::Call(name, _) = &value.kind else {
-            return false;
+        let calls_block = |value: &Expression| {
+            let ExpressionKind::Call(name, _) = &value.kind else {
+                return false;
+            };
+            let definition = name
+                .first()
+                .and_then(|name| checker.definitions.get(&name.text));
+            name.len() == 1 && definition.is_some_and(|definition| definition.kind == Kind::Block)
         };
-        let definition = name
-            .first()
-            .and_then(|name| checker.definitions.get(&name.text));
-        name.len() == 1 && definition.is_some_and(|definition| definition.kind == Kind::Block)
+        let mut calls = 0;
+        value.walk(&mut |part| calls += u64::from(calls_block(part)));
+        calls == 1 && calls_block(value)
     }
 
     /// Several statements a layer: they become a block of their own, called once a layer.
@@ -126,7 +142,7 @@ impl<'a> Graph<'a> {
         count: u64,
         span: Span,
     ) {
-        let Some(last) = statements.last() else {
+        let Some(last) = statements.last().and_then(bound) else {
             return;
         };
         let outer = self.frame();
@@ -136,44 +152,44 @@ impl<'a> Graph<'a> {
             .filter(|(_, value)| matches!(value.value, Value::Stream(_)))
             .map(|(name, _)| name.clone())
             .collect();
-        let lost = statements.iter().find(|statement| {
-            statement.word.text != last.word.text && streams.contains(&statement.word.text)
-        });
+        let lost = statements
+            .iter()
+            .filter_map(bound)
+            .find(|name| name.text != last.text && streams.contains(&name.text));
         if let Some(lost) = lost {
             checker.diagnostics.push(
-                Diagnostic::error(
-                    lost.word.span,
-                    "one value only is carried from layer to layer",
-                )
-                .code("wrong-kind")
-                .label(lost.word.span, "this one would be lost")
-                .label(last.word.span, "this one is carried")
-                .help("bind the layer's result last, and give other values names of their own"),
+                Diagnostic::error(lost.span, "one value only is carried from layer to layer")
+                    .code("wrong-kind")
+                    .label(lost.span, "this one would be lost")
+                    .label(last.span, "this one is carried")
+                    .help("bind the layer's result last, and give other values names of their own"),
             );
             return;
         }
         let mut read = BTreeSet::new();
         for statement in statements {
-            statement
-                .value
-                .iter()
-                .for_each(|value| heads(value, &mut read));
-            let inner = statement.body.iter().flat_map(|body| &body.statements);
-            inner.for_each(|inner| inner.value.iter().for_each(|value| heads(value, &mut read)));
+            statement.walk(&mut |part| {
+                if let ExpressionKind::Path(path) = &part.kind {
+                    read.extend(path.first().map(|name| name.text.as_str()));
+                }
+            });
         }
-        let inputs: Vec<String> = streams
+        let (inputs, unread): (Vec<String>, Vec<String>) = streams
             .into_iter()
-            .filter(|name| read.contains(name.as_str()))
-            .collect();
+            .partition(|name| read.contains(name.as_str()));
 
         let name = self.block_name("layer");
         let mut frame = Frame::new(
-            "layer",
+            None,
             &name,
             statements.iter().map(|statement| &statement.word),
         );
         frame.block.span = Some(span);
         frame.locals = self.frame().locals.clone();
+        // Values of the block around are none of this one, unless they are handed in.
+        for name in unread {
+            frame.locals.shift_remove(&name);
+        }
         let mut arguments = Vec::new();
         for input in &inputs {
             let Some(Value::Stream(stream)) =
@@ -202,7 +218,7 @@ impl<'a> Graph<'a> {
             }
         });
         let Some(axes) = result else {
-            self.local(&last.word.text, Spanned::new(Value::Broken, last.word.span));
+            self.local(&last.text, Spanned::new(Value::Broken, last.span));
             return;
         };
         for _ in 0..count {
@@ -221,11 +237,8 @@ impl<'a> Graph<'a> {
                 args,
                 at,
             };
-            let stream = self.push(&last.word.text, &axes, op, span);
-            self.local(
-                &last.word.text,
-                Spanned::new(Value::Stream(stream), last.word.span),
-            );
+            let stream = self.push(&last.text, &axes, op, span);
+            self.local(&last.text, Spanned::new(Value::Stream(stream), last.span));
         }
     }
 
@@ -241,7 +254,10 @@ impl<'a> Graph<'a> {
             match (statement.word.text.as_str(), &statement.value) {
                 _ if statement.broken => return None,
                 ("repeat", _) => self.repeat(checker, statement),
-                (_, Some(value)) => self.bind(checker, &statement.word, value),
+                (_, Some(value)) => match not_plain(statement) {
+                    Some(report) => checker.diagnostics.push(report),
+                    None => self.bind(checker, &statement.word, value),
+                },
                 (word, None) => checker.diagnostics.push(
                     Diagnostic::error(statement.span, format!("`{word}` needs a value"))
                         .code("missing")
@@ -252,12 +268,8 @@ impl<'a> Graph<'a> {
         if checker.diagnostics.errors_seen() != before {
             return None;
         }
-        let last = statements.last()?;
-        let carried = match last.word.text.as_str() {
-            "repeat" => last.body.as_ref()?.statements.last()?,
-            _ => last,
-        };
-        let result = self.frame().locals.get(&carried.word.text).cloned()?;
+        let carried = bound(statements.last()?)?;
+        let result = self.frame().locals.get(&carried.text).cloned()?;
         match result.value {
             Value::Stream(stream) => {
                 self.frame().block.result = stream.value;
@@ -311,17 +323,26 @@ impl<'a> Graph<'a> {
         let Some(values) = self.parameters(checker, call, name, statement) else {
             return Value::Broken;
         };
-        let open = self
+        let definition = Some(name.text.as_str());
+        if self
             .frames
             .iter()
-            .any(|frame| frame.definition == name.text);
-        if open || self.frames.len() > MAX_BLOCKS {
+            .any(|frame| frame.definition == definition)
+        {
             let message = format!("the block `{}` calls itself", name.text);
             checker.diagnostics.push(
                 Diagnostic::error(span, message)
                     .code("order")
                     .label(span, "called here")
                     .label(name.span, "from inside of itself"),
+            );
+            return Value::Broken;
+        }
+        if self.frames.len() > MAX_BLOCKS {
+            checker.diagnostics.push(
+                Diagnostic::error(span, "blocks are nested too deeply")
+                    .code("size")
+                    .label(span, format!("more than {MAX_BLOCKS} in one another")),
             );
             return Value::Broken;
         }
@@ -491,7 +512,7 @@ impl<'a> Graph<'a> {
         let block_name = self.block_name(&name.text);
         // A parameter is bound by the call already.
         let words = body.statements.iter().map(|statement| &statement.word);
-        let mut frame = Frame::new(&name.text, &block_name, words);
+        let mut frame = Frame::new(Some(&name.text), &block_name, words);
         frame.block.span = Some(name.span);
         for (parameter, value) in values {
             frame.once.remove(parameter);
@@ -517,25 +538,10 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The first names of all paths of an expression.
-fn heads<'e>(expression: &'e Expression, names: &mut BTreeSet<&'e str>) {
-    match &expression.kind {
-        ExpressionKind::Number(_) | ExpressionKind::Text(_) => {}
-        ExpressionKind::Path(path) => {
-            names.extend(path.first().map(|name| name.text.as_str()));
-        }
-        ExpressionKind::List(list) => list.iter().for_each(|item| heads(item, names)),
-        ExpressionKind::Call(_, arguments) => {
-            arguments
-                .list
-                .iter()
-                .for_each(|argument| heads(&argument.value, names));
-        }
-        ExpressionKind::Update(base, _) => heads(base, names),
-        ExpressionKind::Chain(first, rest) => {
-            heads(first, names);
-            rest.iter().for_each(|(_, operand)| heads(operand, names));
-        }
-        ExpressionKind::Negative(inner) | ExpressionKind::Group(inner) => heads(inner, names),
+/// The name that a statement binds; of a `repeat` the one that it carries from layer to layer.
+fn bound(statement: &Statement) -> Option<&Name> {
+    match statement.word.text.as_str() {
+        "repeat" => bound(statement.body.as_ref()?.statements.last()?),
+        _ => Some(&statement.word),
     }
 }

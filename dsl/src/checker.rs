@@ -9,7 +9,7 @@ use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::span::Span;
 
 use crate::suggest;
-use crate::syntax::{Expression, Name, Statement};
+use crate::syntax::{Expression, Name, Statement, Subject};
 use crate::value::Value;
 use crate::world::{CompileOptions, Override};
 
@@ -140,6 +140,8 @@ pub(crate) struct Definition<'a> {
 pub(crate) struct Record<'a> {
     /// Values by key; `None` for one that could not be read.
     pub(crate) fields: IndexMap<&'a str, (&'a Name, Option<&'a Expression>)>,
+    /// Values of the command line by key or key and setting, for this record and those that it updates.
+    pub(crate) set: Vec<(&'a Name, &'a Expression)>,
     /// Whether the record that it updates is broken, so that fields are missing here.
     pub(crate) partial: bool,
 }
@@ -237,6 +239,26 @@ impl<'a> Checker<'a> {
             State::Done | State::Value(_) => Some(kind),
         }
     }
+}
+
+/// The report of what stands between a name and its value, in a body whose statements are `name = value`.
+pub(crate) fn not_plain(statement: &Statement) -> Option<Diagnostic> {
+    let word = &statement.word.text;
+    let between = statement.subject.as_ref().map(Subject::span);
+    let place = between.or(statement.parameters.as_ref().map(|list| list.span))?;
+    let report = Diagnostic::error(
+        place,
+        format!("`{word}` is followed by something else than `=`"),
+    )
+    .code("surplus")
+    .label(place, "not `name = value`");
+    Some(match &statement.subject {
+        Some(Subject::Name(name)) if word == "let" => report.help(format!(
+            "names of a body need no `let`: `{} = …`",
+            name.text
+        )),
+        _ => report.help("remove it"),
+    })
 }
 
 /// The report of a name that is used before its definition.

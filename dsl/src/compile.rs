@@ -44,7 +44,7 @@ pub fn compile(
         by_path: BTreeMap::new(),
         order: Vec::new(),
     };
-    loader.load(path, text.to_owned(), &mut Vec::new());
+    loader.load(path, text.to_owned(), "", &mut Vec::new());
     let overrides = loader.overrides(options.set);
     let Loader {
         sources,
@@ -93,8 +93,9 @@ struct Loader<'w> {
 }
 
 impl Loader<'_> {
-    /// Reads a file and, where it says `use`, others. `open` are the paths that led here.
-    fn load(&mut self, path: &str, text: String, open: &mut Vec<String>) {
+    /// Reads a file and, where it says `use`, others. `below` is its folder as seen from the main file's, `open` are
+    /// the paths that led here.
+    fn load(&mut self, path: &str, text: String, below: &str, open: &mut Vec<String>) {
         let bytes = text.len();
         let kept = match bytes > MAX_BYTES {
             // Not a program: enough of it to show where it is.
@@ -119,14 +120,9 @@ impl Loader<'_> {
         self.diagnostics.extend(parsed.diagnostics);
         let index = self.files.len();
         let main = self.by_path.is_empty();
-        let main_folder = self.folders.first().map_or("", String::as_str);
-        let folder = folder(path);
-        let relative = folder
-            .strip_prefix(main_folder)
-            .unwrap_or(folder)
-            .to_owned();
-        self.folders
-            .push(if main { folder.to_owned() } else { relative });
+        let folder_of_file = folder(path);
+        let kept = if main { folder_of_file } else { below };
+        self.folders.push(kept.to_owned());
         self.by_path.insert(path.to_owned(), index);
         let uses: Vec<Option<(String, Span)>> = parsed
             .file
@@ -138,7 +134,11 @@ impl Loader<'_> {
         open.push(path.to_owned());
         for (number, used) in uses.into_iter().enumerate() {
             match used {
-                Some((name, span)) => self.follow(&join(folder, &name), &name, span, open),
+                Some((name, span)) => {
+                    let found = join(folder_of_file, &name);
+                    let below = join(below, &name);
+                    self.follow(&found, &name, folder(&below), span, open);
+                }
                 None => self.order.push((index, number)),
             }
         }
@@ -151,14 +151,12 @@ impl Loader<'_> {
             return None;
         }
         match &statement.subject {
-            Some(Subject::Text(text)) if statement.value.is_none() && statement.body.is_none() => {
-                Some((text.value(), text.span))
-            }
+            Some(Subject::Text(text)) if !statement.has_more() => Some((text.value(), text.span)),
             _ => None,
         }
     }
 
-    fn follow(&mut self, path: &str, name: &str, span: Span, open: &mut Vec<String>) {
+    fn follow(&mut self, path: &str, name: &str, below: &str, span: Span, open: &mut Vec<String>) {
         if open.iter().any(|before| before == path) {
             self.diagnostics.push(
                 Diagnostic::error(span, format!("`{name}` uses itself"))
@@ -178,7 +176,7 @@ impl Loader<'_> {
             return;
         }
         match self.world.read(path) {
-            Ok(text) => self.load(path, text, open),
+            Ok(text) => self.load(path, text, below, open),
             Err(reason) => self.diagnostics.push(
                 Diagnostic::error(span, format!("`{name}` cannot be read"))
                     .code("use")

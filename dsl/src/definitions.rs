@@ -180,7 +180,7 @@ fn unknown_statement(statement: &Statement) -> Diagnostic {
     if word.text == "use" {
         return Diagnostic::error(statement.span, "`use` needs the name of a file")
             .code("use")
-            .label(statement.span, "not a text")
+            .label(statement.span, "not a text alone")
             .help("write `use \"parents.jam\"`");
     }
     let report = Diagnostic::error(word.span, format!("`{}` begins no statement", word.text))

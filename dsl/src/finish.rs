@@ -89,9 +89,10 @@ impl<'a> Graph<'a> {
             };
             result = self.frame().block.push("logits_f32", ty, op);
         }
+        let layers = self.layers();
         let mut main = std::mem::replace(&mut self.frame().block, Block::new("main"));
         main.result = result;
-        let plan = self.plan(FreshKind::Residual, self.layers);
+        let plan = self.plan(FreshKind::Residual, layers);
         for (block, param) in &self.residual {
             let block = if block == "main" {
                 Some(&mut main)
@@ -131,6 +132,25 @@ impl<'a> Graph<'a> {
         let weights = uses.collect();
         self.model.weights = weights;
         Some(self.model)
+    }
+
+    /// Layers of the main block, all repeats together; one of layers counts for those.
+    fn layers(&self) -> u64 {
+        let mut layers: BTreeMap<&str, u64> = BTreeMap::new();
+        let main = &self.frames[0].block;
+        let mut count = 0;
+        for block in self.model.blocks.values().chain([main]) {
+            count = 0;
+            for statement in &block.body {
+                if let Op::Call { block, at, .. } = &statement.op {
+                    let inside = layers.get(block.as_str()).copied().unwrap_or(0);
+                    let least = u64::from(at.starts_with("layers."));
+                    count = inside.max(least).saturating_add(count);
+                }
+            }
+            layers.insert(&block.name, count);
+        }
+        count
     }
 
     /// Calls and weights of the model with all blocks written out.

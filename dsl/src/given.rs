@@ -401,22 +401,9 @@ pub(crate) fn as_word(
     words: &[&'static str],
     diagnostics: &mut Diagnostics,
 ) -> Option<&'static str> {
-    let written = match &value.value {
-        Value::Word { word, .. } | Value::Choice { word, .. } => word.as_str(),
-        Value::Flag(flag) => {
-            if *flag {
-                "yes"
-            } else {
-                "no"
-            }
-        }
-        // A definition of the same name does not take the word away.
-        Value::Named(path) if path.len() == 1 => path[0].text.as_str(),
-        Value::Broken => return None,
-        _ => {
-            let wanted = format!("one of {}", suggest::listed(words));
-            return refuse(what, value, &wanted, diagnostics);
-        }
+    let Some(written) = value.value.bare_word() else {
+        let wanted = format!("one of {}", suggest::listed(words));
+        return refuse(what, value, &wanted, diagnostics);
     };
     let found = words.iter().find(|word| **word == written).copied();
     if found.is_none() {
@@ -468,28 +455,22 @@ pub(crate) fn as_call<'n>(
     names: &[&'n str],
     diagnostics: &mut Diagnostics,
 ) -> Option<(&'n str, Given)> {
-    let call = match value.value {
-        Value::Call(call) => call,
-        Value::Word { ref word, .. } if names.contains(&word.as_str()) => Call {
-            name: vec![Name {
-                text: word.clone(),
-                span: value.span,
-            }],
-            arguments: Vec::new(),
-            span: value.span,
-        },
-        Value::Named(ref path) if path.len() == 1 && names.contains(&path[0].text.as_str()) => {
-            Call {
-                name: path.clone(),
-                arguments: Vec::new(),
-                span: value.span,
+    let bare = value
+        .bare_call()
+        .filter(|call| names.contains(&call.name[0].text.as_str()));
+    let call = match (value.value, bare) {
+        (Value::Call(call), _) | (_, Some(call)) => call,
+        (Value::Word { word, near }, _) => {
+            let mut report = unknown_call(what, &word, value.span, names);
+            let defined = near.filter(|_| suggest::nearest(&word, names.iter().copied()).is_none());
+            if let Some(near) = defined {
+                report = report.help(format!("did you mean `{near}`?"));
             }
-        }
-        Value::Word { ref word, .. } => {
-            diagnostics.push(unknown_call(what, word, value.span, names));
+            diagnostics.push(report);
             return None;
         }
-        _ => {
+        (other, None) => {
+            let value = Spanned::new(other, value.span);
             let wanted = format!("one of {}", suggest::listed(names));
             return refuse(what, &value, &wanted, diagnostics);
         }

@@ -72,10 +72,14 @@ pub(crate) struct Graph<'a> {
     pub(crate) instances: IndexMap<String, Option<Instance>>,
     /// The token table of the main block, and its features.
     pub(crate) table: Option<(ParamId, AxisId)>,
+    /// Axes by role and size.
+    axes: BTreeMap<(Role, u64), AxisId>,
+    /// Names of axes that are taken.
+    axis_names: BTreeSet<String>,
+    /// The last number that was given to an axis of a name.
+    axis_numbers: BTreeMap<String, u64>,
     /// Weights whose standard deviation depends on the number of layers.
     pub(crate) residual: Vec<(String, ParamId)>,
-    /// Layers, all repeats together.
-    pub(crate) layers: u64,
     /// Settings whose value is wrong, which is reported already.
     pub(crate) wrong: BTreeSet<String>,
     /// Local names of the main block that somebody read.
@@ -84,8 +88,8 @@ pub(crate) struct Graph<'a> {
 
 /// A block under construction.
 pub(crate) struct Frame<'a> {
-    /// Name of the definition.
-    pub(crate) definition: &'a str,
+    /// Name of the definition of a block; the model and layers that are written out have none.
+    pub(crate) definition: Option<&'a str>,
     pub(crate) block: Block,
     pub(crate) locals: IndexMap<String, Spanned>,
     /// Names that the block binds once.
@@ -106,7 +110,7 @@ pub(crate) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     pub(crate) fn new(
-        definition: &'a str,
+        definition: Option<&'a str>,
         name: &str,
         words: impl Iterator<Item = &'a Name>,
     ) -> Self {
@@ -149,7 +153,7 @@ impl<'a> Graph<'a> {
             model.add_axis("b", None, Role::Batch),
             model.add_axis("t", None, Role::Time),
         ];
-        let mut main = Frame::new(name, "main", words);
+        let mut main = Frame::new(None, "main", words);
         main.block.span = Some(place);
         Self {
             model,
@@ -168,8 +172,10 @@ impl<'a> Graph<'a> {
             frames: vec![main],
             instances: IndexMap::new(),
             table: None,
+            axes: BTreeMap::new(),
+            axis_names: ["b", "t"].map(str::to_owned).into(),
+            axis_numbers: BTreeMap::new(),
             residual: Vec::new(),
-            layers: 0,
             wrong: BTreeSet::new(),
             used: BTreeSet::new(),
         }
@@ -267,21 +273,18 @@ impl<'a> Graph<'a> {
 
     /// The axis of a role and size; a new one where there is none.
     pub(crate) fn axis(&mut self, role: Role, size: u64, name: &str) -> AxisId {
-        let found = self
-            .model
-            .axes
-            .iter()
-            .position(|axis| axis.role == role && axis.size == Some(size));
-        if let Some(found) = found {
-            return AxisId(found as u32);
+        if let Some(found) = self.axes.get(&(role, size)) {
+            return *found;
         }
         let mut unique = name.to_owned();
-        let mut number = 2;
-        while self.model.axes.iter().any(|axis| axis.name == unique) {
+        while !self.axis_names.insert(unique.clone()) {
+            let number = self.axis_numbers.entry(name.to_owned()).or_insert(1);
+            *number += 1;
             unique = format!("{name}{number}");
-            number += 1;
         }
-        self.model.add_axis(unique, Some(size), role)
+        let axis = self.model.add_axis(unique, Some(size), role);
+        self.axes.insert((role, size), axis);
+        axis
     }
 
     /// The feature axis of a size: the residual stream's, or one of its own.
@@ -348,7 +351,7 @@ impl<'a> Graph<'a> {
         span: Span,
     ) -> ParamId {
         let id = self.weight(name, input, output, Plan::Zeros, span);
-        // `init` may stand after the layers: plans are set at the end, and these by kind.
+        // How many layers write to the residual stream is known at the end.
         let block = self.frame().block.name.clone();
         let plan = self.plan(kind, 1);
         if kind == FreshKind::Residual {

@@ -8,7 +8,7 @@ use jam_ir::span::Span;
 use jam_ir::verify::verify;
 use jam_ir::{DType, TokenLayout};
 
-use crate::checker::{Checker, Kind, ModelLine};
+use crate::checker::{Checker, Kind, ModelLine, not_plain};
 use crate::evaluate::Global;
 use crate::given::{
     as_call, as_count, as_count_within, as_number, as_text, as_word, twice, wrong_kind,
@@ -22,6 +22,12 @@ use crate::world::{World, folder_of, join};
 
 /// The settings of a model; every other name of its body is part of the graph.
 const SETTINGS: [&str; 6] = ["tokens", "context", "width", "weights", "precision", "init"];
+
+/// Whether a setting is a size: it may be computed from names of the model, and holds from its line on. The others
+/// hold for the whole model.
+fn is_size(word: &Name) -> bool {
+    matches!(word.text.as_str(), "context" | "width")
+}
 
 impl<'a> Checker<'a> {
     /// What can be said of a block before it is called with sizes.
@@ -84,6 +90,20 @@ impl<'a> Checker<'a> {
         let before = self.diagnostics.errors_seen();
         let mut graph = Graph::new(&name.text, name.span, lines.iter().map(|line| line.word));
         let mut weights = None;
+        let mut seen: Vec<&Name> = Vec::new();
+        for line in &lines {
+            let word = line.word;
+            if !SETTINGS.contains(&word.text.as_str()) {
+                continue;
+            }
+            match seen.iter().find(|first| first.text == word.text) {
+                Some(first) => self.diagnostics.push(twice(word, first.span)),
+                None => seen.push(word),
+            }
+            if let Some(value) = line.value.filter(|_| !is_size(word)) {
+                self.model_setting(&mut graph, &word.text, value, &mut weights, world);
+            }
+        }
         for line in &lines {
             if line.statement.broken {
                 graph.wrong(&line.word.text, line.word.span);
@@ -91,7 +111,9 @@ impl<'a> Checker<'a> {
             }
             match (line.word.text.as_str(), line.value) {
                 (key, Some(value)) if SETTINGS.contains(&key) => {
-                    self.model_setting(&mut graph, key, value, &mut weights, world);
+                    if is_size(line.word) {
+                        self.model_setting(&mut graph, key, value, &mut weights, world);
+                    }
                 }
                 ("repeat", _) => graph.repeat(self, line.statement),
                 (_, Some(value)) => graph.bind(self, line.word, value),
@@ -149,6 +171,9 @@ impl<'a> Checker<'a> {
             statement,
         };
         if let Some(body) = &statement.body {
+            let plain = body.statements.iter();
+            let plain = plain.filter(|line| line.word.text != "repeat" && line.value.is_some());
+            self.diagnostics.extend(plain.filter_map(not_plain));
             return Some(body.statements.iter().map(line).collect());
         }
         let Some(value) = &statement.value else {
@@ -184,12 +209,21 @@ impl<'a> Checker<'a> {
         };
         self.defined(head, &[Kind::Model])?;
         let mut lines = self.model_texts.get(head.text.as_str())?.clone();
+        for body in bodies {
+            let mut seen: Vec<&Name> = Vec::new();
+            for update in &body.statements {
+                match seen.iter().find(|first| first.text == update.word.text) {
+                    Some(first) => self.diagnostics.push(twice(&update.word, first.span)),
+                    None => seen.push(&update.word),
+                }
+            }
+        }
         for update in bodies.iter().flat_map(|body| &body.statements) {
             if update.broken {
                 continue;
             }
             match &update.value {
-                Some(value) if update.subject.is_none() => {
+                Some(value) if not_plain(update).is_none() => {
                     self.update_line(&mut lines, &update.word, value, update);
                 }
                 _ => self.diagnostics.push(
@@ -272,7 +306,6 @@ impl<'a> Checker<'a> {
     ) {
         let span = expression.span;
         let value = match key {
-            // Sizes may be computed from the model's own names.
             "context" | "width" => self.evaluate(expression, graph),
             _ => self.evaluate(expression, &mut Global),
         };

@@ -4,7 +4,7 @@ use indexmap::IndexMap;
 use jam_ir::Span;
 use jam_ir::diagnostic::Diagnostic;
 
-use crate::checker::{Checker, Kind, Record};
+use crate::checker::{Checker, Kind, Record, not_plain};
 use crate::evaluate::Global;
 use crate::given::{Given, twice};
 use crate::syntax::{Body, Expression, ExpressionKind, Name, Statement};
@@ -40,7 +40,16 @@ impl<'a> Checker<'a> {
                 );
             }
         }
+        record.set.extend(self.set_of(name));
         self.records.insert(&name.text, record);
+    }
+
+    /// What the command line gives a definition.
+    fn set_of(&self, name: &Name) -> Vec<(&'a Name, &'a Expression)> {
+        let own = self.overrides.iter();
+        let own = own.filter(|set| set.target.text == name.text);
+        let given = own.filter_map(|set| Some((set.key.as_ref()?, set.value.as_ref().ok()?)));
+        given.collect()
     }
 
     /// Where everything that has a name is defined, and where the settings of records are given.
@@ -88,11 +97,7 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let key = &statement.word;
-            let Some(value) = statement
-                .value
-                .as_ref()
-                .filter(|_| statement.subject.is_none())
-            else {
+            let Some(value) = &statement.value else {
                 self.diagnostics.push(
                     Diagnostic::error(statement.span, format!("`{}` needs a value", key.text))
                         .code("missing")
@@ -101,12 +106,18 @@ impl<'a> Checker<'a> {
                 );
                 continue;
             };
+            if let Some(report) = not_plain(statement) {
+                self.diagnostics.push(report);
+                record.fields.insert(&key.text, (key, None));
+                continue;
+            }
             if let Some(first) = seen.iter().find(|first| first.text == key.text) {
                 self.diagnostics.push(twice(key, first.span));
                 continue;
             }
             seen.push(key);
             record.fields.insert(&key.text, (key, Some(value)));
+            record.set.retain(|(set, _)| outer(set) != key.text);
         }
     }
 
@@ -127,37 +138,29 @@ impl<'a> Checker<'a> {
             };
             given.insert(key.clone(), value, &mut self.diagnostics);
         }
-        self.set(name, &mut given);
+        self.put(&record.set, &mut given);
         given
     }
 
-    /// Puts the command line's values in the place of the program's.
+    /// Puts the command line's values in the place of those of a definition that is no record.
     pub(crate) fn set(&mut self, name: &Name, given: &mut Given) {
-        for set in self
-            .overrides
-            .iter()
-            .filter(|set| set.target.text == name.text)
-        {
-            let (Some(key), Ok(value)) = (&set.key, &set.value) else {
-                continue;
-            };
+        let set = self.set_of(name);
+        self.put(&set, given);
+    }
+
+    fn put(&mut self, set: &[(&'a Name, &'a Expression)], given: &mut Given) {
+        for (key, value) in set {
             let value = self.evaluate(value, &mut Global);
             // `--set run.optimizer.lr=1e-3` changes one setting of a variant.
             if let Some((outer, label)) = key.text.split_once('.')
-                && let Some((
-                    _,
-                    Spanned {
-                        value: Value::Call(call),
-                        ..
-                    },
-                )) = given.keyed.get_mut(outer)
+                && let Some((_, outer)) = given.keyed.get_mut(outer)
+                && let Some(call) = outer.as_call()
             {
-                call.arguments.retain(|argument| {
-                    argument
-                        .label
-                        .as_ref()
-                        .is_none_or(|known| known.text != label)
-                });
+                let other = |argument: &CallArgument| {
+                    let known = argument.label.as_ref();
+                    known.is_none_or(|known| known.text != label)
+                };
+                call.arguments.retain(other);
                 let label = Some(Name {
                     text: label.to_owned(),
                     span: key.span,
@@ -165,7 +168,14 @@ impl<'a> Checker<'a> {
                 call.arguments.push(CallArgument { label, value });
                 continue;
             }
-            given.keyed.insert(key.text.clone(), (key.clone(), value));
+            given
+                .keyed
+                .insert(key.text.clone(), ((*key).clone(), value));
         }
     }
+}
+
+/// The key of a record that a key of the command line is in: `optimizer` of `optimizer.lr`.
+fn outer(key: &Name) -> &str {
+    key.text.split('.').next().unwrap_or_default()
 }

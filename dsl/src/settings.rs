@@ -86,7 +86,7 @@ impl<'a> Checker<'a> {
             }
             first = Some(place);
             match &statement.subject {
-                Some(Subject::Number(number)) => {
+                Some(Subject::Number(number)) if !statement.has_more() => {
                     let value = self.number(number);
                     let value = Spanned::new(value, number.span);
                     let seed = as_count("seed", &value, 0, &mut self.diagnostics);
@@ -94,9 +94,9 @@ impl<'a> Checker<'a> {
                 }
                 _ if statement.broken => {}
                 _ => self.diagnostics.push(
-                    Diagnostic::error(place, "`seed` needs a whole number")
+                    Diagnostic::error(statement.span, "`seed` takes one whole number")
                         .code("missing")
-                        .label(place, "no number is given")
+                        .label(statement.span, "not `seed 7`")
                         .help("write `seed 7`"),
                 ),
             }
@@ -106,7 +106,7 @@ impl<'a> Checker<'a> {
             .overrides
             .iter()
             .rev()
-            .find(|given| given.target.text == "seed")
+            .find(|given| given.key.is_none() && given.target.text == "seed")
         {
             let value = match &seed.value {
                 Ok(value) => self.evaluate(value, &mut Global),

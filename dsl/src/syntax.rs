@@ -53,6 +53,22 @@ pub struct Statement {
     pub broken: bool,
 }
 
+impl Statement {
+    /// Whether anything stands after the word and the subject.
+    pub fn has_more(&self) -> bool {
+        self.parameters.is_some() || self.value.is_some() || self.body.is_some()
+    }
+
+    /// Visits every expression of the statement and of those in its body.
+    pub fn walk<'e>(&'e self, visit: &mut dyn FnMut(&'e Expression)) {
+        if let Some(value) = &self.value {
+            value.walk(visit);
+        }
+        let inner = self.body.iter().flat_map(|body| &body.statements);
+        inner.for_each(|inner| inner.walk(visit));
+    }
+}
+
 /// What stands after the first word of a statement.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Subject {
@@ -158,6 +174,31 @@ pub struct Expression {
     pub kind: ExpressionKind,
     /// Its place.
     pub span: Span,
+}
+
+impl Expression {
+    /// Visits the expression and every one in it, the outer ones first.
+    pub fn walk<'e>(&'e self, visit: &mut dyn FnMut(&'e Expression)) {
+        visit(self);
+        match &self.kind {
+            ExpressionKind::Number(_) | ExpressionKind::Text(_) | ExpressionKind::Path(_) => {}
+            ExpressionKind::List(list) => list.iter().for_each(|item| item.walk(visit)),
+            ExpressionKind::Call(_, arguments) => {
+                let list = arguments.list.iter();
+                list.for_each(|argument| argument.value.walk(visit));
+            }
+            ExpressionKind::Update(base, bodies) => {
+                base.walk(visit);
+                let statements = bodies.iter().flat_map(|body| &body.statements);
+                statements.for_each(|statement| statement.walk(visit));
+            }
+            ExpressionKind::Chain(first, rest) => {
+                first.walk(visit);
+                rest.iter().for_each(|(_, operand)| operand.walk(visit));
+            }
+            ExpressionKind::Negative(inner) | ExpressionKind::Group(inner) => inner.walk(visit),
+        }
+    }
 }
 
 /// The forms of an expression.

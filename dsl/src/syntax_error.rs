@@ -281,7 +281,7 @@ fn innermost(text: &str) -> Option<char> {
     open.pop()
 }
 
-/// Whether a `=` stands in the text outside of brackets.
+/// Whether a `=` stands in the text.
 fn has_value(text: &str) -> bool {
     text.contains('=')
 }

@@ -87,6 +87,17 @@ pub(crate) struct CallArgument {
 }
 
 impl Value {
+    /// The word that it is written as, where it is one; a definition of the same name does not take it away.
+    pub(crate) fn bare_word(&self) -> Option<&str> {
+        match self {
+            Self::Word { word, .. } | Self::Choice { word, .. } => Some(word),
+            Self::Named(path) if path.len() == 1 => Some(&path[0].text),
+            Self::Flag(true) => Some("yes"),
+            Self::Flag(false) => Some("no"),
+            _ => None,
+        }
+    }
+
     /// How many values it holds, itself counted.
     pub(crate) fn size(&self) -> usize {
         match self {
@@ -104,9 +115,36 @@ impl Value {
 }
 
 impl Spanned {
+    /// The call that a bare word stands for, where it may be one: `cosine` for `cosine()`.
+    pub(crate) fn bare_call(&self) -> Option<Call> {
+        let name = Name {
+            text: self.value.bare_word()?.to_owned(),
+            span: self.span,
+        };
+        Some(Call {
+            name: vec![name],
+            arguments: Vec::new(),
+            span: self.span,
+        })
+    }
+
     /// The value at a place.
     pub(crate) fn new(value: Value, span: Span) -> Self {
         Self { value, span }
+    }
+
+    /// The call that it is, or that a bare word stands for: that of a record whose settings are changed one by one.
+    pub(crate) fn as_call(&mut self) -> Option<&mut Call> {
+        if let Some(call) = self
+            .bare_call()
+            .filter(|_| !matches!(self.value, Value::Flag(_)))
+        {
+            self.value = Value::Call(call);
+        }
+        match &mut self.value {
+            Value::Call(call) => Some(call),
+            _ => None,
+        }
     }
 
     /// What an error calls it: "a text", "the number 3".

@@ -70,10 +70,13 @@ pub(crate) fn folder(path: &str) -> &str {
 /// A path that starts in a folder, without the detours through `..` that can be seen.
 pub(crate) fn join(folder: &str, path: &str) -> String {
     let absolute = path.starts_with('/') || path.get(1..2) == Some(":");
-    if absolute || folder.is_empty() {
+    if absolute {
         return path.to_owned();
     }
-    let mut parts: Vec<&str> = folder.trim_end_matches(['/', '\\']).split('/').collect();
+    let mut parts: Vec<&str> = match folder {
+        "" => Vec::new(),
+        folder => folder.trim_end_matches(['/', '\\']).split('/').collect(),
+    };
     for part in path.split('/') {
         match part {
             "." | "" => {}
@@ -86,7 +89,10 @@ pub(crate) fn join(folder: &str, path: &str) -> String {
             other => parts.push(other),
         }
     }
-    parts.join("/")
+    match parts.is_empty() {
+        true => ".".to_owned(),
+        false => parts.join("/"),
+    }
 }
 
 /// The folder that paths written in this file start from, relative to the main file's.

@@ -4,6 +4,7 @@
 mod models;
 mod support;
 
+use std::cell::RefCell;
 use std::time::Instant;
 
 use jam_dsl::{CompileOptions, Compiled, World, compile, report};
@@ -191,9 +192,91 @@ train second = first { model = first.best, form = rows, length = 16 }
         Ok(1.0)
     );
     assert_eq!(program.trainings["first"].optimizer.number("lr"), Ok(3e-5));
-    // A recipe of the command line is part of what others update.
+    // A bare word may be given settings.
+    let bare = text.replace("linear(warmup: 5, floor: 10%)", "linear");
+    let set = [("second.schedule.warmup", "3")];
+    let program = sound(compile_text("a/b.jam", &bare, &set));
+    assert_eq!(program.trainings["second"].schedule.count("warmup"), Ok(3));
+    // What the command line says of a recipe is part of what others update, unless they say it anew.
+    let set = [
+        ("first.length", "8"),
+        ("first.batch", "rows(3)"),
+        ("first.optimizer.lr", "1e-2"),
+    ];
+    let program = sound(compile_text("a/b.jam", text, &set));
+    let second = &program.trainings["second"];
+    assert_eq!((second.length, second.batch), (16, BatchSize::Rows(3)));
+    assert_eq!(second.optimizer.number("lr"), Ok(1e-2));
+    // A record may be called as a word of the language is.
+    let named = text.replace("second", "seed").replace("first", "f");
+    let program = sound(compile_text("a/b.jam", &named, &[("seed.steps", "3")]));
+    assert_eq!((program.seed, program.trainings["seed"].steps), (7, 3));
     let program = sound(compile_text("a/b.jam", text, &[("small.width", "16")]));
     assert_eq!(parameters(&program, "small"), 1600);
+}
+
+#[test]
+fn a_setting_chooses_among_words_that_are_called() {
+    let text = "
+setting course = one_of(cosine, linear)
+data corpus = text(\"a.txt\")
+model small { tokens = 100, context = 32, width = 8, logits = unembed(embed(tokens)) }
+model long = small { context = 64 }
+fuse both = uniform(long, small)
+train t {
+    model = both, data = corpus, optimizer = adamw(lr: 1e-3), batch = rows(1), steps = 2
+    schedule = course
+}
+";
+    for course in ["cosine", "linear"] {
+        let program = sound(compile_text("a.jam", text, &[("course", course)]));
+        let training = &program.trainings["t"];
+        assert_eq!(training.schedule.name, course);
+        // Both parents bound the sequences of the fusion.
+        assert_eq!(training.length, 32);
+    }
+}
+
+/// Files by path, and which of those that a program names it asks for.
+struct Folder(Vec<(&'static str, &'static str)>, RefCell<Vec<String>>);
+
+impl World for Folder {
+    fn read(&self, path: &str) -> Result<String, String> {
+        let found = self.0.iter().find(|(name, _)| *name == path);
+        found
+            .map(|(_, text)| (*text).to_owned())
+            .ok_or_else(|| format!("no {path}"))
+    }
+
+    fn exists(&self, path: &str) -> bool {
+        self.1.borrow_mut().push(path.to_owned());
+        true
+    }
+}
+
+#[test]
+fn paths_start_in_the_folder_of_the_program_that_names_them() {
+    let named = "model m { tokens = 10, width = 4, weights = \"weights/w\", logits = unembed(embed(tokens)) }";
+    let main = "use \"../x.jam\"\nuse \"./../x.jam\"";
+    let cases = [
+        ("main.jam", "../x.jam", "../weights/w"),
+        ("./main.jam", "./../x.jam", "./../weights/w"),
+        ("dir/main.jam", "x.jam", "weights/w"),
+        ("s/t/main.jam", "s/x.jam", "s/weights/w"),
+        ("/p/dir/main.jam", "/p/x.jam", "/p/weights/w"),
+    ];
+    for (path, used, weights) in cases {
+        let world = Folder(vec![(used, named)], RefCell::default());
+        let compiled = compile(path, main, &world, &CompileOptions::default());
+        let text = report::render_all(&compiled.diagnostics, &compiled.sources, false);
+        assert!(text.is_empty(), "{path}: {text}");
+        assert_eq!(*world.1.borrow(), [weights], "{path}");
+        let model = &compiled.program.unwrap().models["m"];
+        assert!(
+            model.weights.as_deref().unwrap().ends_with("../weights/w"),
+            "{path}"
+        );
+    }
 }
 
 #[test]

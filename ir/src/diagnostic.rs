@@ -219,11 +219,6 @@ impl Diagnostics {
         self.errors_seen
     }
 
-    /// Takes the value of a result, or keeps its error.
-    pub fn take<T>(&mut self, result: Result<T, Diagnostic>) -> Option<T> {
-        result.map_err(|diagnostic| self.push(diagnostic)).ok()
-    }
-
     /// Whether any report is an error.
     pub fn has_errors(&self) -> bool {
         self.error_count() > 0

@@ -187,14 +187,6 @@ impl Model {
         AxisId(self.axes.len() as u32 - 1)
     }
 
-    /// The first axis of this role.
-    pub fn axis_with_role(&self, role: Role) -> Option<AxisId> {
-        self.axes
-            .iter()
-            .position(|axis| axis.role == role)
-            .map(|index| AxisId(index as u32))
-    }
-
     /// Every weight that the graph asks for: full name, the block that asks and its parameter, in
     /// order of first use. Calls nest to any depth; a weight asked for twice is listed once.
     pub fn weight_uses(&self) -> IndexMap<String, &Param> {

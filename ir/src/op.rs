@@ -13,6 +13,22 @@ pub enum Mask {
     Full,
 }
 
+impl Mask {
+    /// The word of the text form.
+    pub fn word(self) -> &'static str {
+        match self {
+            Mask::Causal => "causal",
+            Mask::Full => "full",
+        }
+    }
+
+    /// The mask of a word of the text form.
+    pub fn from_word(word: &str) -> Option<Mask> {
+        let masks = [Mask::Causal, Mask::Full];
+        masks.into_iter().find(|mask| mask.word() == word)
+    }
+}
+
 /// How rotary positions pair the features of a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RotaryLayout {
@@ -30,6 +46,12 @@ impl RotaryLayout {
             RotaryLayout::Pairs => "pairs",
         }
     }
+
+    /// The layout of a word.
+    pub fn from_word(word: &str) -> Option<RotaryLayout> {
+        let layouts = [RotaryLayout::Halves, RotaryLayout::Pairs];
+        layouts.into_iter().find(|layout| layout.word() == word)
+    }
 }
 
 /// A normalisation: its constant, and how the last axis is divided.
@@ -46,7 +68,7 @@ pub struct Norm {
 
 /// One operation. Operands are values of the same block; weights are parameters of the block.
 ///
-/// Shapes use the axis names of DESIGN: b, t for batch and time, `…` for any leading axes.
+/// In shapes b and t are batch and time, `…` any leading axes.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Op {
     /// Rows of a token table: tokens `u32[b, t]`, table `[vocab -> width]` → `[b, t, width]`.

@@ -72,17 +72,6 @@ pub fn plan_shape<'p>(
     Ok(shaped)
 }
 
-/// The shape of a plan from the tensors it reads alone, as far as it is known.
-///
-/// # Errors
-/// As [`plan_shape`].
-pub fn own_shape(
-    plan: &Plan,
-    lookup: &dyn Fn(&str, &str) -> Option<Vec<u64>>,
-) -> Result<Option<Vec<u64>>> {
-    Ok(climb(plan, lookup, 0)?.known())
-}
-
 /// Sizes as far as they are known.
 type Partial = Option<Vec<Option<u64>>>;
 

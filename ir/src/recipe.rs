@@ -186,8 +186,7 @@ pub struct LessonsRecipe {
 pub struct DataRecipe {
     /// What its records are: a format, with its settings.
     pub format: Called,
-    /// Where each split comes from: `train` always, `val` and `test` where the program or the
-    /// lessons give them.
+    /// Where each split comes from: those that the program or the lessons give.
     pub splits: IndexMap<String, DataSource>,
     /// Share of the training records set aside as `val` where no `val` is given, by a stable hash.
     pub held_out: f64,

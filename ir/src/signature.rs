@@ -37,6 +37,11 @@ pub enum Rule {
         /// The other setting, which it is a multiple of.
         of: String,
     },
+    /// A count of steps ends within those of the training: a warm-up.
+    WithinSteps {
+        /// The setting.
+        setting: String,
+    },
 }
 
 impl Signature {

@@ -41,14 +41,6 @@ impl Span {
             end: self.end.max(other.end),
         }
     }
-
-    /// The empty span right after this one.
-    pub fn after(self) -> Self {
-        Self {
-            start: self.end,
-            ..self
-        }
-    }
 }
 
 /// One source text with the name it is shown under.
@@ -85,12 +77,6 @@ impl SourceMap {
     /// The file with this id, if it is in the map.
     pub fn get(&self, file: FileId) -> Option<&Source> {
         self.sources.get(usize::from(file.0))
-    }
-
-    /// The id of the file with this name.
-    pub fn find(&self, name: &str) -> Option<FileId> {
-        let index = self.sources.iter().position(|source| source.name == name)?;
-        u16::try_from(index).ok().map(FileId)
     }
 
     /// The words that a span covers; empty when it points outside of the text.
@@ -152,7 +138,5 @@ mod tests {
         assert_eq!(sources.line_column(file, 1000), Some((3, 1)));
         assert_eq!(sources.text(Span::new(file, 6, 10)), "zwei");
         assert_eq!(sources.text(Span::new(file, 6, 1000)), "");
-        assert_eq!(sources.find("a.jam"), Some(file));
-        assert_eq!(sources.find("b.jam"), None);
     }
 }

@@ -117,7 +117,10 @@ impl<'a> Checker<'a> {
 
     /// Reports settings that do not go together.
     fn rule(&mut self, rule: &Rule, found: &Found, whole: Span) {
-        let Rule::PowerOfTwoTimes { setting, of } = rule;
+        let Rule::PowerOfTwoTimes { setting, of } = rule else {
+            // Which steps there are, the training knows.
+            return;
+        };
         let count = |name: &str| match found.settings.get(name) {
             Some(SettingValue::Count(count)) => Some(*count),
             _ => None,
@@ -180,7 +183,7 @@ impl<'a> Checker<'a> {
             SettingKind::Count { min, max, words } if words.is_empty() => {
                 as_count_within(name, value, (*min, *max), diagnostics).map(SettingValue::Count)
             }
-            SettingKind::Count { min, max, words } => match bare_word(value) {
+            SettingKind::Count { min, max, words } => match value.value.bare_word() {
                 Some(written) => {
                     self.one_word(signature, words, "a whole number or ", written, value.span)
                 }
@@ -188,7 +191,7 @@ impl<'a> Checker<'a> {
                     as_count_within(name, value, (*min, *max), diagnostics).map(SettingValue::Count)
                 }
             },
-            SettingKind::Word(words) => match bare_word(value) {
+            SettingKind::Word(words) => match value.value.bare_word() {
                 Some(written) => self.one_word(signature, words, "", written, value.span),
                 None => {
                     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -264,7 +267,7 @@ impl<'a> Checker<'a> {
         let mut found = Vec::new();
         let mut sound = true;
         for value in as_list(value.clone()) {
-            let word = match bare_word(&value) {
+            let word = match value.value.bare_word() {
                 Some(written) => self.one_word(signature, words, "", written, value.span),
                 None => {
                     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -329,16 +332,5 @@ impl<'a> Checker<'a> {
             self.diagnostics.push(wrong_kind(name, value, wanted));
         }
         None
-    }
-}
-
-/// The word that a value is written as, where it is one; a definition of the same name does not take it away.
-fn bare_word(value: &Spanned) -> Option<&str> {
-    match &value.value {
-        Value::Word { word, .. } | Value::Choice { word, .. } => Some(word),
-        Value::Named(path) if path.len() == 1 => Some(&path[0].text),
-        Value::Flag(true) => Some("yes"),
-        Value::Flag(false) => Some("no"),
-        _ => None,
     }
 }

@@ -1,6 +1,8 @@
 //! References by name to what a program defines: definitions of a kind, data sets and their splits, models and
 //! states of trainings. Every recipe reads them, and so do the settings of uses; nothing here reads a recipe.
 
+use std::collections::BTreeSet;
+
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{Checkpoint, DataRef};
 use jam_ir::{Holds, ModelRef};
@@ -94,13 +96,16 @@ impl Checker<'_> {
         })
     }
 
-    /// One data set or a list of them.
-    pub(crate) fn data_refs(&mut self, what: &str, value: Spanned) -> Vec<DataRef> {
-        let values = as_list(value);
-        values
-            .iter()
-            .filter_map(|value| self.data_ref(what, value))
-            .collect()
+    /// One data set or a list of them, whose records hold what is asked for here.
+    pub(crate) fn data_refs(&mut self, what: &str, value: Spanned, holds: Holds) -> Vec<DataRef> {
+        let mut found = Vec::new();
+        for value in as_list(value) {
+            if let Some(data) = self.data_ref(what, &value) {
+                self.data_holds(what, &data, &value, holds);
+                found.push(data);
+            }
+        }
+        found
     }
 
     /// Reports data whose records do not hold what is asked for here.
@@ -201,26 +206,26 @@ impl Checker<'_> {
         })
     }
 
-    /// The longest sequence of a model, where it has a bound; `None` for a model with a mistake in it.
+    /// The longest sequence of a model, where it has a bound: of a fusion the shortest of its parents'. `None` for a
+    /// model with a mistake in it.
     pub(crate) fn context_of(&self, reference: &ModelRef) -> Option<Option<u64>> {
-        let mut name = reference.name.as_str();
-        // Definitions refer to earlier ones only: the walk ends.
-        loop {
-            if let Some(model) = self.program.models.get(name) {
-                return Some(model.model.context);
+        let mut least: Option<u64> = None;
+        let mut names = vec![reference.name.as_str()];
+        let mut seen = BTreeSet::new();
+        while let Some(name) = names.pop() {
+            if !seen.insert(name) {
+                continue;
             }
-            if let Some(train) = self.program.trainings.get(name) {
-                name = train.model.name.as_str();
+            if let Some(model) = self.program.models.get(name) {
+                let contexts = [least, model.model.context].into_iter();
+                least = contexts.flatten().min();
+            } else if let Some(train) = self.program.trainings.get(name) {
+                names.push(&train.model.name);
             } else {
-                name = self
-                    .program
-                    .fusions
-                    .get(name)?
-                    .parents
-                    .first()?
-                    .name
-                    .as_str();
+                let parents = &self.program.fusions.get(name)?.parents;
+                names.extend(parents.iter().map(|parent| parent.name.as_str()));
             }
         }
+        Some(least)
     }
 }

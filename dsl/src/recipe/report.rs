@@ -9,7 +9,7 @@ use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_call, as_list, as_text, as_word, wrong_kind};
 use crate::limits;
 use crate::syntax::Name;
-use crate::value::Value;
+use crate::value::{Spanned, Value};
 
 impl<'a> Checker<'a> {
     pub(crate) fn decode(&mut self, name: &'a Name) {
@@ -64,7 +64,10 @@ impl<'a> Checker<'a> {
         } else {
             sampling.temperature = 0.0;
         }
-        sampling.guidance = given.number("guidance", Some(1.0), (0.0, 1000.0), diagnostics);
+        // Guidance weighs the tokens of pictures, see `DecodeRecipe`.
+        if key == "image" {
+            sampling.guidance = given.number("guidance", Some(1.0), (0.0, 1000.0), diagnostics);
+        }
         given.finish(diagnostics);
         sampling
     }
@@ -74,7 +77,7 @@ impl<'a> Checker<'a> {
         let models = self.models(&mut given);
         let measures = given.require("measure", &mut self.diagnostics);
         let mut list = Vec::new();
-        for value in measures.map(as_list).unwrap_or_default() {
+        for value in self.some_of("measure", measures) {
             list.extend(self.uses("measure", &self.options.words.measures, value));
         }
         given.finish(&mut self.diagnostics);
@@ -92,11 +95,28 @@ impl<'a> Checker<'a> {
             Some(value) => Some(value),
             None => given.require("models", &mut self.diagnostics),
         };
-        let values = values.map(as_list).unwrap_or_default();
+        let values = self.some_of("models", values);
         values
             .iter()
             .filter_map(|value| self.model_ref("models", value))
             .collect()
+    }
+
+    /// The values of a list that must not be empty.
+    fn some_of(&mut self, what: &str, value: Option<Spanned>) -> Vec<Spanned> {
+        let Some(value) = value else {
+            return Vec::new();
+        };
+        let place = value.span;
+        let list = as_list(value);
+        if list.is_empty() {
+            self.diagnostics.push(
+                Diagnostic::error(place, format!("`{what}` is empty"))
+                    .code("missing")
+                    .label(place, "at least one is needed"),
+            );
+        }
+        list
     }
 
     pub(crate) fn page(&mut self, name: &'a Name) {

@@ -7,7 +7,7 @@ use jam_ir::span::Span;
 use jam_ir::{END_MARK, FIRST_MARKS, ImageTokens, LAST_MARKS, TextTokens, TokenKind, TokenLayout};
 
 use crate::checker::{Checker, Kind};
-use crate::given::{as_call, as_count, as_list, as_text, as_word, twice};
+use crate::given::{Given, as_call, as_count, as_list, as_text, as_word, twice};
 use crate::suggest;
 use crate::syntax::{Name, Statement, dotted};
 use crate::value::{Spanned, Value};
@@ -187,9 +187,10 @@ impl<'a> Checker<'a> {
                 Value::Word { word, .. } => (word.clone(), Vec::new()),
                 Value::Named(path) => (dotted(path), Vec::new()),
                 Value::Call(call) => {
-                    let numbers = call.arguments.iter();
-                    let numbers = numbers.map(|argument| argument.value.clone());
-                    (dotted(&call.name), numbers.collect())
+                    let mut given = Given::call(call.clone(), &mut self.diagnostics);
+                    let numbers = std::mem::take(&mut given.positional);
+                    given.finish(&mut self.diagnostics);
+                    (dotted(&call.name), numbers)
                 }
                 Value::Broken => continue,
                 _ => {
@@ -324,12 +325,7 @@ impl<'a> Checker<'a> {
     }
 
     /// A path of the world; that nothing is there is noted.
-    fn outside(
-        &mut self,
-        what: &str,
-        given: &mut crate::given::Given,
-        world: &dyn World,
-    ) -> Option<String> {
+    fn outside(&mut self, what: &str, given: &mut Given, world: &dyn World) -> Option<String> {
         let value = given.require_next("a path", &mut self.diagnostics)?;
         let text = as_text(what, &value, &mut self.diagnostics)?;
         let path = join(folder_of(&self.folders, value.span.file), &text);

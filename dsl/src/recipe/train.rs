@@ -2,7 +2,8 @@
 
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::recipe::{BatchForm, BatchSize, DataRef, TrainRecipe};
-use jam_ir::{Called, DType, Holds, Signature};
+use jam_ir::signature::Rule;
+use jam_ir::{Called, DType, Holds, Signature, Span};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{Given, as_call, as_count_within};
@@ -21,7 +22,7 @@ impl<'a> Checker<'a> {
         let data = data.map(|value| self.mixture(value)).unwrap_or_default();
         let validate = given.take("validate");
         let validate = validate
-            .map(|value| self.data_refs("validate", value))
+            .map(|value| self.data_refs("validate", value, Holds::Documents))
             .unwrap_or_default();
         let words = self.options.words;
         let objective = given.take("objective");
@@ -32,6 +33,7 @@ impl<'a> Checker<'a> {
         let optimizer = given.require("optimizer", &mut self.diagnostics);
         let optimizer = self.use_or_first("optimizer", &words.optimizers, optimizer);
         let schedule = given.take("schedule");
+        let schedule_span = schedule.as_ref().map_or(name.span, |value| value.span);
         let schedule = self.use_or_first("schedule", &words.schedules, schedule);
         let batch = given.require("batch", &mut self.diagnostics);
         let batch_span = batch.as_ref().map(|value| value.span);
@@ -76,7 +78,9 @@ impl<'a> Checker<'a> {
             };
             diagnostics.push(report.help("give fewer rows, or a smaller `length`"));
         }
+        let before = diagnostics.errors_seen();
         let steps = given.count_within("steps", None, (1, limits::STEPS), diagnostics);
+        let steps_given = diagnostics.errors_seen() == before && !given.partial;
         let recipe = TrainRecipe {
             model: model.unwrap_or_else(|| jam_ir::ModelRef::last("")),
             data,
@@ -101,22 +105,34 @@ impl<'a> Checker<'a> {
             seed: given.count("seed", Some(seed), 0, diagnostics),
             span: Some(name.span),
         };
-        let warmup = recipe.schedule.count("warmup").unwrap_or(0);
-        if warmup > recipe.steps {
-            diagnostics.push(
-                Diagnostic::warning(
-                    name.span,
-                    format!(
-                        "the warm-up of {warmup} steps is longer than the training of {}",
-                        recipe.steps
-                    ),
-                )
-                .code("range")
-                .label(name.span, "the peak rate is never reached"),
-            );
-        }
         given.finish(diagnostics);
+        if steps_given {
+            self.within_steps(&recipe, schedule_span);
+        }
         self.program.trainings.insert(name.text.clone(), recipe);
+    }
+
+    /// Warns of a phase of the schedule that the training is too short for.
+    fn within_steps(&mut self, recipe: &TrainRecipe, place: Span) {
+        let mut schedules = self.options.words.schedules.iter();
+        let schedule = schedules.find(|signature| signature.word == recipe.schedule.name);
+        for rule in schedule.map_or(&[][..], |schedule| &schedule.rules) {
+            let Rule::WithinSteps { setting } = rule else {
+                continue;
+            };
+            let phase = recipe.schedule.count(setting).unwrap_or(0);
+            if phase > recipe.steps {
+                let message = format!(
+                    "the `{setting}` of {phase} steps is longer than the training of {}",
+                    recipe.steps
+                );
+                self.diagnostics.push(
+                    Diagnostic::warning(place, message)
+                        .code("range")
+                        .label(place, "it does not come to its end"),
+                );
+            }
+        }
     }
 
     /// A data set, or `mix(0.5 * pairs, 0.5 * corpus)`.
@@ -261,7 +277,7 @@ impl<'a> Checker<'a> {
             }
         }
         if let Some(value) = given.require("source", &mut self.diagnostics) {
-            self.data_refs("source", value);
+            self.data_refs("source", value, Holds::Documents);
         }
         given.finish(&mut self.diagnostics);
     }

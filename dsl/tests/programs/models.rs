@@ -240,3 +240,99 @@ model a {
     let formatted = jam_dsl::format(FileId(0), text).unwrap();
     assert_eq!(names(&formatted), before);
 }
+
+/// The main block and the blocks that it calls, as the text form of the IR has them.
+fn calls(text: &str) -> Vec<String> {
+    fn walk(model: &Model, block: &jam_ir::Block, within: &str, calls: &mut Vec<String>) {
+        for statement in &block.body {
+            if let jam_ir::Op::Call { block, at, .. } = &statement.op {
+                let at = format!("{within}{at}");
+                let callee = &model.blocks[block];
+                walk(model, callee, &format!("{at}."), calls);
+                calls.push(at);
+            }
+        }
+    }
+    let program = sound(compile_text("a.jam", text, &[]));
+    let model = &program.models["a"].model;
+    let mut found = Vec::new();
+    walk(model, &model.main, "", &mut found);
+    found
+}
+
+#[test]
+fn a_repeat_may_stand_in_a_repeat() {
+    let model = |layers: &str| {
+        format!(
+            "block dec(x) {{ x = x + mlp(x, hidden: 8) }}
+block stage(x) {{ repeat 3 {{ x = dec(x) }} }}
+model a {{ tokens = 100, context = 16, width = 16, x = embed(tokens), {layers}, logits = unembed(rms_norm(x)) }}"
+        )
+    };
+    // The stream goes through every layer, and the last of them is what the rest reads.
+    let nested = model("repeat 2 { h = rms_norm(x), repeat 3 { x = x + mlp(h, hidden: 32) } }");
+    let program = sound(compile_text("a.jam", &nested, &[]));
+    let operations = operations(&program.models["a"].model);
+    let norm = "rms_norm 0.00001";
+    let mlp = ["linear", "relu", "linear", "add"];
+    let layer = || [&[norm], mlp.as_slice(), &mlp, &mlp].concat();
+    let wanted = [vec!["embed"], layer(), layer(), vec![norm, "unembed"]].concat();
+    assert_eq!(operations, wanted);
+    assert_eq!(calls(&nested).len(), 2 + 2 * 3);
+    for layers in [
+        "repeat 4 { repeat 3 { x = dec(x) } }",
+        "repeat 4 { repeat 3 { y = silu(x), x = x + mlp(y, hidden: 8) } }",
+        "repeat 2 { repeat 2 { repeat 3 { x = dec(x) } } }",
+        "repeat 4 { x = stage(x) }",
+        "repeat 12 { x = dec(x) }",
+    ] {
+        let program = sound(compile_text("a.jam", &model(layers), &[]));
+        let weights = program.models["a"].model.weights.iter();
+        let down = weights.filter(|(name, _)| name.ends_with("mlp.down"));
+        let plans: Vec<Plan> = down.map(|(_, weight)| weight.plan.clone()).collect();
+        assert_eq!(plans.len(), 12, "{layers}");
+        // Twelve layers write to the residual stream.
+        let sd = 0.02 / 24f64.sqrt();
+        let plan = Plan::TruncatedNormal { sd, cut: 3.0 };
+        assert!(
+            plans.iter().all(|found| *found == plan),
+            "{layers}: {plans:?}"
+        );
+    }
+}
+
+#[test]
+fn two_calls_in_one_layer_have_weights_of_their_own() {
+    let text = "
+block dec(x) { x = x + mlp(x, hidden: 8) }
+model a {
+    tokens = 100, context = 16, width = 16
+    x = embed(tokens)
+    repeat 2 { x = dec(dec(x)) }
+    logits = unembed(x)
+}
+";
+    let program = sound(compile_text("a.jam", text, &[]));
+    let names = program.models["a"].model.weights.keys();
+    let down: Vec<&String> = names.filter(|name| name.ends_with("down")).collect();
+    assert_eq!(down.len(), 4, "{down:?}");
+}
+
+#[test]
+fn settings_hold_for_the_whole_model() {
+    let text = "
+block layer(x) { x = silu(x) }
+model a {
+    context = 16, width = 16
+    x = embed(tokens)
+    repeat 2 { h = layer(x), x = x + h + mlp(x, hidden: 8) }
+    logits = unembed(x)
+    tokens = 100, init = normal(0.5), precision = bf16
+}
+";
+    let program = sound(compile_text("a.jam", text, &[]));
+    let model = &program.models["a"].model;
+    assert_eq!(model.weights["embed.table"].plan, Plan::Normal { sd: 0.5 });
+    let types = model.weight_uses();
+    assert!(types.values().all(|param| param.ty.dtype == DType::BF16));
+}

@@ -6,8 +6,8 @@ use std::fmt::Write;
 use super::names::is_bare;
 use crate::plan_shape::plan_word;
 use crate::{
-    AxisId, Block, END_MARK, ImageTokens, Mask, Model, Norm, Op, Param, ParamId, Plan,
-    RotaryScaling, Span, TextTokens, TokenLayout, ValueId, ValueType, WeightType,
+    AxisId, Block, END_MARK, ImageTokens, Model, Norm, Op, Param, ParamId, Plan, RotaryScaling,
+    Span, TextTokens, TokenLayout, ValueId, ValueType, WeightType,
 };
 
 /// What is printed.
@@ -504,12 +504,8 @@ impl Printer<'_> {
                 list
             }
             Op::Attention { mask, scale, .. } => {
-                let mask = match mask {
-                    Mask::Causal => "causal",
-                    Mask::Full => "full",
-                };
                 vec![
-                    format!("mask = {mask}"),
+                    format!("mask = {}", mask.word()),
                     format!("scale = {}", float_text(*scale)),
                 ]
             }

@@ -130,11 +130,8 @@ impl Parser<'_> {
                 }
                 "base" => found.base = Some(self.float()?),
                 "layout" => {
-                    found.layout = Some(self.known("`halves` or `pairs`", |word| match word {
-                        "halves" => Some(RotaryLayout::Halves),
-                        "pairs" => Some(RotaryLayout::Pairs),
-                        _ => None,
-                    })?);
+                    let layout = self.known("`halves` or `pairs`", RotaryLayout::from_word)?;
+                    found.layout = Some(layout);
                 }
                 "scaling" => {
                     let at = self.at()?;
@@ -148,11 +145,7 @@ impl Parser<'_> {
                     found.scaling = scaling;
                 }
                 "mask" => {
-                    found.mask = Some(self.known("`causal` or `full`", |word| match word {
-                        "causal" => Some(Mask::Causal),
-                        "full" => Some(Mask::Full),
-                        _ => None,
-                    })?);
+                    found.mask = Some(self.known("`causal` or `full`", Mask::from_word)?);
                 }
                 "scale" => found.scale = Some(self.float()?),
                 "by" => found.by = Some(self.float()?),

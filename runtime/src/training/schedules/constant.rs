@@ -2,7 +2,7 @@
 
 use jam_ir::{Called, Signature};
 
-use super::schedule::{At, Schedule, climbing, warmup};
+use super::schedule::{At, Schedule, climbing, climbs};
 use crate::Result;
 
 /// The schedule.
@@ -11,7 +11,7 @@ pub(super) struct Constant;
 
 impl Schedule for Constant {
     fn signature(&self) -> Signature {
-        Signature::new("constant", "the peak throughout, after the warm-up").with([warmup()])
+        climbs("constant", "the peak throughout, after the warm-up")
     }
 
     fn rate(&self, called: &Called, at: At) -> Result<f64> {

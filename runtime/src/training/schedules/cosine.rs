@@ -4,7 +4,7 @@ use std::f64::consts::PI;
 
 use jam_ir::{Called, Signature};
 
-use super::schedule::{At, Schedule, falling, floor, warmup};
+use super::schedule::{At, Schedule, climbs, falling, floor};
 use crate::Result;
 
 /// The schedule.
@@ -13,11 +13,11 @@ pub(super) struct Cosine;
 
 impl Schedule for Cosine {
     fn signature(&self) -> Signature {
-        Signature::new(
+        climbs(
             "cosine",
             "half a cosine from the peak to the floor at the last step",
         )
-        .with([warmup(), floor()])
+        .with([floor()])
     }
 
     fn rate(&self, called: &Called, at: At) -> Result<f64> {

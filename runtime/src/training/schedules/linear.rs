@@ -2,7 +2,7 @@
 
 use jam_ir::{Called, Signature};
 
-use super::schedule::{At, Schedule, falling, floor, warmup};
+use super::schedule::{At, Schedule, climbs, falling, floor};
 use crate::Result;
 
 /// The schedule.
@@ -11,11 +11,11 @@ pub(super) struct Linear;
 
 impl Schedule for Linear {
     fn signature(&self) -> Signature {
-        Signature::new(
+        climbs(
             "linear",
             "a straight line from the peak to the floor at the last step",
         )
-        .with([warmup(), floor()])
+        .with([floor()])
     }
 
     fn rate(&self, called: &Called, at: At) -> Result<f64> {

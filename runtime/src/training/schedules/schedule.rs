@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 
+use jam_ir::signature::Rule;
 use jam_ir::{Called, SettingSignature, Signature};
 
 use crate::Result;
@@ -19,7 +20,7 @@ pub struct At {
 
 /// A course of the learning rate.
 pub trait Schedule: Debug + Sync {
-    /// What the language may ask of it. Steps of a setting `warmup` are held against the training's.
+    /// What the language may ask of it.
     fn signature(&self) -> Signature;
 
     /// The rate of a step.
@@ -29,10 +30,13 @@ pub trait Schedule: Debug + Sync {
     fn rate(&self, called: &Called, at: At) -> Result<f64>;
 }
 
-/// The setting `warmup`.
-pub(super) fn warmup() -> SettingSignature {
-    let help = "steps in which the rate climbs along a line; the first step does nothing then";
-    SettingSignature::count("warmup", (0, u64::MAX), 0, help)
+/// A word with the setting `warmup`, which ends within the training.
+pub(super) fn climbs(word: &str, help: &str) -> Signature {
+    let name = "warmup".to_owned();
+    let steps = "steps in which the rate climbs along a line; the first step does nothing then";
+    Signature::new(word, help)
+        .with([SettingSignature::count(&name, (0, u64::MAX), 0, steps)])
+        .where_holds(Rule::WithinSteps { setting: name })
 }
 
 /// The setting `floor`.
