@@ -106,7 +106,7 @@ fn every_strategy_has_a_case() {
         .filter(|text| text.contains("--view ir"))
         .collect();
     for strategy in jam_fusion_passes::signatures() {
-        let used = format!("= {}(", strategy.name);
+        let used = format!("= {}(", strategy.signature.word);
         assert!(texts.iter().any(|text| text.contains(&used)), "{used}");
     }
 }

@@ -31,7 +31,7 @@
 //! `NAME_1` and `NAME_2`.
 
 use jam_ir::{
-    Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
+    Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, Signature, StrategySignature,
 };
 
 use crate::anatomy::dissect;
@@ -70,11 +70,11 @@ impl Strategy for Cross {
         );
         let word_of = |text: &str| SettingValue::Word(text.to_owned());
         StrategySignature {
-            name: "cross".to_owned(),
-            help: "both parents side by side, exchanging their states every few layers".to_owned(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![
+            signature: Signature::new(
+                "cross",
+                "both parents side by side, exchanging their states every few layers",
+            )
+            .with([
                 every,
                 word(
                     "at",
@@ -118,7 +118,9 @@ impl Strategy for Cross {
                     ("positions", word_of("own")),
                     ("head", word_of("rows")),
                 ]),
-            ],
+            ]),
+            min_parents: 2,
+            max_parents: 2,
         }
     }
 

@@ -4,7 +4,7 @@
 //! The rest is scaled to the sum of magnitudes of the whole, as in mergekit, or by one over the density,
 //! as in the paper. Masks are drawn by the program's seed and the weight's name.
 
-use jam_ir::{Diagnostic, Plan, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Plan, Settings, Signature, StrategySignature};
 
 use crate::settings::{Read, word};
 use crate::tasks::{self, Consensus, add_tasks, density};
@@ -42,11 +42,9 @@ impl Strategy for Dare {
             "what stays is scaled to the sum of magnitudes of the whole, or by one over the density",
         ));
         StrategySignature {
-            name: self.name.to_owned(),
-            help: self.help.to_owned(),
+            signature: Signature::new(self.name, self.help).with(settings),
             min_parents: 1,
             max_parents: usize::MAX,
-            settings,
         }
     }
 

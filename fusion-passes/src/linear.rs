@@ -1,7 +1,7 @@
 //! Linear: every weight is a weighted sum of the parents' weights (model soups, Wortsman et al., 2022,
 //! arXiv 2203.05482): Σ wᵢθᵢ / Σ wᵢ, or without the division.
 
-use jam_ir::{Diagnostic, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Settings, Signature, StrategySignature};
 
 use crate::merge::{merge, weighted};
 use crate::settings::{Read, flag, weight};
@@ -16,14 +16,16 @@ pub(crate) struct Linear;
 impl Strategy for Linear {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "linear".to_owned(),
-            help: "every weight is a weighted sum of the parents' weights".to_owned(),
-            min_parents: 2,
-            max_parents: usize::MAX,
-            settings: vec![
+            signature: Signature::new(
+                "linear",
+                "every weight is a weighted sum of the parents' weights",
+            )
+            .with([
                 weight(),
                 flag("normalize", true, "divide by the sum of the weights"),
-            ],
+            ]),
+            min_parents: 2,
+            max_parents: usize::MAX,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Model Stock (Jang et al., 2024, arXiv 2403.19522): every weight lies between the base and the mean
 //! of the parents, the nearer to the mean the smaller the angles between what the parents add.
 
-use jam_ir::{Diagnostic, Plan, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Plan, Settings, Signature, StrategySignature};
 
 use crate::merge::merge;
 use crate::settings::base;
@@ -13,13 +13,14 @@ pub(crate) struct ModelStock;
 impl Strategy for ModelStock {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "model_stock".to_owned(),
-            help: "every weight lies between the base's and the mean of the parents', by the \
-                   angles between what they add to it"
-                .to_owned(),
+            signature: Signature::new(
+                "model_stock",
+                "every weight lies between the base's and the mean of the parents', by the \
+                   angles between what they add to it",
+            )
+            .with([base(true, "the model that all were tuned from")]),
             min_parents: 2,
             max_parents: usize::MAX,
-            settings: vec![base(true, "the model that all were tuned from")],
         }
     }
 

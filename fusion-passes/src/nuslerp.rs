@@ -1,7 +1,7 @@
 //! NuSLERP: SLERP by weights, between the parents or, with a base, between what they add to it
 //! (mergekit's method of this name, whole tensors as vectors).
 
-use jam_ir::{Diagnostic, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Settings, Signature, StrategySignature};
 
 use crate::merge::{merge, weighted};
 use crate::reports::{Place, warning};
@@ -18,13 +18,14 @@ pub(crate) struct NuSlerp;
 impl Strategy for NuSlerp {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "nuslerp".to_owned(),
-            help: "every weight lies on the arc between the parents' weights, or between what \
-                   they add to a base"
-                .to_owned(),
+            signature: Signature::new(
+                "nuslerp",
+                "every weight lies on the arc between the parents' weights, or between what \
+                   they add to a base",
+            )
+            .with([weight(), base(false, "the model that both were tuned from")]),
             min_parents: 2,
             max_parents: 2,
-            settings: vec![weight(), base(false, "the model that both were tuned from")],
         }
     }
 

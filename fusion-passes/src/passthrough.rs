@@ -6,7 +6,7 @@
 
 use indexmap::IndexMap;
 use jam_ir::{Diagnostic, Model, Op, Plan, SettingKind, SettingSignature, SettingValue, Settings};
-use jam_ir::{Statement, StrategySignature, Value, ValueId, Weight, join_path};
+use jam_ir::{Signature, Statement, StrategySignature, Value, ValueId, Weight, join_path};
 
 use crate::anatomy::{Anatomy, Layer};
 use crate::graded::{Graded, Spot};
@@ -28,11 +28,11 @@ pub(crate) struct Passthrough;
 impl Strategy for Passthrough {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "passthrough".to_owned(),
-            help: "layers of the parents as they are, one run of layers upon the other".to_owned(),
-            min_parents: 1,
-            max_parents: usize::MAX,
-            settings: vec![
+            signature: Signature::new(
+                "passthrough",
+                "layers of the parents as they are, one run of layers upon the other",
+            )
+            .with([
                 SettingSignature::new(
                     "layers",
                     SettingKind::Layers,
@@ -46,7 +46,9 @@ impl Strategy for Passthrough {
                     true,
                     "factor on the weights of each parent",
                 ),
-            ],
+            ]),
+            min_parents: 1,
+            max_parents: usize::MAX,
         }
     }
 

@@ -1,9 +1,7 @@
 //! Settings of a strategy: completed, checked, and read.
 
 use jam_ir::diagnostic::Severity;
-use jam_ir::{
-    Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, StrategySignature,
-};
+use jam_ir::{Diagnostic, SettingKind, SettingSignature, SettingValue, Settings, Signature};
 
 use crate::graded::Graded;
 
@@ -14,14 +12,14 @@ use crate::graded::Graded;
 /// Every setting that is unknown, of another kind, or ruled out by another. Values from a program
 /// were checked with their places before; these errors are for other callers.
 pub(crate) fn complete(
-    signature: &StrategySignature,
+    signature: &Signature,
     given: &Settings,
 ) -> Result<Settings, Vec<Diagnostic>> {
     let mut problems = Vec::new();
     for name in given.keys() {
         if !signature.settings.iter().any(|s| s.name == *name) {
             let names: Vec<&str> = signature.settings.iter().map(|s| s.name.as_str()).collect();
-            let message = format!("`{name}` is not a setting of `{}`", signature.name);
+            let message = format!("`{name}` is not a setting of `{}`", signature.word);
             problems.push(
                 Diagnostic::placeless(Severity::Error, message)
                     .help(format!("its settings are {}", names.join(", "))),
@@ -41,7 +39,7 @@ pub(crate) fn complete(
                 let message = format!(
                     "setting `{}` of `{}` is {}, not `{value}`",
                     setting.name,
-                    signature.name,
+                    signature.word,
                     setting.kind.wanted()
                 );
                 problems.push(Diagnostic::placeless(Severity::Error, message));
@@ -66,47 +64,69 @@ pub(crate) fn complete(
 
 /// The value in the form that the kind calls for.
 fn of_kind(kind: &SettingKind, value: &SettingValue) -> Option<SettingValue> {
-    match (kind, value) {
-        (SettingKind::Number { min, max }, SettingValue::Number(number)) => {
-            (number >= min && number <= max).then(|| value.clone())
+    let within = |value: &SettingValue, min: f64, max: f64| match value {
+        SettingValue::Number(number) => (min..=max).contains(number).then_some(*number),
+        SettingValue::Count(count) => {
+            Some(*count as f64).filter(|count| (min..=max).contains(count))
         }
-        (SettingKind::Number { min, max }, SettingValue::Count(count)) => {
-            let number = *count as f64;
-            (number >= *min && number <= *max).then_some(SettingValue::Number(number))
+        _ => None,
+    };
+    let is_word = |value: &SettingValue, words: &[String]| matches!(value, SettingValue::Word(word) if words.contains(word));
+    let all = |value: &SettingValue, fits: &dyn Fn(&SettingValue) -> bool| match value {
+        SettingValue::List(values) => values.iter().all(fits),
+        _ => false,
+    };
+    let fits = match kind {
+        SettingKind::Number { min, max } => {
+            return within(value, *min, *max).map(SettingValue::Number);
         }
-        (SettingKind::Count { min, max, .. }, SettingValue::Count(count)) => {
-            (min..=max).contains(&count).then(|| value.clone())
+        SettingKind::Count { min, max, words } => match value {
+            SettingValue::Count(count) => (min..=max).contains(&count),
+            SettingValue::Number(number) => {
+                let whole = number.fract() == 0.0 && *number >= 0.0 && *number < 2f64.powi(53);
+                let count = *number as u64;
+                return (whole && (min..=max).contains(&&count))
+                    .then_some(SettingValue::Count(count));
+            }
+            other => is_word(other, words),
+        },
+        SettingKind::OneOf(counts) => {
+            matches!(value, SettingValue::Count(count) if counts.contains(count))
         }
-        (SettingKind::Count { min, max, .. }, SettingValue::Number(number)) => {
-            let whole = number.fract() == 0.0 && *number >= 0.0 && *number < 2f64.powi(53);
-            let count = *number as u64;
-            (whole && (min..=max).contains(&&count)).then_some(SettingValue::Count(count))
+        SettingKind::Seed => matches!(value, SettingValue::Count(_)),
+        SettingKind::Word(words) => is_word(value, words),
+        SettingKind::Words(words) => all(value, &|value| is_word(value, words)),
+        SettingKind::Flag => matches!(value, SettingValue::Flag(_)),
+        SettingKind::Text => matches!(value, SettingValue::Text(_)),
+        SettingKind::Pair { min, max } => {
+            let two = matches!(value, SettingValue::List(values) if values.len() == 2);
+            two && all(value, &|value| within(value, *min, *max).is_some())
         }
-        (SettingKind::Count { words, .. } | SettingKind::Word(words), SettingValue::Word(word)) => {
-            words.contains(word).then(|| value.clone())
-        }
-        (SettingKind::Flag, SettingValue::Flag(_)) => Some(value.clone()),
-        (SettingKind::Graded { min, max, each }, value) => {
+        SettingKind::Graded { min, max, each } => {
             let fits = |value: &SettingValue| {
                 Graded::of(value).is_some_and(|graded| graded.within(*min, *max))
             };
-            let all = match value {
+            match value {
                 SettingValue::List(values) => *each && values.iter().all(fits),
                 value => fits(value),
-            };
-            all.then(|| value.clone())
+            }
         }
-        (SettingKind::Parent, SettingValue::Parent(_)) => Some(value.clone()),
-        (SettingKind::Parent, SettingValue::Word(word)) if word == NO_PARENT => Some(value.clone()),
-        (SettingKind::Layers, SettingValue::Word(word)) if word == ALL_LAYERS => {
-            Some(value.clone())
+        SettingKind::Parent => match value {
+            SettingValue::Word(word) => word == NO_PARENT,
+            value => matches!(value, SettingValue::Parent(_)),
+        },
+        SettingKind::Layers => match value {
+            SettingValue::Word(word) => word == ALL_LAYERS,
+            value => all(value, &|run| layers(run).is_some()),
+        },
+        SettingKind::Data { list: true, .. } => {
+            all(value, &|value| matches!(value, SettingValue::Data(_)))
         }
-        (SettingKind::Layers, SettingValue::List(runs)) => runs
-            .iter()
-            .all(|run| layers(run).is_some())
-            .then(|| value.clone()),
-        _ => None,
-    }
+        SettingKind::Data { list: false, .. } => matches!(value, SettingValue::Data(_)),
+        SettingKind::Decode => matches!(value, SettingValue::Decode(_)),
+        SettingKind::Model => matches!(value, SettingValue::Model(_)),
+    };
+    fits.then(|| value.clone())
 }
 
 /// `[first, end]`.
@@ -277,28 +297,22 @@ fn missing<T>(name: &str) -> Result<T, Vec<Diagnostic>> {
 mod tests {
     use super::*;
 
-    fn signature() -> StrategySignature {
-        StrategySignature {
-            name: "s".to_owned(),
-            help: String::new(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![
-                SettingSignature::number("share", (0.0, 1.0), 0.5, ""),
-                word("at", &["first", "last"], ""),
-                flag("norm", false, ""),
-                SettingSignature::new(
-                    "every",
-                    SettingKind::Count {
-                        min: 1,
-                        max: u64::MAX,
-                        words: vec!["never".to_owned()],
-                    },
-                    Some(SettingValue::Count(2)),
-                    "",
-                ),
-            ],
-        }
+    fn signature() -> Signature {
+        Signature::new("s", "").with([
+            SettingSignature::number("share", (0.0, 1.0), 0.5, ""),
+            word("at", &["first", "last"], ""),
+            flag("norm", false, ""),
+            SettingSignature::new(
+                "every",
+                SettingKind::Count {
+                    min: 1,
+                    max: u64::MAX,
+                    words: vec!["never".to_owned()],
+                },
+                Some(SettingValue::Count(2)),
+                "",
+            ),
+        ])
     }
 
     fn given(values: &[(&str, SettingValue)]) -> Settings {

@@ -1,7 +1,7 @@
 //! SLERP: every weight lies on the arc between the parents' weights, each tensor one vector
 //! (Shoemake, 1985; a tensor whose ends have |cos| > 0.9995 is mixed straight, as in mergekit).
 
-use jam_ir::{Diagnostic, Plan, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Plan, Settings, Signature, StrategySignature};
 
 use crate::merge::merge;
 use crate::settings::{Read, graded};
@@ -16,17 +16,19 @@ pub(crate) struct Slerp;
 impl Strategy for Slerp {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "slerp".to_owned(),
-            help: "every weight lies on the arc between the parents' weights".to_owned(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![graded(
+            signature: Signature::new(
+                "slerp",
+                "every weight lies on the arc between the parents' weights",
+            )
+            .with([graded(
                 "t",
                 (0.0, 1.0),
                 0.5,
                 false,
                 "how far from the first parent to the second",
-            )],
+            )]),
+            min_parents: 2,
+            max_parents: 2,
         }
     }
 

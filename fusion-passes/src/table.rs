@@ -102,8 +102,9 @@ fn checked(
     verify_parent: impl Fn(&Model) -> Result<(), Vec<Problem>>,
 ) -> Result<Fused, Vec<Diagnostic>> {
     let mut known = STRATEGIES.iter().map(|s| (s.signature(), s));
-    let Some((signature, strategy)) = known.find(|(s, _)| s.name == strategy) else {
-        let names: Vec<String> = signatures().into_iter().map(|s| s.name).collect();
+    let Some((signature, strategy)) = known.find(|(s, _)| s.signature.word == strategy) else {
+        let names = signatures().into_iter().map(|s| s.signature.word);
+        let names: Vec<String> = names.collect();
         let message = format!("there is no strategy `{strategy}`");
         return Err(vec![
             Diagnostic::placeless(Severity::Error, message)
@@ -117,12 +118,14 @@ fn checked(
     let plain = parents.len().saturating_sub(labelled.count());
     if plain < signature.min_parents || plain > signature.max_parents {
         let wanted = signature.parents_text();
-        let message = format!("`{}` fuses {wanted} models, not {plain}", signature.name);
+        let word = &signature.signature.word;
+        let message = format!("`{word}` fuses {wanted} models, not {plain}");
         problems.push(match parents.last().and_then(|parent| parent.span) {
             Some(span) => Diagnostic::error(span, message),
             None => Diagnostic::placeless(Severity::Error, message),
         });
     }
+    let signature = signature.signature;
     for setting in &signature.settings {
         let problem = match (&setting.kind, settings.get(&setting.name)) {
             (SettingKind::Parent, None) if setting.is_required() => "is not given",
@@ -131,7 +134,7 @@ fn checked(
             }
             _ => continue,
         };
-        let message = format!("`{}` of `{}` {problem}", setting.name, signature.name);
+        let message = format!("`{}` of `{}` {problem}", setting.name, signature.word);
         problems.push(Diagnostic::placeless(Severity::Error, message));
     }
     let settings = complete(&signature, settings).unwrap_or_else(|found| {
@@ -183,7 +186,7 @@ fn checked(
     };
     fused.notes.splice(..0, stored);
     if let Err(found) = verify(&fused.model) {
-        let message = format!("`{}` made a model that is not sound", signature.name);
+        let message = format!("`{}` made a model that is not sound", signature.word);
         let report = Diagnostic::placeless(Severity::Error, message)
             .help("this is a fault of the compiler; the parents may be written another way");
         let notes = found.iter().take(MOST_NOTES).map(ToString::to_string);
@@ -247,7 +250,7 @@ mod tests {
             span: None,
         };
         for strategy in STRATEGIES {
-            let signature = strategy.signature();
+            let signature = strategy.signature().signature;
             // A base stands last; two parents before it.
             let mut settings = signature.settings.iter();
             let base = settings.find(|of| of.kind == SettingKind::Parent && of.is_required());
@@ -258,12 +261,12 @@ mod tests {
                     parents.push(parent(&masked, "base"));
                     settings.insert(base.name.clone(), SettingValue::Parent(2));
                 }
-                let fused = fuse(&signature.name, "fused", &parents, &settings);
+                let fused = fuse(&signature.word, "fused", &parents, &settings);
                 let model = fused.unwrap_or_else(|errors| panic!("{errors:#?}")).model;
                 let blocks = std::iter::once(&model.main).chain(model.blocks.values());
                 let mut ops = blocks.flat_map(|block| block.body.iter().map(|s| &s.op));
                 let any = ops.any(|op| matches!(op, Op::MaskRows { .. }));
-                assert!(!any, "{}", signature.name);
+                assert!(!any, "{}", signature.word);
             }
         }
     }

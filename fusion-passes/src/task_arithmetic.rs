@@ -1,6 +1,6 @@
 //! Task arithmetic (Ilharco et al., 2022, arXiv 2212.04089): base + λ Σ wᵢ(θᵢ − base).
 
-use jam_ir::{Diagnostic, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Settings, Signature, StrategySignature};
 
 use crate::tasks::{self, Consensus, add_tasks};
 use crate::{Fused, Parent, Strategy};
@@ -11,11 +11,13 @@ pub(crate) struct TaskArithmetic;
 impl Strategy for TaskArithmetic {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "task_arithmetic".to_owned(),
-            help: "the base, and a weighted sum of what the parents add to it".to_owned(),
+            signature: Signature::new(
+                "task_arithmetic",
+                "the base, and a weighted sum of what the parents add to it",
+            )
+            .with(tasks::settings(false)),
             min_parents: 1,
             max_parents: usize::MAX,
-            settings: tasks::settings(false),
         }
     }
 

@@ -2,7 +2,7 @@
 //! entries stay; entry by entry the sign with more weight is elected, and those that agree are merged.
 //! The mean is over the weights that agree, as in mergekit.
 
-use jam_ir::{Diagnostic, Plan, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Plan, Settings, Signature, StrategySignature};
 
 use crate::settings::{Read, word};
 use crate::tasks::{self, Consensus, add_tasks, density};
@@ -21,13 +21,13 @@ impl Strategy for Ties {
             "whether what stays is scaled to the sum of magnitudes of the whole",
         ));
         StrategySignature {
-            name: "ties".to_owned(),
-            help:
-                "the base, and the largest of what the parents add to it, where they agree in sign"
-                    .to_owned(),
+            signature: Signature::new(
+                "ties",
+                "the base, and the largest of what the parents add to it, where they agree in sign",
+            )
+            .with(settings),
             min_parents: 1,
             max_parents: usize::MAX,
-            settings,
         }
     }
 

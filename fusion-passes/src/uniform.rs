@@ -3,7 +3,7 @@
 //! The parents have one structure and one size; weights are paired by what they are to the graph,
 //! so that parents may name them differently. The fused graph is the first parent's.
 
-use jam_ir::{Diagnostic, Settings, StrategySignature};
+use jam_ir::{Diagnostic, Settings, Signature, StrategySignature};
 
 use crate::merge::{merge, weighted};
 use crate::settings::{Read, graded};
@@ -15,18 +15,19 @@ pub(crate) struct Uniform;
 impl Strategy for Uniform {
     fn signature(&self) -> StrategySignature {
         StrategySignature {
-            name: "uniform".to_owned(),
-            help: "every weight is a mean of the parents' weights; the size of one parent"
-                .to_owned(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![graded(
+            signature: Signature::new(
+                "uniform",
+                "every weight is a mean of the parents' weights; the size of one parent",
+            )
+            .with([graded(
                 "share",
                 (0.0, 1.0),
                 0.5,
                 false,
                 "share of the first parent in the mean",
-            )],
+            )]),
+            min_parents: 2,
+            max_parents: 2,
         }
     }
 

@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use indexmap::IndexMap;
 use jam_ir::{
-    AxisId, Diagnostic, Model, Norm, Op, Plan, Role, SettingValue, Settings, StrategySignature,
-    Weight,
+    AxisId, Diagnostic, Model, Norm, Op, Plan, Role, SettingValue, Settings, Signature,
+    StrategySignature, Weight,
 };
 
 use crate::anatomy::{Anatomy, dissect};
@@ -51,12 +51,11 @@ impl Strategy for Width {
     fn signature(&self) -> StrategySignature {
         let word_of = |text: &str| SettingValue::Word(text.to_owned());
         StrategySignature {
-            name: "width".to_owned(),
-            help: "one model as wide as both parents, its matrices made of blocks of theirs"
-                .to_owned(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![
+            signature: Signature::new(
+                "width",
+                "one model as wide as both parents, its matrices made of blocks of theirs",
+            )
+            .with([
                 word(
                     "off_diagonal",
                     &["copy", "average", "zero"],
@@ -88,7 +87,9 @@ impl Strategy for Width {
                     ("norm", word_of("halves")),
                     ("head", word_of("rows")),
                 ]),
-            ],
+            ]),
+            min_parents: 2,
+            max_parents: 2,
         }
     }
 

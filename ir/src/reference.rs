@@ -98,7 +98,7 @@ impl Words {
                     let strategies = self.strategies.iter().map(|strategy| {
                         let notes = vec![format!("takes {} parents", strategy.parents_text())];
                         let parents = parents(strategy);
-                        (of_strategy(strategy), Some(parents), notes)
+                        (strategy.signature.clone(), Some(parents), notes)
                     });
                     strategies.collect()
                 }
@@ -206,10 +206,6 @@ fn parents(strategy: &StrategySignature) -> String {
         parents.push_str(", …");
     }
     parents
-}
-
-fn of_strategy(strategy: &StrategySignature) -> Signature {
-    Signature::new(&strategy.name, &strategy.help).with(strategy.settings.iter().cloned())
 }
 
 /// What is told of every format, by its word.

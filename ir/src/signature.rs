@@ -1,7 +1,7 @@
 //! Signatures of what a program calls by a word, and such a call as plain data.
 //!
-//! A measure, an objective, a format of data, an optimizer, a schedule, a tokenizer: each is a word
-//! with settings. What the language checks, the reference tells and `jamc help` prints of it comes
+//! A strategy of fusion, a measure, an objective, a format of data, an optimizer, a schedule, a tokenizer: each is a
+//! word with settings. What the language checks, the reference tells and `jamc help` prints of it comes
 //! from its [`Signature`], which stands beside the code that carries it out; what a program asks
 //! for is a [`Called`], and that code reads its settings once. So a new one is a file and a line in
 //! a table, and nobody else needs to know of it.
@@ -105,6 +105,29 @@ pub struct FormatSignature {
     pub holds: Vec<Holds>,
     /// Whether a share of its records is held out for `val` where a program gives none.
     pub held_out: bool,
+}
+
+/// A strategy of fusion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StrategySignature {
+    /// Its word and settings.
+    pub signature: Signature,
+    /// Least number of parents without a label.
+    pub min_parents: usize,
+    /// Greatest number of parents without a label; [`usize::MAX`] for any.
+    pub max_parents: usize,
+}
+
+impl StrategySignature {
+    /// How many parents without a label it takes: `2`, `2 to 4`, `at least 2`.
+    pub fn parents_text(&self) -> String {
+        let (least, most) = (self.min_parents, self.max_parents);
+        match most {
+            _ if least == most => least.to_string(),
+            usize::MAX => format!("at least {least}"),
+            _ => format!("{least} to {most}"),
+        }
+    }
 }
 
 /// A part of drawing lessons: `world.pairs`.

@@ -53,7 +53,9 @@ pub(crate) fn asked(case: &Case) -> Checked<(Asked, &Path)> {
     let yaml: Value =
         serde_yaml_ng::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
     let method = yaml["merge_method"].as_str().unwrap_or("").to_owned();
-    let known = signatures().into_iter().find(|known| known.name == method);
+    let known = signatures()
+        .into_iter()
+        .find(|known| known.signature.word == method);
     let Some(known) = known else {
         return Err(Stop::LeftOut(format!("strategy `{method}` is not known")));
     };
@@ -238,7 +240,12 @@ impl<'c> Configuration<'c> {
             }
         }
         let base = self.yaml["base_model"].as_str();
-        let takes_base = self.strategy.settings.iter().any(|s| s.name == "base");
+        let takes_base = self
+            .strategy
+            .signature
+            .settings
+            .iter()
+            .any(|s| s.name == "base");
         let mut sources = self.sources()?;
         match base {
             Some(base) if takes_base => sources.retain(|source| source.model != base),
@@ -263,7 +270,7 @@ impl<'c> Configuration<'c> {
         };
         let named = sources.iter().map(|source| model_name(index(source.model)));
         let mut arguments: Vec<String> = named.collect();
-        for setting in &self.strategy.settings {
+        for setting in &self.strategy.signature.settings {
             let name = setting.name.as_str();
             let value = match &setting.kind {
                 SettingKind::Parent => base.map(|base| model_name(index(base))),
@@ -298,7 +305,10 @@ impl<'c> Configuration<'c> {
             arguments.extend(value.map(|value| format!("{name}: {value}")));
         }
         let arguments = arguments.join(", ");
-        let statement = format!("fuse merged = {}({arguments})\n", self.strategy.name);
+        let statement = format!(
+            "fuse merged = {}({arguments})\n",
+            self.strategy.signature.word
+        );
         Ok((models, statement))
     }
 
@@ -315,7 +325,7 @@ impl<'c> Configuration<'c> {
                 layers: None,
             });
         }
-        let settings = &self.strategy.settings;
+        let settings = &self.strategy.signature.settings;
         let stacks = settings.iter().any(|s| s.kind == SettingKind::Layers);
         let slices = list(&self.yaml["slices"]);
         if slices.len() > 1 && !stacks {
@@ -407,11 +417,16 @@ impl<'c> Configuration<'c> {
             .flat_map(|source| [source.parameters, source.slice])
             .chain([&self.yaml["parameters"]]);
         for (name, value) in levels.filter_map(Value::as_object).flatten() {
-            let known = self.strategy.settings.iter().any(|s| s.name == *name)
+            let known = self
+                .strategy
+                .signature
+                .settings
+                .iter()
+                .any(|s| s.name == *name)
                 || WITHOUT_EFFECT.contains(&name.as_str())
                 || ONLY_DEFAULT.contains(&(name.as_str(), value.as_bool().unwrap_or_default()));
             if !known {
-                let strategy = &self.strategy.name;
+                let strategy = &self.strategy.signature.word;
                 let reason = format!("setting `{name}: {value}` of `{strategy}` is not known");
                 return Err(Stop::LeftOut(reason));
             }

@@ -171,11 +171,11 @@ pub(crate) fn fusion(case: &Case, findings: &mut Findings) -> Checked<()> {
     let settings = case.settings()?;
     let known = signatures()
         .into_iter()
-        .find(|signature| signature.name == strategy);
+        .find(|signature| signature.signature.word == strategy);
     let Some(known) = known else {
         return Err(Stop::LeftOut(format!("strategy `{strategy}` is not known")));
     };
-    let is_known = |name: &&String| known.settings.iter().any(|s| s.name == **name);
+    let is_known = |name: &&String| known.signature.settings.iter().any(|s| s.name == **name);
     if let Some(name) = settings.keys().find(|name| !is_known(name)) {
         let reason = format!("setting `{name}` of `{strategy}` is not known");
         return Err(Stop::LeftOut(reason));

@@ -77,33 +77,34 @@ impl<'a> Checker<'a> {
 
     /// A use of a word with its labelled settings; what is wrong is told, and has its default.
     pub(crate) fn use_of(&mut self, signature: &Signature, given: &mut Given) -> Called {
-        let mut found = Found {
-            settings: Settings::new(),
-            places: IndexMap::new(),
-        };
+        let mut given_settings = Settings::new();
+        let mut places = IndexMap::new();
         let mut sound = true;
         for setting in &signature.settings {
             let value = match setting.is_required() {
                 true => given.require(&setting.name, &mut self.diagnostics),
                 false => given.take(&setting.name),
             };
-            let place = value.as_ref().map(|value| value.span);
-            let read = match &value {
-                Some(value) => self.setting_value(&signature.word, setting, 0, value),
-                None => None,
+            let Some(value) = value else {
+                sound &= !setting.is_required();
+                continue;
             };
-            sound &= read.is_some() || value.is_none() && !setting.is_required();
-            let silent = || match setting.kind {
-                SettingKind::Seed => Some(SettingValue::Count(self.program.seed)),
-                _ => setting.default.clone(),
-            };
-            if let Some(value) = read.or_else(silent) {
-                found.settings.insert(setting.name.clone(), value);
-            }
-            if let Some(place) = place {
-                found.places.insert(setting.name.clone(), place);
+            places.insert(setting.name.clone(), value.span);
+            match self.setting_value(&signature.word, setting, 0, &value) {
+                Some(value) => {
+                    given_settings.insert(setting.name.clone(), value);
+                }
+                None => sound = false,
             }
         }
+        let mut settings = self.complete(signature, &given_settings, &places, given.place);
+        for setting in &signature.settings {
+            if setting.kind == SettingKind::Seed && !settings.contains_key(&setting.name) {
+                let seed = SettingValue::Count(self.program.seed);
+                settings.insert(setting.name.clone(), seed);
+            }
+        }
+        let found = Found { settings, places };
         if sound {
             for rule in &signature.rules {
                 self.rule(rule, &found, given.place);
@@ -113,6 +114,31 @@ impl<'a> Checker<'a> {
             name: signature.word.clone(),
             settings: found.settings,
         }
+    }
+
+    /// All settings of a use, those that a program gives first: what these imply, and defaults. Settings that rule one
+    /// another out are told.
+    pub(crate) fn complete(
+        &mut self,
+        signature: &Signature,
+        given: &Settings,
+        places: &IndexMap<String, Span>,
+        whole: Span,
+    ) -> Settings {
+        signature.complete(given).unwrap_or_else(|contradictions| {
+            for found in contradictions {
+                let span = |name: &str| places.get(name).map_or(whole, |span| *span);
+                let (by, value) = (span(&found.by), span(&found.setting));
+                self.diagnostics.push(
+                    Diagnostic::error(value, found.to_string())
+                        .code("contradiction")
+                        .label(value, format!("not `{}`", found.wanted))
+                        .label(by, "decides it")
+                        .help(format!("leave out `{}`, or `{}`", found.setting, found.by)),
+                );
+            }
+            signature.defaults()
+        })
     }
 
     /// Reports settings that do not go together.

@@ -13,7 +13,7 @@ use crate::value::Value;
 
 /// A call of a strategy with the fewest parents, and what it cannot do without: `ties(a, base: b)`.
 fn example(strategy: &StrategySignature) -> String {
-    let required = strategy.settings.iter().filter_map(|setting| {
+    let required = strategy.signature.settings.iter().filter_map(|setting| {
         let required = setting.kind == SettingKind::Parent && setting.is_required();
         required.then_some(Some(setting.name.as_str()))
     });
@@ -23,7 +23,7 @@ fn example(strategy: &StrategySignature) -> String {
         None => name.to_string(),
     });
     let parents: Vec<String> = parents.collect();
-    format!("{}({})", strategy.name, parents.join(", "))
+    format!("{}({})", strategy.signature.word, parents.join(", "))
 }
 
 impl<'a> Checker<'a> {
@@ -33,7 +33,11 @@ impl<'a> Checker<'a> {
         };
         let place = value.span;
         let strategies = &self.options.words.strategies;
-        let names = || strategies.iter().map(|strategy| strategy.name.as_str());
+        let names = || {
+            strategies
+                .iter()
+                .map(|strategy| strategy.signature.word.as_str())
+        };
         let call = match value.value {
             Value::Call(call) => call,
             Value::Broken => return,
@@ -48,7 +52,10 @@ impl<'a> Checker<'a> {
         };
         let written = dotted(&call.name);
         let called = call.name.first().map_or(place, |name| name.span);
-        let Some(strategy) = strategies.iter().find(|strategy| strategy.name == written) else {
+        let Some(strategy) = strategies
+            .iter()
+            .find(|strategy| strategy.signature.word == written)
+        else {
             self.diagnostics.push(
                 Diagnostic::error(called, format!("`{written}` is not a strategy"))
                     .code("unknown-word")
@@ -74,7 +81,7 @@ impl<'a> Checker<'a> {
                 .code("parents")
                 .label(place, format!("{count} given"))
                 .help(format!("write `{}`", example(strategy)));
-            let labelled = strategy.settings.iter().find(|setting| {
+            let labelled = strategy.signature.settings.iter().find(|setting| {
                 setting.kind == SettingKind::Parent && given.keyed.contains_key(&setting.name)
             });
             self.diagnostics.push(match labelled {
@@ -87,7 +94,11 @@ impl<'a> Checker<'a> {
         let mut parent_spans = Vec::new();
         for parent in std::mem::take(&mut given.positional) {
             if let Value::Weighted(..) = parent.value
-                && strategy.settings.iter().any(|s| s.name == "weight")
+                && strategy
+                    .signature
+                    .settings
+                    .iter()
+                    .any(|s| s.name == "weight")
             {
                 self.diagnostics.push(
                     wrong_kind("a parent", &parent, "a model")
@@ -106,23 +117,14 @@ impl<'a> Checker<'a> {
         }
         let mut settings = Settings::new();
         let mut places = IndexMap::new();
-        for signature in &strategy.settings {
-            let value = given.keyed.shift_remove(&signature.name);
+        for signature in &strategy.signature.settings {
+            let value = match signature.is_required() {
+                true => given.require(&signature.name, &mut self.diagnostics),
+                false => given.take(&signature.name),
+            };
             if signature.kind == SettingKind::Parent {
-                let Some((_, value)) = value else {
-                    if signature.is_required() {
-                        whole = false;
-                        self.diagnostics.push(
-                            Diagnostic::error(
-                                place,
-                                format!("`{written}` needs `{}`", signature.name),
-                            )
-                            .code("missing")
-                            .label(place, format!("`{}` is not given", signature.name))
-                            .note(signature.help.clone())
-                            .help(format!("add `{}: …`", signature.name)),
-                        );
-                    }
+                let Some(value) = value else {
+                    whole &= !signature.is_required();
                     continue;
                 };
                 match self.model_ref(&signature.name, &value) {
@@ -136,7 +138,7 @@ impl<'a> Checker<'a> {
                 }
                 continue;
             }
-            let Some((_, value)) = value else {
+            let Some(value) = value else {
                 continue;
             };
             if let Some(found) = self.setting_value(&written, signature, count, &value) {
@@ -144,37 +146,8 @@ impl<'a> Checker<'a> {
                 places.insert(signature.name.clone(), value.span);
             }
         }
-        let settings = strategy
-            .complete(&settings)
-            .unwrap_or_else(|contradictions| {
-                for found in contradictions {
-                    let span = |name: &str| places.get(name).map_or(place, |span| *span);
-                    let (by, value) = (span(&found.by), span(&found.setting));
-                    self.diagnostics.push(
-                        Diagnostic::error(value, found.to_string())
-                            .code("contradiction")
-                            .label(value, format!("not `{}`", found.wanted))
-                            .label(by, "decides it")
-                            .help(format!("leave out `{}`, or `{}`", found.setting, found.by)),
-                    );
-                }
-                strategy.defaults()
-            });
-        for (key, _) in given.keyed.values() {
-            let keys = strategy
-                .settings
-                .iter()
-                .map(|setting| setting.name.as_str());
-            self.diagnostics.push(
-                Diagnostic::error(
-                    key.span,
-                    format!("`{written}` has no setting `{}`", key.text),
-                )
-                .code("unknown-name")
-                .label(key.span, "not known here")
-                .maybe_help(suggest::help(&key.text, "its settings are", keys)),
-            );
-        }
+        let settings = self.complete(&strategy.signature, &settings, &places, place);
+        given.finish(&mut self.diagnostics);
         if !whole {
             return;
         }

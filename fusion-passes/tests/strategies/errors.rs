@@ -100,18 +100,26 @@ fn unknown_strategies_settings_and_broken_parents_are_errors() {
 #[test]
 fn signatures_are_complete() {
     let signatures = signatures();
-    let names: Vec<&str> = signatures.iter().map(|s| s.name.as_str()).collect();
+    let names: Vec<&str> = signatures
+        .iter()
+        .map(|s| s.signature.word.as_str())
+        .collect();
     assert_eq!(names[..3], ["uniform", "width", "cross"]);
     assert_eq!(names.len(), 12);
     let family = Family::new(&cm3leon(8, 2, 2), &cm3leon(8, 2, 2));
     for signature in &signatures {
         assert!(
-            signature.settings.iter().all(|s| !s.help.is_empty()) && !signature.help.is_empty()
+            signature
+                .signature
+                .settings
+                .iter()
+                .all(|s| !s.help.is_empty())
+                && !signature.signature.help.is_empty()
         );
-        let mut settings_of = signature.settings.iter();
+        let mut settings_of = signature.signature.settings.iter();
         let wants_a_base = settings_of.any(|s| s.kind == SettingKind::Parent && s.is_required());
         let mut given = settings(&[]);
-        let mut defaults = signature.defaults();
+        let mut defaults = signature.signature.defaults();
         let mut parents = family.parents().to_vec();
         if wants_a_base {
             parents.push(parents[0].clone());
@@ -119,8 +127,8 @@ fn signatures_are_complete() {
                 settings.insert("base".to_owned(), SettingValue::Parent(2));
             }
         }
-        let silent = fuse(&signature.name, "f", &parents, &given).unwrap();
-        let said = fuse(&signature.name, "f", &parents, &defaults).unwrap();
+        let silent = fuse(&signature.signature.word, "f", &parents, &given).unwrap();
+        let said = fuse(&signature.signature.word, "f", &parents, &defaults).unwrap();
         assert_eq!(silent, said);
     }
 }

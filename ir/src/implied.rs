@@ -1,10 +1,8 @@
-//! Signatures of fusion strategies: what the language may ask of them, as plain data.
+//! Settings that others imply, and those that they rule out.
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
-use crate::{SettingSignature, SettingValue, Settings};
+use crate::{SettingValue, Settings, Signature};
 
 /// A given setting that another given setting rules out.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,39 +35,14 @@ impl fmt::Display for Contradiction {
     }
 }
 
-/// A strategy as the language sees it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct StrategySignature {
-    /// Its name in the language.
-    pub name: String,
-    /// One line of help.
-    pub help: String,
-    /// Least number of parents without a label.
-    pub min_parents: usize,
-    /// Greatest number of parents without a label; [`usize::MAX`] for any.
-    pub max_parents: usize,
-    /// Settings in the order in which help lists them.
-    pub settings: Vec<SettingSignature>,
-}
-
-impl StrategySignature {
-    /// How many parents without a label it takes: `2`, `2 to 4`, `at least 2`.
-    pub fn parents_text(&self) -> String {
-        let (least, most) = (self.min_parents, self.max_parents);
-        match most {
-            _ if least == most => least.to_string(),
-            usize::MAX => format!("at least {least}"),
-            _ => format!("{least} to {most}"),
-        }
-    }
-
+impl Signature {
     /// The value of every setting where the program is silent, but for those that it must give.
     pub fn defaults(&self) -> Settings {
         crate::setting::defaults(&self.settings)
     }
 
-    /// All settings of a fusion, of which a program gives some: what these imply and, for the
-    /// rest, defaults are filled in. Given values are of their kinds.
+    /// All settings of a use, of which a program gives some: what these imply and, for the rest, defaults are filled
+    /// in. Given values are of their kinds.
     ///
     /// # Errors
     /// Every given setting that another one rules out.
@@ -111,6 +84,7 @@ impl StrategySignature {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::SettingSignature;
 
     fn setting(name: &str, words: &[&str]) -> SettingSignature {
         SettingSignature::word(name, words, "")
@@ -127,17 +101,11 @@ mod tests {
     fn what_a_value_implies_stands_before_defaults_and_against_other_values() {
         let start = setting("start", &["paper", "parents"]);
         let parents = SettingValue::Word("parents".to_owned());
-        let signature = StrategySignature {
-            name: "s".to_owned(),
-            help: String::new(),
-            min_parents: 2,
-            max_parents: 2,
-            settings: vec![
-                setting("head", &["joint", "rows"]),
-                setting("at", &["first", "last"]),
-                start.implying(parents, given(&[("head", "rows")])),
-            ],
-        };
+        let signature = Signature::new("s", "").with([
+            setting("head", &["joint", "rows"]),
+            setting("at", &["first", "last"]),
+            start.implying(parents, given(&[("head", "rows")])),
+        ]);
         let complete = |pairs: &[(&str, &str)]| signature.complete(&given(pairs));
         let all = |head, at, start| Ok(given(&[("head", head), ("at", at), ("start", start)]));
         assert_eq!(complete(&[]), all("joint", "first", "paper"));
