@@ -309,3 +309,43 @@ fn a_tokenizer_beyond_the_table_is_told_with_a_way_out() {
         "{told}"
     );
 }
+
+/// A checkpoint of llama2.c tells its own sizes: the file is enough, wherever it is named.
+#[test]
+fn a_checkpoint_that_is_one_file_is_read_by_every_command() {
+    let place = Changed::new();
+    place.write(); // the tokens
+    let (dim, hidden, heads, kv_heads, vocab, context) = (8i32, 12, 2, 1, 40, 16);
+    let attention = dim * dim * 2 + 2 * dim * (dim / heads * kv_heads);
+    let layer = 2 * dim + attention + 3 * dim * hidden;
+    let angles = context * (dim / heads);
+    let numbers = layer + dim + vocab * dim + angles;
+    let sizes = [dim, hidden, 1, heads, kv_heads, vocab, context];
+    let mut bytes: Vec<u8> = sizes.iter().flat_map(|n| n.to_le_bytes()).collect();
+    let weights = (0..numbers).map(|n| (n % 7) as f32 * 0.01);
+    bytes.extend(weights.flat_map(f32::to_le_bytes));
+    fs::create_dir(place.path("small")).unwrap();
+    fs::write(place.path("small/stories.bin"), bytes).unwrap();
+    let file = place.path("small/stories.bin");
+    let program = place.path("parent.jam");
+    done(&["import", &file, "-o", &program]);
+    let source = fs::read_to_string(&program).unwrap();
+    assert!(source.contains("\"small/stories.bin\""), "{source}");
+    done(&["check", &program]);
+    done(&["export", &file, "-o", &place.path("folder")]);
+    let tokens = place.path("tokens.safetensors");
+    let logits = ["file", "folder"].map(|name| {
+        let from = if name == "file" {
+            &file
+        } else {
+            &place.path(name)
+        };
+        let out = place.path(&format!("{name}.logits"));
+        done(&["forward", from, "--tokens", &tokens, "-o", &out]);
+        CheckpointReader::open(&out)
+            .unwrap()
+            .read_f32("logits")
+            .unwrap()
+    });
+    assert_eq!(logits[0], logits[1]);
+}
