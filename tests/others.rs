@@ -208,6 +208,11 @@ fn numbers_that_are_none_are_refused_where_weights_are_read() {
         );
         assert!(told.contains("--allow-nonfinite"), "{told}");
         assert!(!Path::new(&out).exists());
+        let told = refused(&[command, &["--json"]].concat());
+        let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        assert_eq!(told["code"], "not_finite", "{told}");
+        let path = told["path"].as_str().unwrap();
+        assert!(path.ends_with("model.safetensors"), "{told}");
     }
     done(&["build", &fusion, "--out", &runs, "--allow-nonfinite"]);
     done(&["export", &model, "-o", &out, "--allow-nonfinite"]);

@@ -445,6 +445,22 @@ fn every_damaged_file_of_a_result_is_found_and_its_command_makes_it_anew() {
     }
 }
 
+/// What kind of failure it is reaches programs, however deep it was found.
+#[test]
+fn damage_found_while_a_model_is_loaded_is_told_as_damage() {
+    let home = Home::new();
+    home.run();
+    flip(&home.out("training/tune/last/model.safetensors"));
+    let flags = ["--model", "tune", "--prompt", "the", "--device", "cpu"];
+    let output = home.jamc(&[&["generate", "t.jam", "--json"], &flags[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let told = told(&output);
+    let told: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(told["code"], "damaged", "{told}");
+    let path = told["path"].as_str().unwrap();
+    assert!(path.ends_with("tune/last/model.safetensors"), "{told}");
+}
+
 #[test]
 fn unreadable_is_not_absent() {
     let home = Home::new();
