@@ -354,3 +354,20 @@ fn a_checkpoint_that_is_one_file_is_read_by_every_command() {
     });
     assert_eq!(logits[0], logits[1]);
 }
+
+/// A tokenizer that cannot be read is not absent, whatever its file is called.
+#[test]
+fn a_tokenizer_of_any_name_must_be_sound() {
+    for name in [
+        "tokenizer.model",
+        "spiece.model",
+        "my-tokenizer.json",
+        "tok512.bin",
+    ] {
+        let changed = Changed::new();
+        let model = changed.write();
+        fs::write(Path::new(&model).join(name), "garbage").unwrap();
+        let told = refused(&["import", &model, "-o", &changed.path("parent.jam")]);
+        assert!(told.contains(name), "{told}");
+    }
+}

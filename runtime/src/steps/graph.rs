@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use indexmap::{IndexMap, IndexSet};
 use jam_data::sources::{format_of, matching_files, unfolded};
+use jam_data::tokens::text::TextTokenizer;
 use jam_ir::recipe::{Checkpoint, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
 use jam_ir::{
     Block, Called, Holds, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout,
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use super::Workload;
 use super::kind::KindOf;
-use crate::folders::{COMPANIONS, TEXT_TOKENIZER};
+use crate::folders::COMPANIONS;
 use crate::results::{Hashes, Ingredients, Record, lines};
 use crate::{Error, Result};
 
@@ -390,17 +391,19 @@ impl<'w> Graph<'w> {
                 }
             }
             Input::TextTokenizer(owner, path) => {
-                if !path.is_dir() {
-                    let hash = self.hashes.content(path)?;
-                    found.add_file(&self.called(path), owner, hash);
-                    return Ok(());
-                }
-                for name in [TEXT_TOKENIZER].iter().chain(&COMPANIONS) {
-                    let file = path.join(name);
-                    if crate::results::stands(&file)? {
-                        let hash = self.hashes.content(&file)?;
-                        found.add_file(&self.called(&file), owner, hash);
+                let mut files = TextTokenizer::files(path)?;
+                if path.is_dir() {
+                    let beside = COMPANIONS.map(|name| path.join(name));
+                    files.retain(|file| !beside.contains(file));
+                    for file in beside {
+                        if crate::results::stands(&file)? {
+                            files.push(file);
+                        }
                     }
+                }
+                for file in &files {
+                    let hash = self.hashes.content(file)?;
+                    found.add_file(&self.called(file), owner, hash);
                 }
             }
         }
