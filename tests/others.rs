@@ -371,3 +371,26 @@ fn a_tokenizer_of_any_name_must_be_sound() {
         assert!(told.contains(name), "{told}");
     }
 }
+
+/// What lies beside weights and is not read of them, the program among it, is no part of what is made from them.
+#[test]
+fn only_what_is_read_of_a_checkpoint_counts() {
+    let changed = Changed::new();
+    let model = changed.write();
+    let beside = |name: &str| format!("{model}/{name}");
+    let program = beside("parent.jam");
+    done(&["import", &model, "-o", &program]);
+    let mut text = fs::read_to_string(&program).unwrap();
+    text.push_str("\nfuse mean = linear(parent, parent)\n");
+    fs::write(&program, &text).unwrap();
+    let build = || done(&["build", &program, "--out", &changed.path("runs")]);
+    assert!(!build().contains("done before"));
+    fs::write(&program, text + "// of no weight\n").unwrap();
+    fs::write(beside("README.md"), "a card").unwrap();
+    let told = build();
+    assert!(told.contains("done before"), "{told}");
+    let config = changed.config.to_string() + "\n";
+    fs::write(beside("config.json"), config).unwrap();
+    let told = build();
+    assert!(told.contains("config.json has changed"), "{told}");
+}

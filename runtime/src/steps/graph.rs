@@ -8,11 +8,13 @@ use std::path::{Path, PathBuf};
 
 use indexmap::{IndexMap, IndexSet};
 use jam_data::sources::{format_of, matching_files, unfolded};
+use jam_data::tokens::image::ImageTokenizerPlace;
 use jam_data::tokens::text::TextTokenizer;
 use jam_ir::recipe::{Checkpoint, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
 use jam_ir::{
     Block, Called, Holds, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout,
 };
+use jam_weights::checkpoints::import::files_of;
 use serde::Serialize;
 
 use super::Workload;
@@ -47,8 +49,10 @@ pub(crate) enum Input {
         /// Patterns of their names, from the program's folder.
         patterns: Vec<String>,
     },
-    /// A checkpoint or an image tokenizer of others, and whose.
+    /// A checkpoint of others, and whose.
     Weights(String, PathBuf),
+    /// An image tokenizer of others, and whose.
+    ImageTokenizer(String, PathBuf),
     /// A text tokenizer of others, and whose.
     TextTokenizer(String, PathBuf),
 }
@@ -212,7 +216,8 @@ impl<'w> Inputs<'w> {
             ImageTokens::Tokenizer(name) => self.step(Step::Tokenizer(name.clone())),
             ImageTokens::Files(path) => {
                 let owner = format!("{} (pictures)", self.named(name));
-                self.all.push(Input::Weights(owner, self.work.path(path)));
+                let path = self.work.path(path);
+                self.all.push(Input::ImageTokenizer(owner, path));
             }
             ImageTokens::Ids => {}
         }
@@ -381,14 +386,10 @@ impl<'w> Graph<'w> {
                 split,
                 patterns,
             } => self.records(owner, format, (data, split), patterns, found)?,
-            Input::Weights(owner, path) => {
-                for (name, hash) in self.hashes.weights(path)? {
-                    let file = match path.is_dir() {
-                        true => path.join(name),
-                        false => path.clone(),
-                    };
-                    found.add_file(&self.called(&file), owner, hash);
-                }
+            Input::Weights(owner, path) => self.weights(owner, path, &files_of, found)?,
+            Input::ImageTokenizer(owner, path) => {
+                let files = |path: &Path| ImageTokenizerPlace::of(path).files();
+                self.weights(owner, path, &files, found)?;
             }
             Input::TextTokenizer(owner, path) => {
                 let mut files = TextTokenizer::files(path)?;
@@ -406,6 +407,20 @@ impl<'w> Graph<'w> {
                     found.add_file(&self.called(file), owner, hash);
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Contents of the files that are read of weights of others.
+    fn weights(
+        &self,
+        owner: &str,
+        path: &Path,
+        files: &dyn Fn(&Path) -> Result<Vec<PathBuf>>,
+        found: &mut Ingredients,
+    ) -> Result<()> {
+        for (file, hash) in self.hashes.weights(path, files)? {
+            found.add_file(&self.called(&file), owner, hash);
         }
         Ok(())
     }

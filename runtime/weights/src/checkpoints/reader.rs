@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use indexmap::IndexMap;
 
 use super::atomic::refuse_unfinished;
-use super::bounded::{TABLE, file_of, has, open, read_json};
+use super::bounded::open;
 use super::checksums::Checksums;
-use super::foreign::{self, Found};
+use super::foreign;
 use super::header::element_count;
 use super::{CHECKSUMS_FILE, Dtype, ShardIndex};
 use crate::{Error, Result};
@@ -133,9 +133,12 @@ impl CheckpointReader {
             reader.add_shard(path)?;
         } else {
             refuse_unfinished(path)?;
-            match foreign::find(path)? {
-                Found::Index(index) => reader.open_sharded(path, &index)?,
-                Found::File(file) => reader.add_shard(&file)?,
+            let found = foreign::find(path)?;
+            for file in &found.files {
+                reader.add_shard(file)?;
+            }
+            if let Some((path, index)) = &found.index {
+                reader.compare_index(path, index)?;
             }
         }
         reader.compare_names(&folder)?;
@@ -143,6 +146,20 @@ impl CheckpointReader {
             reader.unwrap();
         }
         Ok(reader)
+    }
+
+    /// The files that [`CheckpointReader::open`] reads of a path that is there, but for lists of checksums: the table of
+    /// shards and what holds tensors.
+    ///
+    /// # Errors
+    /// When a folder has no checkpoint, or its table is wrong or names what is not there.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        if !path.is_dir() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let found = foreign::find(path)?;
+        let index = found.index.map(|(path, _)| path);
+        Ok(index.into_iter().chain(found.files).collect())
     }
 
     /// Takes off the names what training programs put before all of them.
@@ -197,17 +214,9 @@ impl CheckpointReader {
         Ok(())
     }
 
-    fn open_sharded(&mut self, folder: &Path, path: &Path) -> Result<()> {
+    /// The tensors of the shards against the table that names them.
+    fn compare_index(&self, path: &Path, index: &ShardIndex) -> Result<()> {
         let bad = |message: String| Error::new(message).with_path(path);
-        let text = read_json(path, TABLE)?;
-        let index = ShardIndex::parse(&text).map_err(bad)?;
-        for name in index.files() {
-            if !has(folder, name) {
-                return Err(bad(format!("the index names `{name}`, which is not there"))
-                    .with_help("fetch the missing shard"));
-            }
-            self.add_shard(&file_of(folder, name)?)?;
-        }
         for (name, file) in &index.weight_map {
             match self.tensors.get(name) {
                 None => return Err(bad(format!("the index names `{name}`, no shard has it"))),
