@@ -319,21 +319,6 @@ impl DataSet {
             meta,
         })
     }
-
-    /// Keeps the documents that `keep` wants, in their order.
-    ///
-    /// # Errors
-    /// When a document cannot be read.
-    pub fn filtered(mut self, mut keep: impl FnMut(&Document) -> bool) -> Result<Self> {
-        let mut places = Vec::new();
-        for index in 0..self.places.len() {
-            if keep(&self.document(index)?) {
-                places.push(self.places[index].clone());
-            }
-        }
-        self.places = places;
-        Ok(self)
-    }
 }
 
 /// The last two parts of a path: names of shards repeat from folder to folder, and where the folders lie is no
