@@ -463,6 +463,26 @@ fn articles_and_answers_keep_their_question() {
     assert!(DataSet::open(&plain("image_text"), &[text]).is_err());
 }
 
+/// One file of a set is open, that which was read last: its records cost no opening each.
+#[cfg(unix)]
+#[test]
+fn the_file_that_was_read_last_stays_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["a.jsonl", "b.jsonl"].map(|name| folder.path().join(name));
+    for file in &files {
+        fs::write(file, "{\"text\": \"one\"}\n{\"text\": \"two\"}\n").unwrap();
+    }
+    let set = DataSet::open(&text_kind(), &files).unwrap();
+    for index in [0, 2] {
+        set.document(index).unwrap();
+    }
+    for file in &files {
+        fs::remove_file(file).unwrap();
+    }
+    assert_eq!(set.document(3).unwrap().texts().next(), Some("two"));
+    assert!(set.document(1).is_err(), "another file is opened");
+}
+
 #[test]
 fn real_pairs_are_read() {
     let Some(data) = real() else { return };

@@ -5,7 +5,7 @@
 //! llama2.c. Opening reads headers only. Where the folder has a `checksums.json`,
 //! a tensor is compared with its checksum before the first of its numbers is handed out.
 
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -17,7 +17,7 @@ use super::bounded::open;
 use super::checksums::Checksums;
 use super::foreign;
 use super::header::element_count;
-use super::{CHECKSUMS_FILE, Dtype, ShardIndex};
+use super::{CHECKSUMS_FILE, Dtype, ReadAt, ShardIndex};
 use crate::{Error, Result};
 
 /// Name of the only file of an unsharded checkpoint.
@@ -62,36 +62,11 @@ impl TensorInfo {
     }
 }
 
-/// A file that is read at places, by several threads at once.
-#[derive(Debug)]
-struct Shard {
-    file: File,
-    #[cfg(not(unix))]
-    turn: Mutex<()>,
-}
-
-impl Shard {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, offset)
-        }
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            let _turn = self.turn.lock();
-            let mut file = &self.file;
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(bytes)
-        }
-    }
-}
-
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct CheckpointReader {
     path: PathBuf,
-    shards: Vec<Shard>,
+    shards: Vec<ReadAt>,
     tensors: IndexMap<String, TensorInfo>,
     metadata: IndexMap<String, String>,
     /// What stands before every name in the files.
@@ -206,11 +181,7 @@ impl CheckpointReader {
             }
         }
         self.metadata.extend(header.metadata);
-        self.shards.push(Shard {
-            file,
-            #[cfg(not(unix))]
-            turn: Mutex::new(()),
-        });
+        self.shards.push(ReadAt::new(file));
         Ok(())
     }
 
@@ -376,7 +347,7 @@ impl CheckpointReader {
             let size = info.dtype.size();
             let start = info.range.start + elements.start * size;
             let count = (elements.end - elements.start) * size;
-            let file = self.shards[info.shard].file.as_raw_fd();
+            let file = self.shards[info.shard].file().as_raw_fd();
             // SAFETY: takes any numbers; it is advice, and what comes of it changes nothing.
             unsafe {
                 libc::posix_fadvise64(file, start as i64, count as i64, libc::POSIX_FADV_WILLNEED)
