@@ -3,22 +3,20 @@
 //! A kind of step states its inputs once ([`Kind::inputs`](super::kind::Kind::inputs)); everything that has to do
 //! with them is derived here.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use indexmap::{IndexMap, IndexSet};
-use jam_data::sources::{format_of, matching_files, unfolded};
 use jam_data::tokens::image::ImageTokenizerPlace;
 use jam_data::tokens::text::TextTokenizer;
 use jam_ir::recipe::{Checkpoint, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
-use jam_ir::{
-    Block, Called, Holds, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout,
-};
+use jam_ir::{Block, Called, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout};
 use jam_weights::checkpoints::import::files_of;
 use serde::Serialize;
 
 use super::Workload;
 use super::kind::KindOf;
+use super::look::Look;
 use crate::folders::COMPANIONS;
 use crate::results::{Hashes, Ingredients, Record, lines};
 use crate::{Error, Result};
@@ -323,25 +321,33 @@ pub(crate) struct Graph<'w> {
     work: &'w Workload,
     hashes: &'w Hashes,
     kind: KindOf,
-    known: RefCell<IndexMap<Step, Ingredients>>,
-    /// Data whose lists name pictures that are not there.
-    without_pictures: RefCell<Vec<DataRef>>,
+    look: Rc<Look>,
 }
 
 impl<'w> Graph<'w> {
+    /// As files are now.
     pub(crate) fn new(work: &'w Workload, hashes: &'w Hashes, kind: KindOf) -> Graph<'w> {
+        Graph::seen(work, hashes, kind, Rc::new(Look::new(&work.folder)))
+    }
+
+    /// As a look at the files has seen them.
+    pub(super) fn seen(
+        work: &'w Workload,
+        hashes: &'w Hashes,
+        kind: KindOf,
+        look: Rc<Look>,
+    ) -> Graph<'w> {
         Graph {
             work,
             hashes,
             kind,
-            known: RefCell::default(),
-            without_pictures: RefCell::default(),
+            look,
         }
     }
 
     /// Data, among the ingredients worked out so far, whose lists name pictures that are not there.
     pub(crate) fn without_pictures(&self) -> Vec<DataRef> {
-        self.without_pictures.borrow().clone()
+        self.look.without_pictures.borrow().clone()
     }
 
     /// The record of a step's result as if it were begun now.
@@ -356,7 +362,7 @@ impl<'w> Graph<'w> {
 
     /// What a step is made from.
     pub(crate) fn ingredients(&self, step: &Step) -> Result<Ingredients> {
-        if let Some(known) = self.known.borrow().get(step) {
+        if let Some(known) = self.look.steps.borrow().get(step) {
             return Ok(known.clone());
         }
         let mut found = Ingredients::default();
@@ -364,7 +370,10 @@ impl<'w> Graph<'w> {
         for input in inputs(self.work, step, self.kind)? {
             self.add(&input, &mut found)?;
         }
-        self.known.borrow_mut().insert(step.clone(), found.clone());
+        self.look
+            .steps
+            .borrow_mut()
+            .insert(step.clone(), found.clone());
         Ok(found)
     }
 
@@ -404,7 +413,7 @@ impl<'w> Graph<'w> {
                 }
                 for file in &files {
                     let hash = self.hashes.content(file)?;
-                    found.add_file(&self.called(file), owner, hash);
+                    found.add_file(&self.look.called(file), owner, hash);
                 }
             }
         }
@@ -420,7 +429,7 @@ impl<'w> Graph<'w> {
         found: &mut Ingredients,
     ) -> Result<()> {
         for (file, hash) in self.hashes.weights(path, files)? {
-            found.add_file(&self.called(&file), owner, hash);
+            found.add_file(&self.look.called(&file), owner, hash);
         }
         Ok(())
     }
@@ -434,48 +443,21 @@ impl<'w> Graph<'w> {
         patterns: &[String],
         found: &mut Ingredients,
     ) -> Result<()> {
-        let files = matching_files(&self.work.folder, patterns).map_err(|error| Error {
-            message: format!("data `{}`, {split}: {}", data.name, error.message),
-            ..error
-        })?;
-        let mut all = Vec::new();
-        for file in &files {
-            self.file(file, &mut all)?;
+        let whose = format!("data `{}`, {split}", data.name);
+        let records = self.look.records(self.hashes, &whose, format, patterns)?;
+        let mut without = self.look.without_pictures.borrow_mut();
+        if records.without_pictures && !without.contains(data) {
+            without.push(data.clone());
         }
-        let holds = format_of(format)?.signature().holds;
-        let pictures = holds.contains(&Holds::Pictures);
-        for file in &unfolded(format, &files)? {
-            if pictures {
-                let mut pictures = blake3::Hasher::new();
-                let named = self.hashes.named_pictures(format, file)?;
-                for picture in &named {
-                    pictures.update(self.called(picture).as_bytes());
-                    let content = match crate::results::stands(picture)? {
-                        true => self.hashes.content(picture)?,
-                        false => {
-                            let mut without = self.without_pictures.borrow_mut();
-                            if !without.contains(data) {
-                                without.push(data.clone());
-                            }
-                            "missing".to_owned()
-                        }
-                    };
-                    pictures.update(content.as_bytes());
-                }
-                if !named.is_empty() {
-                    let name = format!("{} (its pictures)", self.called(file));
-                    all.push((name, pictures.finalize().to_hex()[..32].to_owned()));
-                }
-            }
-        }
+        let all = &records.files;
         if all.len() <= FILES {
             for (name, hash) in all {
-                found.add_file(&name, owner, hash);
+                found.add_file(name, owner, hash.clone());
             }
             return Ok(());
         }
         let mut hasher = blake3::Hasher::new();
-        for (name, hash) in &all {
+        for (name, hash) in all {
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
             hasher.update(hash.as_bytes());
@@ -484,40 +466,6 @@ impl<'w> Graph<'w> {
         let hash = hasher.finalize().to_hex()[..32].to_owned();
         found.add_file(&name, owner, hash);
         Ok(())
-    }
-
-    /// A file, or every file of a folder of records.
-    fn file(&self, path: &Path, all: &mut Vec<(String, String)>) -> Result<()> {
-        if !path.is_dir() {
-            all.push((self.called(path), self.hashes.content(path)?));
-            return Ok(());
-        }
-        let failed = |error| Error::io("list", path, error);
-        let mut entries = Vec::new();
-        for entry in path.read_dir().map_err(failed)? {
-            entries.push(entry.map_err(failed)?.path());
-        }
-        entries.sort();
-        for entry in &entries {
-            match entry.metadata() {
-                // A link to a folder may lead back to this one; records are not looked for behind it either.
-                Ok(found) if found.is_dir() && entry.is_symlink() => {}
-                Ok(_) => self.file(entry, all)?,
-                // A link that leads nowhere need not be one that is read.
-                Err(_) => all.push((self.called(entry), "missing".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    /// A file by its path in the program's folder, or its canonical path where it lies elsewhere: however the program or
-    /// its files are spelled, and where the whole folder is moved to.
-    fn called(&self, path: &Path) -> String {
-        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let file = canonical(path);
-        let folder = canonical(&self.work.folder);
-        let name = file.strip_prefix(&folder).unwrap_or(&file);
-        name.to_string_lossy().replace('\\', "/")
     }
 
     /// The key of a split of a data set as ids of a vocabulary.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 use jam_backends::{Device, ExecOptions, Executable, Precision};
@@ -15,6 +16,7 @@ use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources};
 use jam_weights::progress::{Progress, Stop};
 
 use super::kind::KindOf;
+use super::look::Look;
 use super::workload::Workload;
 use crate::folders::TEXT_TOKENIZER;
 use crate::memory_check::check_room;
@@ -30,6 +32,8 @@ pub struct Runner<'w> {
     pub(super) kind: KindOf,
     /// What was told of data.
     pub(super) told: RefCell<BTreeSet<String>>,
+    /// The files of the program as they were seen last.
+    pub(super) look: RefCell<Rc<Look>>,
     pub(super) device: Device,
     pub(super) progress: &'w dyn Progress,
     pub(super) stop: Stop,
