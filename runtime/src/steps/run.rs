@@ -35,6 +35,7 @@ impl<'w> Runner<'w> {
             kind,
             told: RefCell::default(),
             look: RefCell::new(Rc::new(Look::new(&work.folder))),
+            joint: RefCell::default(),
             device,
             progress,
             stop,
