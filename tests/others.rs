@@ -208,6 +208,11 @@ fn numbers_that_are_none_are_refused_where_weights_are_read() {
         );
         assert!(told.contains("--allow-nonfinite"), "{told}");
         assert!(!Path::new(&out).exists());
+        let told = refused(&[command, &["--json"]].concat());
+        let told: Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+        assert_eq!(told["code"], "not_finite", "{told}");
+        let path = told["path"].as_str().unwrap();
+        assert!(path.ends_with("model.safetensors"), "{told}");
     }
     done(&["build", &fusion, "--out", &runs, "--allow-nonfinite"]);
     done(&["export", &model, "-o", &out, "--allow-nonfinite"]);
@@ -308,4 +313,84 @@ fn a_tokenizer_beyond_the_table_is_told_with_a_way_out() {
         told.contains("has 400 tokens") && told.contains("help: "),
         "{told}"
     );
+}
+
+/// A checkpoint of llama2.c tells its own sizes: the file is enough, wherever it is named.
+#[test]
+fn a_checkpoint_that_is_one_file_is_read_by_every_command() {
+    let place = Changed::new();
+    place.write(); // the tokens
+    let (dim, hidden, heads, kv_heads, vocab, context) = (8i32, 12, 2, 1, 40, 16);
+    let attention = dim * dim * 2 + 2 * dim * (dim / heads * kv_heads);
+    let layer = 2 * dim + attention + 3 * dim * hidden;
+    let angles = context * (dim / heads);
+    let numbers = layer + dim + vocab * dim + angles;
+    let sizes = [dim, hidden, 1, heads, kv_heads, vocab, context];
+    let mut bytes: Vec<u8> = sizes.iter().flat_map(|n| n.to_le_bytes()).collect();
+    let weights = (0..numbers).map(|n| (n % 7) as f32 * 0.01);
+    bytes.extend(weights.flat_map(f32::to_le_bytes));
+    fs::create_dir(place.path("small")).unwrap();
+    fs::write(place.path("small/stories.bin"), bytes).unwrap();
+    let file = place.path("small/stories.bin");
+    let program = place.path("parent.jam");
+    done(&["import", &file, "-o", &program]);
+    let source = fs::read_to_string(&program).unwrap();
+    assert!(source.contains("\"small/stories.bin\""), "{source}");
+    done(&["check", &program]);
+    done(&["export", &file, "-o", &place.path("folder")]);
+    let tokens = place.path("tokens.safetensors");
+    let logits = ["file", "folder"].map(|name| {
+        let from = if name == "file" {
+            &file
+        } else {
+            &place.path(name)
+        };
+        let out = place.path(&format!("{name}.logits"));
+        done(&["forward", from, "--tokens", &tokens, "-o", &out]);
+        CheckpointReader::open(&out)
+            .unwrap()
+            .read_f32("logits")
+            .unwrap()
+    });
+    assert_eq!(logits[0], logits[1]);
+}
+
+/// A tokenizer that cannot be read is not absent, whatever its file is called.
+#[test]
+fn a_tokenizer_of_any_name_must_be_sound() {
+    for name in [
+        "tokenizer.model",
+        "spiece.model",
+        "my-tokenizer.json",
+        "tok512.bin",
+    ] {
+        let changed = Changed::new();
+        let model = changed.write();
+        fs::write(Path::new(&model).join(name), "garbage").unwrap();
+        let told = refused(&["import", &model, "-o", &changed.path("parent.jam")]);
+        assert!(told.contains(name), "{told}");
+    }
+}
+
+/// What lies beside weights and is not read of them, the program among it, is no part of what is made from them.
+#[test]
+fn only_what_is_read_of_a_checkpoint_counts() {
+    let changed = Changed::new();
+    let model = changed.write();
+    let beside = |name: &str| format!("{model}/{name}");
+    let program = beside("parent.jam");
+    done(&["import", &model, "-o", &program]);
+    let mut text = fs::read_to_string(&program).unwrap();
+    text.push_str("\nfuse mean = linear(parent, parent)\n");
+    fs::write(&program, &text).unwrap();
+    let build = || done(&["build", &program, "--out", &changed.path("runs")]);
+    assert!(!build().contains("done before"));
+    fs::write(&program, text + "// of no weight\n").unwrap();
+    fs::write(beside("README.md"), "a card").unwrap();
+    let told = build();
+    assert!(told.contains("done before"), "{told}");
+    let config = changed.config.to_string() + "\n";
+    fs::write(beside("config.json"), config).unwrap();
+    let told = build();
+    assert!(told.contains("config.json has changed"), "{told}");
 }

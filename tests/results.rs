@@ -337,6 +337,31 @@ fn a_file_counts_for_whom_it_is_read() {
     );
 }
 
+/// A tokenizer of others counts by its contents, whatever its file is called.
+#[test]
+fn a_replaced_tokenizer_of_any_name_is_noticed() {
+    let home = Home::new();
+    home.run();
+    fs::create_dir(home.at("pieces")).unwrap();
+    let made = fs::read_to_string(home.out("tokenizers/pieces/tokenizer.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&made).unwrap();
+    let merges = other["model"]["merges"].as_array_mut().unwrap();
+    assert!(merges.pop().is_some());
+    let program = PROGRAM
+        .replace("tokenizer pieces = bpe(train: words, size: 270)\n", "")
+        .replace("text  = pieces", "text  = bpe(\"pieces\", size: 270)");
+    home.program(&program);
+    let name = home.at("pieces/my-tokenizer.json");
+    let mut reports = Vec::new();
+    for tokenizer in [made, other.to_string()] {
+        fs::write(&name, tokenizer).unwrap();
+        let told = home.run();
+        assert!(!told.contains("done before"), "{told}");
+        reports.push(fs::read(home.out("reports/table/report.json")).unwrap());
+    }
+    assert_ne!(reports[0], reports[1], "the old token ids are read no more");
+}
+
 /// The command that a damaged result's message names has the flags of the one that found it.
 #[test]
 fn the_named_command_repeats_the_flags() {
@@ -443,6 +468,22 @@ fn every_damaged_file_of_a_result_is_found_and_its_command_makes_it_anew() {
             assert_eq!(fs::read(home.out(file)).unwrap(), bytes, "{file}");
         }
     }
+}
+
+/// What kind of failure it is reaches programs, however deep it was found.
+#[test]
+fn damage_found_while_a_model_is_loaded_is_told_as_damage() {
+    let home = Home::new();
+    home.run();
+    flip(&home.out("training/tune/last/model.safetensors"));
+    let flags = ["--model", "tune", "--prompt", "the", "--device", "cpu"];
+    let output = home.jamc(&[&["generate", "t.jam", "--json"], &flags[..]].concat());
+    assert_eq!(output.status.code(), Some(1));
+    let told = told(&output);
+    let told: serde_json::Value = serde_json::from_str(told.lines().last().unwrap()).unwrap();
+    assert_eq!(told["code"], "damaged", "{told}");
+    let path = told["path"].as_str().unwrap();
+    assert!(path.ends_with("tune/last/model.safetensors"), "{told}");
 }
 
 #[test]

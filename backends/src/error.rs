@@ -80,10 +80,44 @@ impl Error for ExecError {
 /// As the runtime tells it: a message with its kind.
 impl From<ExecError> for jam_ir::Error {
     fn from(error: ExecError) -> jam_ir::Error {
-        let kind = match &error {
-            ExecError::Device(_) => jam_ir::ErrorKind::Device,
-            _ => jam_ir::ErrorKind::Input,
+        match error {
+            ExecError::Weight { name, source } => match source.downcast::<jam_ir::Error>() {
+                // What kind of failure it is, of which file, and what to do stay as they were told.
+                Ok(told) => jam_ir::Error {
+                    message: format!("weight {name}: {}", told.message),
+                    ..*told
+                },
+                Err(source) => jam_ir::Error::new(ExecError::Weight { name, source }.to_string()),
+            },
+            ExecError::Device(_) => jam_ir::Error::of(jam_ir::ErrorKind::Device, error.to_string()),
+            error => jam_ir::Error::new(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_source_of_weights_tells_is_kept() {
+        let told = jam_ir::Error::damaged("its checksum differs")
+            .with_path("last/model.safetensors")
+            .with_help("make it again");
+        let error = ExecError::Weight {
+            name: "embed.table".to_owned(),
+            source: told.clone().into(),
         };
-        jam_ir::Error::of(kind, error.to_string())
+        let message = "weight embed.table: its checksum differs".to_owned();
+        assert_eq!(
+            jam_ir::Error::from(error),
+            jam_ir::Error { message, ..told }
+        );
+        let other = ExecError::Weight {
+            name: "embed.table".to_owned(),
+            source: "no number".into(),
+        };
+        let other = jam_ir::Error::from(other);
+        assert_eq!(other, jam_ir::Error::new("weight embed.table: no number"));
     }
 }

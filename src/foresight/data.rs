@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
-use jam_data::sources::{Document, absent_pictures, format_of, matching_files, split_documents};
+use jam_data::sources::{
+    Document, SplitDocuments, absent_pictures, divided_documents, format_of, holds_out,
+    matching_files, split_documents,
+};
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
 use jam_ir::recipe::{DataRecipe, DataRef, DataSource, PageRecipe};
 use jam_ir::{Called, Error, Holds, Program, Reference, Result, SettingKind};
@@ -72,15 +75,22 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) -> Seen {
                 diagnostics.push(absent(recipe, message));
             }
         }
+        let reference = |split: &str| DataRef {
+            name: name.clone(),
+            split: split.to_owned(),
+        };
+        let is_used = |split: &str| there && used.contains(&reference(split).to_string());
+        let mut files = Files {
+            folder: &loaded.folder,
+            together: is_used("train") && is_used("val"),
+            val: None,
+        };
         for split in ["train", "val", "test"] {
-            let reference = DataRef {
-                name: name.clone(),
-                split: split.to_owned(),
-            };
-            if !there || !used.contains(&reference.to_string()) {
+            if !is_used(split) {
                 continue;
             }
-            match look(&loaded.folder, recipe, &reference, diagnostics) {
+            let reference = reference(split);
+            match look(&mut files, recipe, &reference, diagnostics) {
                 Ok(Some(contents)) => {
                     let key = (name.clone(), split.to_owned());
                     seen.0.insert(key, contents);
@@ -95,22 +105,54 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) -> Seen {
     seen
 }
 
+/// The files of a data set.
+struct Files<'l> {
+    /// Where the patterns of their names start.
+    folder: &'l Path,
+    /// Whether `train` and `val` are both asked for.
+    together: bool,
+    /// The `val` that is held out of `train`, which was read with it.
+    val: Option<Result<SplitDocuments>>,
+}
+
+impl Files<'_> {
+    fn find(&self, source: &DataSource) -> Result<Vec<PathBuf>> {
+        match source {
+            DataSource::Files(patterns) => matching_files(self.folder, patterns),
+            DataSource::Lessons { .. } => Ok(Vec::new()),
+        }
+    }
+
+    /// The documents of a split; what is divided is read once.
+    fn split(&mut self, recipe: &DataRecipe, reference: &DataRef) -> Result<SplitDocuments> {
+        let split = reference.split.as_str();
+        if split == "val"
+            && let Some(val) = self.val.take()
+        {
+            return val;
+        }
+        if split == "train" && self.together && holds_out(recipe, split) {
+            let [train, val] =
+                divided_documents(recipe, &reference.name, &|source| self.find(source))?;
+            self.val = Some(val);
+            return train;
+        }
+        split_documents(recipe, reference, &|source| self.find(source))
+    }
+}
+
 /// Reads the documents of a split whose files are there, as far as they are few; `None` where nothing was read.
 fn look(
-    folder: &Path,
+    data: &mut Files<'_>,
     recipe: &DataRecipe,
     reference: &DataRef,
     diagnostics: &mut Diagnostics,
 ) -> Result<Option<Contents>> {
-    let find = |source: &DataSource| match source {
-        DataSource::Files(patterns) => matching_files(folder, patterns),
-        DataSource::Lessons { .. } => Ok(Vec::new()),
-    };
     let source = recipe.splits.get(&reference.split);
     let Some(source) = source.or_else(|| recipe.splits.get("train")) else {
         return Ok(None);
     };
-    let files = find(source)?;
+    let files = data.find(source)?;
     if !are_few(&files) {
         return Ok(None);
     }
@@ -118,7 +160,7 @@ fn look(
     if format.signature().holds.contains(&Holds::Choices) {
         return format.items(&recipe.format, &files).map(|_| None);
     }
-    let split = split_documents(recipe, reference, &find)?;
+    let split = data.split(recipe, reference)?;
     for note in split.notes {
         diagnostics.push(match recipe.span {
             Some(span) => Diagnostic::note_at(span, note).label(span, "read here"),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use jam_dsl::World;
 use jam_ir::{Error, ErrorKind};
+use jam_weights::checkpoints::bounded::is_absent;
 
 use crate::failure::Failure;
 
@@ -30,7 +31,7 @@ impl World for Files {
 /// The failure to read a program file, for which there is a reason.
 pub(crate) fn unread(path: &Path, why: &str) -> Failure {
     let kind = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => ErrorKind::Absent,
+        Err(error) if is_absent(&error) => ErrorKind::Absent,
         _ => ErrorKind::Input,
     };
     let message = format!("cannot read {}: {why}", path.display());

@@ -44,23 +44,26 @@ impl Spelling {
             found.then(|| opened.clone())
         });
         known.unwrap_or_else(|| {
-            let opened = self.read(text).map(Rc::new);
+            let opened = self.read(text);
             let entry = (text.clone(), opened.clone());
             self.opened.borrow_mut().push(entry);
             opened
         })
     }
 
-    fn read(&self, text: &TextTokens) -> Result<TextTokenizer, String> {
-        let open = |path: &String| {
-            TextTokenizer::open(self.folder.join(path)).map_err(|error| error.to_string())
-        };
+    fn read(&self, text: &TextTokens) -> Opened {
         match text {
-            TextTokens::Files(path) => open(path),
+            TextTokens::Files(path) => TextTokenizer::open(self.folder.join(path))
+                .map(Rc::new)
+                .map_err(|error| error.to_string()),
             TextTokens::Joint(paths) => {
-                let all = paths.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-                let all: Vec<&TextTokenizer> = all.iter().collect();
-                TextTokenizer::union(&all).map_err(|error| error.to_string())
+                let parents: Vec<TextTokens> =
+                    paths.iter().cloned().map(TextTokens::Files).collect();
+                let all = self.all(&parents.iter().collect::<Vec<_>>())?;
+                let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
+                TextTokenizer::union(&all)
+                    .map(Rc::new)
+                    .map_err(|error| error.to_string())
             }
             TextTokens::Tokenizer(name) => Err(format!("`{name}` is trained by the program")),
             TextTokens::Ids => Err("bare ids have no spelling".to_owned()),
@@ -107,5 +110,29 @@ impl Pieces for Spelling {
         let all: Vec<&TextTokenizer> = all.iter().map(Rc::as_ref).collect();
         let joint = TextTokenizer::union(&all).map_err(|error| error.message)?;
         Ok(spelled(&joint))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_joint_tokenizer_is_made_of_those_that_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = ["a red house and a red hose", "zebras quack and quack"];
+        let names = ["a.json", "b.json"];
+        for (name, text) in names.iter().zip(texts) {
+            let made = TextTokenizer::train([text.to_owned()].into_iter(), 260).unwrap();
+            made.save(&folder.path().join(name)).unwrap();
+        }
+        let names = names.map(str::to_owned);
+        let spelling = Spelling::new(folder.path().to_owned());
+        for name in &names {
+            spelling.open(&TextTokens::Files(name.clone())).unwrap();
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        let joint = spelling.open(&TextTokens::Joint(names.to_vec())).unwrap();
+        assert!(joint.size() > 256);
     }
 }

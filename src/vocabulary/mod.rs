@@ -5,13 +5,11 @@ mod pictures;
 use std::path::Path;
 
 use jam_data::tokens::text::{SpecialTokens, TextTokenizer};
+use jam_ir::ErrorKind;
 use jam_weights::checkpoints::import::ImportedConfig;
 
 use crate::console::Console;
 use crate::failure::Failure;
-
-/// Files that are a tokenizer, or say that there is one.
-const TOKENIZERS: [&str; 3] = ["tokenizer.json", "tokenizer.model", "vocab.json"];
 
 /// Where the tokenizer of a checkpoint is looked for: in its folder.
 pub(crate) fn tokenizer_of(checkpoint: &Path) -> &Path {
@@ -33,8 +31,10 @@ pub(crate) fn complete(
     console: &Console,
 ) -> Result<(), Failure> {
     let files = tokenizer_of(checkpoint);
-    match TextTokenizer::open(files) {
-        Ok(tokenizer) => {
+    match TextTokenizer::files(files) {
+        // What is there must be sound: ids without words are paired by place.
+        Ok(_) => {
+            let tokenizer = TextTokenizer::open(files)?;
             let SpecialTokens { mut marks, begin } = tokenizer.special_tokens(files)?;
             // A configuration keeps ids of other vocabularies: what nobody writes is a mark, and no word.
             let told = config.decoder.tokens.clone();
@@ -53,10 +53,7 @@ pub(crate) fn complete(
             config.set_tokenizer(&named(files)?, tokenizer.size(), &marks, begin);
             config.add_ends(&ends);
         }
-        // What is there must be sound: ids without words are paired by place.
-        Err(error) if TOKENIZERS.iter().any(|name| files.join(name).is_file()) => {
-            return Err(error.into());
-        }
+        Err(error) if error.kind != ErrorKind::Absent => return Err(error.into()),
         Err(_) => console.remark(&format!(
             "{} has no text tokenizer: its ids have no words, and other vocabularies of their number are \
              taken for the same",

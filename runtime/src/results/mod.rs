@@ -25,13 +25,15 @@ pub(crate) use slots::{Slots, whole};
 
 use std::path::Path;
 
+use jam_weights::checkpoints::bounded::is_absent;
+
 use crate::{Error, Result};
 
 /// The bytes of a file; `None` where there is none. Any other failure is one: unreadable is not absent.
 pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
     match std::fs::read(path) {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_absent(&error) => Ok(None),
         Err(error) => Err(Error::io("read", path, error)),
     }
 }
@@ -40,7 +42,7 @@ pub(crate) fn read_optional(path: &Path) -> Result<Option<Vec<u8>>> {
 pub(crate) fn stands(path: &Path) -> Result<bool> {
     match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) if is_absent(&error) => Ok(false),
         Err(error) => Err(Error::io("read", path, error)),
     }
 }

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use jam_ir::recipe::{DataRef, DataSource, DecodeRecipe, Step};
 
 use super::Runner;
-use super::graph::Graph;
 use crate::inputs::Inputs;
 use crate::{Error, ErrorKind, Result};
 use jam_data::batches::EncodedSet;
@@ -60,8 +59,8 @@ impl Runner<'_> {
     ///
     /// # Errors
     /// When one is not there, and a record that is used names it.
-    pub(super) fn check_pictures(&self, graph: &Graph<'_>) -> Result<()> {
-        for reference in graph.without_pictures() {
+    pub(super) fn check_pictures(&self) -> Result<()> {
+        for reference in self.graph().without_pictures() {
             sources::absent_pictures(&reference, &self.documents(&reference)?)?;
         }
         Ok(())
@@ -82,8 +81,7 @@ impl Inputs for Runner<'_> {
 
     /// A split as token ids; encoded once and kept.
     fn encoded(&self, reference: &DataRef, codec: &Codec) -> Result<EncodedSet> {
-        let key = Graph::new(self.work, &self.hashes, self.kind)
-            .encoded_key(reference, codec.layout())?;
+        let key = self.graph().encoded_key(reference, codec.layout())?;
         let cache = self.work.out.join("cache");
         let path = cache.join(format!("{key}.tokens"));
         match EncodedSet::load(&path) {
@@ -117,6 +115,12 @@ impl Inputs for Runner<'_> {
             if self.stop.asked() {
                 return Err(Error::new(format!("stopped while encoding {reference}")));
             }
+        }
+        // What is kept under a key is made from what the key is of.
+        self.look_again();
+        if self.graph().encoded_key(reference, codec.layout())? != key {
+            let message = format!("what `{reference}` is read from changed while it was encoded");
+            return Err(Error::new(message).with_help("the same command reads what is there now"));
         }
         set.save(&path)?;
         Ok(set)

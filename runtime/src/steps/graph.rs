@@ -3,20 +3,21 @@
 //! A kind of step states its inputs once ([`Kind::inputs`](super::kind::Kind::inputs)); everything that has to do
 //! with them is derived here.
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use indexmap::{IndexMap, IndexSet};
-use jam_data::sources::{format_of, matching_files, unfolded};
+use jam_data::tokens::image::ImageTokenizerPlace;
+use jam_data::tokens::text::TextTokenizer;
 use jam_ir::recipe::{Checkpoint, DataRecipe, DataRef, DataSource, DecodeRecipe, Step};
-use jam_ir::{
-    Block, Called, Holds, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout,
-};
+use jam_ir::{Block, Called, ImageTokens, Model, ModelRef, Reference, TextTokens, TokenLayout};
+use jam_weights::checkpoints::import::files_of;
 use serde::Serialize;
 
 use super::Workload;
 use super::kind::KindOf;
-use crate::folders::{COMPANIONS, TEXT_TOKENIZER};
+use super::look::Look;
+use crate::folders::COMPANIONS;
 use crate::results::{Hashes, Ingredients, Record, lines};
 use crate::{Error, Result};
 
@@ -46,8 +47,10 @@ pub(crate) enum Input {
         /// Patterns of their names, from the program's folder.
         patterns: Vec<String>,
     },
-    /// A checkpoint or an image tokenizer of others, and whose.
+    /// A checkpoint of others, and whose.
     Weights(String, PathBuf),
+    /// An image tokenizer of others, and whose.
+    ImageTokenizer(String, PathBuf),
     /// A text tokenizer of others, and whose.
     TextTokenizer(String, PathBuf),
 }
@@ -211,7 +214,8 @@ impl<'w> Inputs<'w> {
             ImageTokens::Tokenizer(name) => self.step(Step::Tokenizer(name.clone())),
             ImageTokens::Files(path) => {
                 let owner = format!("{} (pictures)", self.named(name));
-                self.all.push(Input::Weights(owner, self.work.path(path)));
+                let path = self.work.path(path);
+                self.all.push(Input::ImageTokenizer(owner, path));
             }
             ImageTokens::Ids => {}
         }
@@ -317,25 +321,33 @@ pub(crate) struct Graph<'w> {
     work: &'w Workload,
     hashes: &'w Hashes,
     kind: KindOf,
-    known: RefCell<IndexMap<Step, Ingredients>>,
-    /// Data whose lists name pictures that are not there.
-    without_pictures: RefCell<Vec<DataRef>>,
+    look: Rc<Look>,
 }
 
 impl<'w> Graph<'w> {
+    /// As files are now.
     pub(crate) fn new(work: &'w Workload, hashes: &'w Hashes, kind: KindOf) -> Graph<'w> {
+        Graph::seen(work, hashes, kind, Rc::new(Look::new(&work.folder)))
+    }
+
+    /// As a look at the files has seen them.
+    pub(super) fn seen(
+        work: &'w Workload,
+        hashes: &'w Hashes,
+        kind: KindOf,
+        look: Rc<Look>,
+    ) -> Graph<'w> {
         Graph {
             work,
             hashes,
             kind,
-            known: RefCell::default(),
-            without_pictures: RefCell::default(),
+            look,
         }
     }
 
     /// Data, among the ingredients worked out so far, whose lists name pictures that are not there.
     pub(crate) fn without_pictures(&self) -> Vec<DataRef> {
-        self.without_pictures.borrow().clone()
+        self.look.without_pictures.borrow().clone()
     }
 
     /// The record of a step's result as if it were begun now.
@@ -350,7 +362,7 @@ impl<'w> Graph<'w> {
 
     /// What a step is made from.
     pub(crate) fn ingredients(&self, step: &Step) -> Result<Ingredients> {
-        if let Some(known) = self.known.borrow().get(step) {
+        if let Some(known) = self.look.steps.borrow().get(step) {
             return Ok(known.clone());
         }
         let mut found = Ingredients::default();
@@ -358,7 +370,10 @@ impl<'w> Graph<'w> {
         for input in inputs(self.work, step, self.kind)? {
             self.add(&input, &mut found)?;
         }
-        self.known.borrow_mut().insert(step.clone(), found.clone());
+        self.look
+            .steps
+            .borrow_mut()
+            .insert(step.clone(), found.clone());
         Ok(found)
     }
 
@@ -380,29 +395,41 @@ impl<'w> Graph<'w> {
                 split,
                 patterns,
             } => self.records(owner, format, (data, split), patterns, found)?,
-            Input::Weights(owner, path) => {
-                for (name, hash) in self.hashes.weights(path)? {
-                    let file = match path.is_dir() {
-                        true => path.join(name),
-                        false => path.clone(),
-                    };
-                    found.add_file(&self.called(&file), owner, hash);
-                }
+            Input::Weights(owner, path) => self.weights(owner, path, &files_of, found)?,
+            Input::ImageTokenizer(owner, path) => {
+                let files = |path: &Path| ImageTokenizerPlace::of(path).files();
+                self.weights(owner, path, &files, found)?;
             }
             Input::TextTokenizer(owner, path) => {
-                if !path.is_dir() {
-                    let hash = self.hashes.content(path)?;
-                    found.add_file(&self.called(path), owner, hash);
-                    return Ok(());
-                }
-                for name in [TEXT_TOKENIZER].iter().chain(&COMPANIONS) {
-                    let file = path.join(name);
-                    if crate::results::stands(&file)? {
-                        let hash = self.hashes.content(&file)?;
-                        found.add_file(&self.called(&file), owner, hash);
+                let mut files = TextTokenizer::files(path)?;
+                if path.is_dir() {
+                    let beside = COMPANIONS.map(|name| path.join(name));
+                    files.retain(|file| !beside.contains(file));
+                    for file in beside {
+                        if crate::results::stands(&file)? {
+                            files.push(file);
+                        }
                     }
                 }
+                for file in &files {
+                    let hash = self.hashes.content(file)?;
+                    found.add_file(&self.look.called(file), owner, hash);
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Contents of the files that are read of weights of others.
+    fn weights(
+        &self,
+        owner: &str,
+        path: &Path,
+        files: &dyn Fn(&Path) -> Result<Vec<PathBuf>>,
+        found: &mut Ingredients,
+    ) -> Result<()> {
+        for (file, hash) in self.hashes.weights(path, files)? {
+            found.add_file(&self.look.called(&file), owner, hash);
         }
         Ok(())
     }
@@ -416,48 +443,21 @@ impl<'w> Graph<'w> {
         patterns: &[String],
         found: &mut Ingredients,
     ) -> Result<()> {
-        let files = matching_files(&self.work.folder, patterns).map_err(|error| Error {
-            message: format!("data `{}`, {split}: {}", data.name, error.message),
-            ..error
-        })?;
-        let mut all = Vec::new();
-        for file in &files {
-            self.file(file, &mut all)?;
+        let whose = format!("data `{}`, {split}", data.name);
+        let records = self.look.records(self.hashes, &whose, format, patterns)?;
+        let mut without = self.look.without_pictures.borrow_mut();
+        if records.without_pictures && !without.contains(data) {
+            without.push(data.clone());
         }
-        let holds = format_of(format)?.signature().holds;
-        let pictures = holds.contains(&Holds::Pictures);
-        for file in &unfolded(format, &files)? {
-            if pictures {
-                let mut pictures = blake3::Hasher::new();
-                let named = self.hashes.named_pictures(format, file)?;
-                for picture in &named {
-                    pictures.update(self.called(picture).as_bytes());
-                    let content = match crate::results::stands(picture)? {
-                        true => self.hashes.content(picture)?,
-                        false => {
-                            let mut without = self.without_pictures.borrow_mut();
-                            if !without.contains(data) {
-                                without.push(data.clone());
-                            }
-                            "missing".to_owned()
-                        }
-                    };
-                    pictures.update(content.as_bytes());
-                }
-                if !named.is_empty() {
-                    let name = format!("{} (its pictures)", self.called(file));
-                    all.push((name, pictures.finalize().to_hex()[..32].to_owned()));
-                }
-            }
-        }
+        let all = &records.files;
         if all.len() <= FILES {
             for (name, hash) in all {
-                found.add_file(&name, owner, hash);
+                found.add_file(name, owner, hash.clone());
             }
             return Ok(());
         }
         let mut hasher = blake3::Hasher::new();
-        for (name, hash) in &all {
+        for (name, hash) in all {
             hasher.update(&(name.len() as u64).to_le_bytes());
             hasher.update(name.as_bytes());
             hasher.update(hash.as_bytes());
@@ -466,40 +466,6 @@ impl<'w> Graph<'w> {
         let hash = hasher.finalize().to_hex()[..32].to_owned();
         found.add_file(&name, owner, hash);
         Ok(())
-    }
-
-    /// A file, or every file of a folder of records.
-    fn file(&self, path: &Path, all: &mut Vec<(String, String)>) -> Result<()> {
-        if !path.is_dir() {
-            all.push((self.called(path), self.hashes.content(path)?));
-            return Ok(());
-        }
-        let failed = |error| Error::io("list", path, error);
-        let mut entries = Vec::new();
-        for entry in path.read_dir().map_err(failed)? {
-            entries.push(entry.map_err(failed)?.path());
-        }
-        entries.sort();
-        for entry in &entries {
-            match entry.metadata() {
-                // A link to a folder may lead back to this one; records are not looked for behind it either.
-                Ok(found) if found.is_dir() && entry.is_symlink() => {}
-                Ok(_) => self.file(entry, all)?,
-                // A link that leads nowhere need not be one that is read.
-                Err(_) => all.push((self.called(entry), "missing".to_owned())),
-            }
-        }
-        Ok(())
-    }
-
-    /// A file by its path in the program's folder, or its canonical path where it lies elsewhere: however the program or
-    /// its files are spelled, and where the whole folder is moved to.
-    fn called(&self, path: &Path) -> String {
-        let canonical = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let file = canonical(path);
-        let folder = canonical(&self.work.folder);
-        let name = file.strip_prefix(&folder).unwrap_or(&file);
-        name.to_string_lossy().replace('\\', "/")
     }
 
     /// The key of a split of a data set as ids of a vocabulary.

@@ -11,6 +11,7 @@ mod graph;
 mod kind;
 mod kinds;
 mod lock;
+mod look;
 mod overview;
 mod run;
 mod runner;

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Instant;
 
 use jam_backends::Device;
@@ -14,6 +15,7 @@ use super::graph::Graph;
 use super::kind::Task;
 use super::kinds::kind;
 use super::lock::Lock;
+use super::look::Look;
 use super::overview;
 use super::{Runner, Workload};
 use crate::results::{Hashes, Place, Record, Standing, find, set_aside};
@@ -32,6 +34,8 @@ impl<'w> Runner<'w> {
             hashes: Hashes::open(&work.out),
             kind,
             told: RefCell::default(),
+            look: RefCell::new(Rc::new(Look::new(&work.folder))),
+            joint: RefCell::default(),
             device,
             progress,
             stop,
@@ -49,15 +53,15 @@ impl<'w> Runner<'w> {
     /// done.
     pub fn run(&self, steps: &[Step], anew: &[Step]) -> Result<Ended> {
         let _lock = Lock::take(&self.work.out)?;
-        let mut graph = Graph::new(self.work, &self.hashes, self.kind);
+        self.look_again();
         for step in steps {
-            graph.wanted(step)?;
+            self.graph().wanted(step)?;
         }
         self.hashes.keep();
         let mut looked = false;
         for step in steps {
             let folder = self.work.result(step);
-            let record = graph.wanted(step)?;
+            let record = self.graph().wanted(step)?;
             let key = record.key.clone();
             let unchanged = || self.unchanged(step, &key);
             let begins_anew = anew.contains(step);
@@ -74,7 +78,7 @@ impl<'w> Runner<'w> {
             };
             // What keeps a later step from its data is told before hours go into the first.
             if !looked {
-                self.check_pictures(&graph)?;
+                self.check_pictures()?;
                 looked = true;
             }
             let begun = Instant::now();
@@ -85,7 +89,7 @@ impl<'w> Runner<'w> {
             };
             self.hashes.keep();
             // Files may have changed meanwhile.
-            graph = Graph::new(self.work, &self.hashes, self.kind);
+            self.look_again();
             if ended == Ended::Stopped {
                 let command = match begins_anew {
                     true => "the same command without `--restart`",
@@ -104,14 +108,25 @@ impl<'w> Runner<'w> {
 
     /// Refuses to go on where what a step is made from has changed since its key was worked out.
     fn unchanged(&self, step: &Step, key: &str) -> Result<()> {
-        let now = Graph::new(self.work, &self.hashes, self.kind).wanted(step)?;
-        match now.key == key {
+        self.look_again();
+        match self.graph().wanted(step)?.key == key {
             true => Ok(()),
             false => Err(Error::new(format!(
                 "what `{step}` is made from changed while it was made"
             ))
             .with_help("the same command makes it from what is there now")),
         }
+    }
+
+    /// Steps and keys, by files as they were seen last: what a step asks of its data is one look.
+    pub(super) fn graph(&self) -> Graph<'_> {
+        let look = self.look.borrow().clone();
+        Graph::seen(self.work, &self.hashes, self.kind, look)
+    }
+
+    /// Sees files as they are now.
+    pub(super) fn look_again(&self) {
+        self.look.replace(Rc::new(Look::new(&self.work.folder)));
     }
 
     /// What is to be made of a step; `None` where it is done.

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 use indexmap::IndexMap;
 use jam_backends::{Device, ExecOptions, Executable, Precision};
@@ -15,6 +16,7 @@ use jam_weights::plans::{Limits, NoSources, PlanRows, PlanSources};
 use jam_weights::progress::{Progress, Stop};
 
 use super::kind::KindOf;
+use super::look::Look;
 use super::workload::Workload;
 use crate::folders::TEXT_TOKENIZER;
 use crate::memory_check::check_room;
@@ -30,6 +32,10 @@ pub struct Runner<'w> {
     pub(super) kind: KindOf,
     /// What was told of data.
     pub(super) told: RefCell<BTreeSet<String>>,
+    /// The files of the program as they were seen last.
+    pub(super) look: RefCell<Rc<Look>>,
+    /// The joint tokenizers that were made.
+    pub(super) joint: RefCell<Vec<JointTokenizer>>,
     pub(super) device: Device,
     pub(super) progress: &'w dyn Progress,
     pub(super) stop: Stop,
@@ -39,6 +45,14 @@ pub struct Runner<'w> {
     pub(super) numbers: Numbers,
     /// Bytes that were resident before the first step.
     pub(super) held: u64,
+}
+
+/// A joint tokenizer that was made.
+pub(super) struct JointTokenizer {
+    /// The files of those that it unites, with hashes of their contents.
+    parents: Vec<(PathBuf, String)>,
+    /// Where it was written.
+    folder: PathBuf,
 }
 
 impl<'w> Runner<'w> {
@@ -117,14 +131,35 @@ impl<'w> Runner<'w> {
         Ok((text, image))
     }
 
-    /// Writes the union of several text tokenizers, under the name of what it holds.
+    /// Writes the union of several text tokenizers, under the name of what it holds; once, while their files stay as
+    /// they are.
     fn joint_tokenizer(&self, paths: &[String]) -> Result<PathBuf> {
-        let open = |path: &String| TextTokenizer::open(self.work.path(path));
+        let paths: Vec<PathBuf> = paths.iter().map(|path| self.work.path(path)).collect();
+        let mut parents = Vec::new();
+        for path in &paths {
+            for file in TextTokenizer::files(path)? {
+                let hash = self.hashes.content(&file)?;
+                parents.push((file, hash));
+            }
+        }
+        let made = self.joint.borrow().iter().find_map(|joint| {
+            let is_this = joint.parents == parents && joint.folder.join(TEXT_TOKENIZER).is_file();
+            is_this.then(|| joint.folder.clone())
+        });
+        if let Some(folder) = made {
+            return Ok(folder);
+        }
+        let open = |path: &PathBuf| TextTokenizer::open(path);
         let all: Vec<TextTokenizer> = paths.iter().map(open).collect::<Result<_>>()?;
         let joint = TextTokenizer::union(&all.iter().collect::<Vec<_>>())?;
         let name = format!("{}.tokenizer", &joint.content_hash()[..32]);
         let folder = self.work.out.join("cache").join(name);
         joint.save(&folder.join(TEXT_TOKENIZER))?;
+        let made = JointTokenizer {
+            parents,
+            folder: folder.clone(),
+        };
+        self.joint.borrow_mut().push(made);
         Ok(folder)
     }
 }
@@ -185,5 +220,45 @@ impl WeightSource for FreshWeights {
         let place = format!("{}/{name}", self.model.name);
         let sources: &dyn PlanSources = &NoSources;
         PlanRows::new(&weight.plan, &place, &shape, self.seed, sources).rows(rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use jam_ir::Program;
+    use jam_weights::progress::Silent;
+
+    use super::*;
+
+    #[test]
+    fn a_joint_tokenizer_is_written_once_while_its_parents_stay() {
+        let place = tempfile::tempdir().unwrap();
+        let work = Workload {
+            program: Program::default(),
+            models: IndexMap::new(),
+            source: String::new(),
+            folder: place.path().to_owned(),
+            out: place.path().join("out"),
+            places: BTreeMap::new(),
+            flags: Vec::new(),
+        };
+        let write = |name: &str, text: &str| {
+            let made = TextTokenizer::train([text.to_owned()].into_iter(), 262).unwrap();
+            made.save(&place.path().join(name)).unwrap();
+        };
+        write("a.json", "a red house and a red hose");
+        write("b.json", "zebras quack and quack");
+        let paths = ["a.json", "b.json"].map(str::to_owned);
+        let runner = Runner::new(&work, Device::flex(), &Silent, Stop::default());
+        let folder = runner.joint_tokenizer(&paths).unwrap();
+        let written = || std::fs::metadata(folder.join(TEXT_TOKENIZER)).unwrap();
+        let first = written().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        assert_eq!(runner.joint_tokenizer(&paths).unwrap(), folder);
+        assert_eq!(written().modified().unwrap(), first, "written once");
+        write("b.json", "zigzag zigzag");
+        assert_ne!(runner.joint_tokenizer(&paths).unwrap(), folder);
     }
 }

@@ -4,12 +4,13 @@
 //! bounded. A byte order mark is no part of a file; text in UTF-16 is named for what it is.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::packing::{Packing, packing};
 use crate::{Error, Result};
+use jam_weights::checkpoints::ReadAt;
 
 /// The byte order mark of UTF-8.
 pub(super) const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
@@ -65,11 +66,11 @@ impl Content {
         Ok(reader)
     }
 
-    /// Some of its bytes.
+    /// Some of its bytes; a file that is `last` is not opened again.
     ///
     /// # Errors
     /// When the file cannot be read, or ends before them.
-    pub(super) fn range(&self, start: u64, bytes: u64) -> Result<Vec<u8>> {
+    pub(super) fn range(&self, start: u64, bytes: u64, last: &LastOpen) -> Result<Vec<u8>> {
         let failed = |error| Error::io("read", &self.path, error);
         if let Some(unpacked) = &self.unpacked {
             let range = unpacked.get(start as usize..(start + bytes) as usize);
@@ -77,11 +78,32 @@ impl Content {
                 .map(<[u8]>::to_vec)
                 .ok_or_else(|| failed(io::ErrorKind::UnexpectedEof.into()));
         }
-        let mut file = open_regular(&self.path)?;
-        file.seek(SeekFrom::Start(start)).map_err(failed)?;
+        let file = last.open(&self.path)?;
         let mut content = vec![0; bytes as usize];
-        file.read_exact(&mut content).map_err(failed)?;
+        file.read_at(&mut content, start).map_err(failed)?;
         Ok(content)
+    }
+}
+
+/// The file of a set that was read last, still open. Records are read in the order in which they lie, so it is nearly
+/// always the next one too; and no more than one is open, for a set may have more files than a process may open.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LastOpen(Arc<Mutex<Option<Opened>>>);
+
+/// An open file with its path.
+type Opened = (Arc<Path>, Arc<ReadAt>);
+
+impl LastOpen {
+    fn open(&self, path: &Arc<Path>) -> Result<Arc<ReadAt>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((of, file)) = &*last
+            && of == path
+        {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(ReadAt::new(open_regular(path)?));
+        *last = Some((path.clone(), file.clone()));
+        Ok(file)
     }
 }
 

@@ -39,4 +39,6 @@ pub use formats::{FORMATS, format_of, formats};
 pub use picture::PictureRef;
 pub use set::{DataSet, ReadOptions, unfolded};
 pub use share::is_held_out;
-pub use split::{SplitDocuments, absent_pictures, split_documents, split_files};
+pub use split::{
+    SplitDocuments, absent_pictures, divided_documents, holds_out, split_documents, split_files,
+};

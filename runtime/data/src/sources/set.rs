@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jam_ir::Called;
 use serde_json::Value;
 
-use super::content::{BYTE_ORDER_MARK, Content};
+use super::content::{BYTE_ORDER_MARK, Content, LastOpen};
 use super::endings::layout;
 use super::format::{Format, Layout};
 use super::shards::{self, Member};
@@ -64,6 +64,7 @@ pub struct DataSet {
     files: Vec<SetFile>,
     places: Vec<Place>,
     notes: Vec<String>,
+    last: LastOpen,
 }
 
 impl DataSet {
@@ -87,6 +88,7 @@ impl DataSet {
             files: Vec::new(),
             places: Vec::new(),
             notes: Vec::new(),
+            last: LastOpen::default(),
         };
         for path in unfolded(format, files)? {
             set.add(&path, options)?;
@@ -247,7 +249,7 @@ impl DataSet {
                 number,
             } => {
                 let file = &self.files[*file as usize];
-                let bytes = file.content.range(*start, *bytes)?;
+                let bytes = file.content.range(*start, *bytes, &self.last)?;
                 match file.layout {
                     Layout::Text => block(&bytes, file.content.path(), *start, *number),
                     _ => self.record(&bytes, file, *number),
@@ -299,14 +301,18 @@ impl DataSet {
         };
         let meta = match member.json {
             None => Value::Null,
-            Some((start, bytes)) => serde_json::from_slice(&file.content.range(start, bytes)?)
-                .map_err(|error| wrong(format!("not JSON: {error}")))?,
+            Some((start, bytes)) => {
+                serde_json::from_slice(&file.content.range(start, bytes, &self.last)?)
+                    .map_err(|error| wrong(format!("not JSON: {error}")))?
+            }
         };
         let caption = match member.caption {
             None => records::caption(&meta).map_err(wrong)?,
-            Some((start, bytes)) => {
-                records::one_line(utf8(&file.content.range(start, bytes)?, path, start)?)
-            }
+            Some((start, bytes)) => records::one_line(utf8(
+                &file.content.range(start, bytes, &self.last)?,
+                path,
+                start,
+            )?),
         };
         let Some((name, (start, bytes))) = &member.picture else {
             return Err(wrong("it has no picture".to_owned()));
@@ -318,21 +324,6 @@ impl DataSet {
             segments: vec![Segment::Text(caption), Segment::Picture(picture)],
             meta,
         })
-    }
-
-    /// Keeps the documents that `keep` wants, in their order.
-    ///
-    /// # Errors
-    /// When a document cannot be read.
-    pub fn filtered(mut self, mut keep: impl FnMut(&Document) -> bool) -> Result<Self> {
-        let mut places = Vec::new();
-        for index in 0..self.places.len() {
-            if keep(&self.document(index)?) {
-                places.push(self.places[index].clone());
-            }
-        }
-        self.places = places;
-        Ok(self)
     }
 }
 

@@ -99,63 +99,153 @@ pub fn split_documents(
     reference: &DataRef,
     find: Find<'_>,
 ) -> Result<SplitDocuments> {
-    let (files, mut notes) = split_files(recipe, reference, find)?;
-    let set = DataSet::open(&recipe.format, &files)?;
-    let told = set.notes().iter();
-    notes.extend(told.map(|note| format!("data `{}`: {note}", reference.name)));
-    let divided =
-        reference.split != "test" && !recipe.splits.contains_key("val") && recipe.held_out > 0.0;
+    let mut draw = holds_out(recipe, &reference.split).then(Draw::default);
     let mut documents = Vec::new();
-    let (mut too_many, mut first_blank, mut blank) = (0, None, 0);
-    let (mut drawn, mut ids) = (0, BTreeSet::new());
-    for index in 0..set.len() {
-        let document = set.document(index)?;
-        if !set.keeps(&document) {
-            too_many += 1;
-        } else if set.is_blank(&document) {
-            blank += 1;
-            first_blank.get_or_insert(document.id);
-        } else if divided {
-            drawn += 1;
-            // Two tell whether there are several.
-            if ids.len() < 2 {
-                ids.insert(document.id.clone());
-            }
-            if (reference.split == "val") == is_held_out(&document.id, recipe.held_out) {
-                documents.push(document);
-            }
-        } else {
+    let records = Records::read(recipe, reference, find, &mut |document| {
+        let taken = draw.as_mut().map(|draw| draw.holds_out(recipe, &document));
+        if taken.is_none_or(|held_out| held_out == (reference.split == "val")) {
             documents.push(document);
         }
+    })?;
+    records.split(recipe, reference, documents, draw.as_ref())
+}
+
+/// Every document of `train` and of the `val` that is held out of it, from one reading, where a program gives no `val`
+/// ([`holds_out`]).
+///
+/// # Errors
+/// When a file or record cannot be read; of each split, when no document is left for it.
+pub fn divided_documents(
+    recipe: &DataRecipe,
+    name: &str,
+    find: Find<'_>,
+) -> Result<[Result<SplitDocuments>; 2]> {
+    let [train, val] = ["train", "val"].map(|split| DataRef {
+        name: name.to_owned(),
+        split: split.to_owned(),
+    });
+    let mut draw = Draw::default();
+    let (mut kept, mut held_out) = (Vec::new(), Vec::new());
+    let records = Records::read(recipe, &train, find, &mut |document| match draw
+        .holds_out(recipe, &document)
+    {
+        true => held_out.push(document),
+        false => kept.push(document),
+    })?;
+    Ok([
+        records.split(recipe, &train, kept, Some(&draw)),
+        records.split(recipe, &val, held_out, Some(&draw)),
+    ])
+}
+
+/// Whether a split is the records of `train` but for a share, or that share.
+pub fn holds_out(recipe: &DataRecipe, split: &str) -> bool {
+    split != "test" && !recipe.splits.contains_key("val") && recipe.held_out > 0.0
+}
+
+/// What a draw of the records that are held out has seen of them.
+#[derive(Debug, Default)]
+struct Draw {
+    records: u64,
+    /// The id of the first, and whether all others have the same.
+    id: Option<(String, bool)>,
+}
+
+impl Draw {
+    /// Whether a record is held out.
+    fn holds_out(&mut self, recipe: &DataRecipe, document: &Document) -> bool {
+        self.records += 1;
+        match &mut self.id {
+            Some((first, same)) => *same &= *first == document.id,
+            None => self.id = Some((document.id.clone(), true)),
+        }
+        is_held_out(&document.id, recipe.held_out)
     }
-    if let Some(first) = first_blank {
-        notes.push(format!(
-            "data `{}`: {blank} of {} records are left out, for their text is empty; the first is `{first}`",
-            reference.name,
-            set.len(),
-        ));
+}
+
+/// What was found in the files of a split.
+#[derive(Debug)]
+struct Records {
+    count: usize,
+    /// Those that have more pictures than the program wants.
+    too_many: u64,
+    /// Those whose text is empty.
+    blank: u64,
+    notes: Vec<String>,
+}
+
+impl Records {
+    /// Reads every record of the files of a split, and hands on those that are not left out.
+    fn read(
+        recipe: &DataRecipe,
+        reference: &DataRef,
+        find: Find<'_>,
+        take: &mut dyn FnMut(Document),
+    ) -> Result<Records> {
+        let (files, mut notes) = split_files(recipe, reference, find)?;
+        let set = DataSet::open(&recipe.format, &files)?;
+        let told = set.notes().iter();
+        notes.extend(told.map(|note| format!("data `{}`: {note}", reference.name)));
+        let (mut too_many, mut first_blank, mut blank) = (0, None, 0);
+        for index in 0..set.len() {
+            let document = set.document(index)?;
+            if !set.keeps(&document) {
+                too_many += 1;
+            } else if set.is_blank(&document) {
+                blank += 1;
+                first_blank.get_or_insert(document.id);
+            } else {
+                take(document);
+            }
+        }
+        let count = set.len();
+        if let Some(first) = first_blank {
+            notes.push(format!(
+                "data `{}`: {blank} of {count} records are left out, for their text is empty; the first is `{first}`",
+                reference.name,
+            ));
+        }
+        Ok(Records {
+            count,
+            too_many,
+            blank,
+            notes,
+        })
     }
-    if !documents.is_empty() {
-        return Ok(SplitDocuments { documents, notes });
+
+    /// A split with the documents that are left for it.
+    fn split(
+        &self,
+        recipe: &DataRecipe,
+        reference: &DataRef,
+        documents: Vec<Document>,
+        draw: Option<&Draw>,
+    ) -> Result<SplitDocuments> {
+        if !documents.is_empty() {
+            let notes = self.notes.clone();
+            return Ok(SplitDocuments { documents, notes });
+        }
+        if let Some(draw) = draw
+            && let Some((_, same)) = draw.id
+        {
+            return Err(nothing_drawn(recipe, reference, draw.records, same));
+        }
+        let mut why = Vec::new();
+        if self.too_many > 0 {
+            let most = recipe.format.count("max_pictures").unwrap_or(0);
+            why.push(format!("{} have more than {most} pictures", self.too_many));
+        }
+        if self.blank > 0 {
+            why.push(format!("{} have an empty text", self.blank));
+        }
+        let why = match why.is_empty() {
+            true => "its files have no records".to_owned(),
+            false => format!("of {} records, {}", self.count, why.join(" and ")),
+        };
+        Err(Error::new(format!(
+            "data `{reference}` has no documents: {why}"
+        )))
     }
-    if drawn > 0 {
-        return Err(nothing_drawn(recipe, reference, drawn, ids.len() == 1));
-    }
-    let mut why = Vec::new();
-    if too_many > 0 {
-        let most = recipe.format.count("max_pictures").unwrap_or(0);
-        why.push(format!("{too_many} have more than {most} pictures"));
-    }
-    if blank > 0 {
-        why.push(format!("{blank} have an empty text"));
-    }
-    let why = match why.is_empty() {
-        true => "its files have no records".to_owned(),
-        false => format!("of {} records, {}", set.len(), why.join(" and ")),
-    };
-    Err(Error::new(format!(
-        "data `{reference}` has no documents: {why}"
-    )))
 }
 
 /// The draw of a share left a split without records.

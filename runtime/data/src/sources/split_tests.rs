@@ -71,6 +71,23 @@ fn texts(split: &SplitDocuments) -> Vec<&str> {
     split.documents.iter().flat_map(Document::texts).collect()
 }
 
+/// One reading of what is divided gives what one for each split does, what is wrong with it too.
+#[test]
+fn train_and_val_come_from_one_reading() {
+    let mut data = Data::text(&[("train", "*.jsonl")]);
+    let line = |n: usize| format!("{{\"id\": {n}, \"text\": \"{}\"}}\n", "a".repeat(n % 9));
+    data.write("a.jsonl", &(0..200).map(line).collect::<String>());
+    for share in [0.05, 0.5, 1e-9] {
+        data.recipe.held_out = share;
+        assert!(holds_out(&data.recipe, "train") && !holds_out(&data.recipe, "test"));
+        let find = |_: &DataSource| matching_files(data.folder.path(), &["*.jsonl".to_owned()]);
+        let read = divided_documents(&data.recipe, "corpus", &find).unwrap();
+        assert_eq!(read, ["train", "val"].map(|split| data.split(split)));
+        let counts = read.map(|split| split.map_or(0, |split| split.documents.len()));
+        assert_eq!(counts.iter().sum::<usize>(), 200 - 23);
+    }
+}
+
 #[test]
 fn files_of_val_and_test_are_never_trained_on() {
     let splits = [

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::bounded::is_absent;
 use crate::{Error, ErrorKind, Result};
 
 /// Stands in a folder that is being filled.
@@ -324,7 +325,7 @@ fn swap_in(
 pub fn recover(target: &Path) -> Result<()> {
     match fs::symlink_metadata(target) {
         Ok(_) => return Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if is_absent(&error) => {}
         Err(error) => return Err(Error::io("read", target, error)),
     }
     let name = target.file_name().map(|name| name.to_string_lossy());
@@ -337,7 +338,7 @@ pub fn recover(target: &Path) -> Result<()> {
     };
     let entries = match fs::read_dir(parent) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if is_absent(&error) => return Ok(()),
         Err(error) => return Err(Error::io("list", parent, error)),
     };
     let mut complete: Option<(std::time::SystemTime, PathBuf)> = None;

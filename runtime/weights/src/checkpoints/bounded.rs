@@ -9,7 +9,7 @@
 //! 4. JSON is at most so long, so deep, and of so many values, whatever it says.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
 use crate::{Error, Result};
@@ -81,8 +81,17 @@ pub fn has(folder: &Path, name: &str) -> bool {
     match fs::symlink_metadata(folder.join(name)) {
         Ok(_) => true,
         // What cannot be looked at may be there: reading it tells why.
-        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+        Err(error) => !is_absent(&error),
     }
+}
+
+/// Whether a failure to look at a path says that nothing is there: no such name, or a file where a folder above it
+/// would be.
+pub fn is_absent(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
 }
 
 /// Opens a file that must be a regular one.
@@ -196,6 +205,16 @@ mod tests {
                 .unwrap_err()
                 .contains("deeper")
         );
+    }
+
+    #[test]
+    fn a_file_has_nothing_below_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stories.bin");
+        fs::write(&file, "x").unwrap();
+        assert!(has(folder.path(), "stories.bin"));
+        assert!(!has(folder.path(), "config.json"));
+        assert!(!has(&file, "config.json"));
     }
 
     #[cfg(unix)]

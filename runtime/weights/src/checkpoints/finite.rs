@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::{Band, Dtype, Stored, StoredPart, WeightSource};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Which numbers weights may have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,7 +47,8 @@ impl FiniteWeights {
             false if number > 0.0 => "infinity",
             false => "minus infinity",
         };
-        let mut error = Error::new(format!("`{name}` has {what} at {index:?}")).with_help(
+        let message = format!("`{name}` has {what} at {index:?}");
+        let mut error = Error::of(ErrorKind::NotFinite, message).with_help(
             "the checkpoint is damaged, or its training went wrong; `--allow-nonfinite` goes on with it",
         );
         if let Some(stored) = self.0.stored(name) {
@@ -204,6 +205,7 @@ mod tests {
             let wanted = format!("`{name}` has {told} at [2, 3]");
             let whole = weights.rows(name, 0..4).unwrap_err();
             assert_eq!(whole.message, wanted);
+            assert_eq!(whole.kind, ErrorKind::NotFinite);
             assert!(whole.path.unwrap().ends_with("model.safetensors"));
             let band = weights.band(name, 1..4, Vec::new()).unwrap_err();
             assert_eq!(band.message, wanted);

@@ -3,8 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::bounded::{file_of, has, open};
+use super::bounded::{TABLE, file_of, has, open, read_json};
 use super::header::Header;
+use super::index::ShardIndex;
 use super::llama2c::{self, Sizes};
 use super::reader::{INDEX_FILE, SINGLE_FILE};
 use super::torch;
@@ -18,26 +19,50 @@ const SECOND_PART: &str = "consolidated.01.pth";
 
 /// What holds the tensors of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
-    /// A table of shards.
-    Index(PathBuf),
-    /// One file.
-    File(PathBuf),
+pub(super) struct Found {
+    /// The table of shards, where there is one.
+    pub index: Option<(PathBuf, ShardIndex)>,
+    /// The files with the tensors: one, or those that the table names, in the order of their names.
+    pub files: Vec<PathBuf>,
+}
+
+impl Found {
+    fn file(path: PathBuf) -> Found {
+        Found {
+            index: None,
+            files: vec![path],
+        }
+    }
+
+    fn index(folder: &Path, path: PathBuf) -> Result<Found> {
+        let bad = |message: String| Error::new(message).with_path(&path);
+        let index = ShardIndex::parse(&read_json(&path, TABLE)?).map_err(bad)?;
+        let file = |name: &str| match has(folder, name) {
+            true => file_of(folder, name),
+            false => Err(bad(format!("the index names `{name}`, which is not there"))
+                .with_help("fetch the missing shard")),
+        };
+        let files = index.files().into_iter().map(file).collect::<Result<_>>()?;
+        Ok(Found {
+            index: Some((path, index)),
+            files,
+        })
+    }
 }
 
 /// Finds the checkpoint of a folder: safetensors under their usual names, torch's, one safetensors file of
 /// any name, or one of llama2.c.
 ///
 /// # Errors
-/// When there is none, or several and no name that tells which.
+/// When there is none, or several and no name that tells which; when a table is wrong, or names a file that is not there.
 pub(super) fn find(folder: &Path) -> Result<Found> {
     for name in [INDEX_FILE, SINGLE_FILE, TORCH_INDEX] {
         if has(folder, name) {
             let path = file_of(folder, name)?;
-            return Ok(match name {
-                SINGLE_FILE => Found::File(path),
-                _ => Found::Index(path),
-            });
+            return match name {
+                SINGLE_FILE => Ok(Found::file(path)),
+                _ => Found::index(folder, path),
+            };
         }
     }
     for name in TORCH_FILES {
@@ -49,7 +74,7 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
                     .with_path(folder)
                     .with_help("convert it to a Hugging Face folder first"));
             }
-            return Ok(Found::File(path));
+            return Ok(Found::file(path));
         }
     }
     let failed = |error| Error::io("list", folder, error);
@@ -70,7 +95,7 @@ pub(super) fn find(folder: &Path) -> Result<Found> {
     };
     let one = |found: Vec<&String>| match found[..] {
         [] => Ok(None),
-        [one] => Ok(Some(Found::File(file_of(folder, one)?))),
+        [one] => Ok(Some(Found::file(file_of(folder, one)?))),
         [first, second, ..] => {
             let message =
                 format!("the folder has several checkpoints, `{first}` and `{second}` among them");

@@ -5,7 +5,7 @@
 //! in its original names), GPT-2, and Chameleon's text model.
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::checkpoints::decoder::{DecoderConfig, NormConfig, NormKind, NormPlace, PositionConfig};
 use jam_ir::headers::{FoundTensor, Headers};
@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::bounded::{JsonLimits, file_of, has, read_json};
 use super::configuration::{Config, ORIGINAL_LLAMA};
-use super::foreign::{self, Found};
+use super::foreign;
 use super::hugging_face::HuggingFaceWeights;
 use super::names::{NameTable, Sizes, file_weights, found_tensors};
 use super::vocabulary::tokens_source;
@@ -57,12 +57,12 @@ impl ImportedConfig {
     /// # Errors
     /// When there is none, or it asks for what is not known.
     pub fn read(checkpoint: &Path) -> Result<Self> {
-        let mut config = match CONFIG_FILES.iter().find(|name| has(checkpoint, name)) {
-            Some(name) => Self::read_json(&file_of(checkpoint, name)?)?,
+        let mut config = match configuration_of(checkpoint)? {
+            Some(file) => Self::read_json(&file)?,
             None => Self::of_sizes(checkpoint)?,
         };
-        if has(checkpoint, GENERATION_FILE) {
-            config.add_ends(&generation_ends(&file_of(checkpoint, GENERATION_FILE)?)?);
+        if let Some(file) = generation_of(checkpoint)? {
+            config.add_ends(&generation_ends(&file)?);
         }
         if config.model_type == ORIGINAL_LLAMA {
             // Not configured: the head is the token table where it has no tensor of its own.
@@ -74,13 +74,9 @@ impl ImportedConfig {
 
     /// The configuration of a file that begins with its sizes, or of a folder whose checkpoint does.
     fn of_sizes(checkpoint: &Path) -> Result<Self> {
-        let file = match checkpoint.is_dir() {
-            true => foreign::find(checkpoint)?,
-            false => Found::File(checkpoint.to_owned()),
-        };
-        let sizes = match &file {
-            Found::File(file) => foreign::sizes(file)?,
-            Found::Index(_) => None,
+        let sizes = match &CheckpointReader::files(checkpoint)?[..] {
+            [file] => foreign::sizes(file)?,
+            _ => None,
         };
         let sizes = sizes.ok_or_else(|| {
             Error::of(ErrorKind::Absent, format!("there is no {CONFIG_FILE}"))
@@ -287,6 +283,33 @@ fn norm_source(norm: &NormConfig, first: &[&str]) -> String {
 /// A flag of the language.
 fn yes(flag: bool) -> &'static str {
     if flag { "yes" } else { "no" }
+}
+
+/// The configuration of a checkpoint, where it has one.
+fn configuration_of(checkpoint: &Path) -> Result<Option<PathBuf>> {
+    let name = CONFIG_FILES.iter().find(|name| has(checkpoint, name));
+    name.map(|name| file_of(checkpoint, name)).transpose()
+}
+
+/// The file of a checkpoint that says how texts are drawn, where it has one.
+fn generation_of(checkpoint: &Path) -> Result<Option<PathBuf>> {
+    let there = has(checkpoint, GENERATION_FILE);
+    there
+        .then(|| file_of(checkpoint, GENERATION_FILE))
+        .transpose()
+}
+
+/// The files that are read of a checkpoint that is there, whoever wrote it: its configuration, how texts are drawn, and
+/// what [`CheckpointReader::files`] has. What else lies beside them is no part of it.
+///
+/// # Errors
+/// When a folder has no checkpoint, or a file that is named is not there or leads out of it.
+pub fn files_of(checkpoint: &Path) -> Result<Vec<PathBuf>> {
+    let told = [configuration_of(checkpoint)?, generation_of(checkpoint)?];
+    let mut files: Vec<PathBuf> = told.into_iter().flatten().collect();
+    files.extend(CheckpointReader::files(checkpoint)?);
+    files.sort();
+    Ok(files)
 }
 
 /// The ids that end texts by the file that says how texts are drawn: of a chat model it may name more ends than

@@ -5,7 +5,7 @@
 //! llama2.c. Opening reads headers only. Where the folder has a `checksums.json`,
 //! a tensor is compared with its checksum before the first of its numbers is handed out.
 
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -13,11 +13,11 @@ use std::sync::{Arc, Mutex};
 use indexmap::IndexMap;
 
 use super::atomic::refuse_unfinished;
-use super::bounded::{TABLE, file_of, has, open, read_json};
+use super::bounded::open;
 use super::checksums::Checksums;
-use super::foreign::{self, Found};
+use super::foreign;
 use super::header::element_count;
-use super::{CHECKSUMS_FILE, Dtype, ShardIndex};
+use super::{CHECKSUMS_FILE, Dtype, ReadAt, ShardIndex};
 use crate::{Error, Result};
 
 /// Name of the only file of an unsharded checkpoint.
@@ -62,36 +62,11 @@ impl TensorInfo {
     }
 }
 
-/// A file that is read at places, by several threads at once.
-#[derive(Debug)]
-struct Shard {
-    file: File,
-    #[cfg(not(unix))]
-    turn: Mutex<()>,
-}
-
-impl Shard {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> std::io::Result<()> {
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::FileExt::read_exact_at(&self.file, bytes, offset)
-        }
-        #[cfg(not(unix))]
-        {
-            use std::io::{Read, Seek, SeekFrom};
-            let _turn = self.turn.lock();
-            let mut file = &self.file;
-            file.seek(SeekFrom::Start(offset))?;
-            file.read_exact(bytes)
-        }
-    }
-}
-
 /// An open checkpoint.
 #[derive(Debug)]
 pub struct CheckpointReader {
     path: PathBuf,
-    shards: Vec<Shard>,
+    shards: Vec<ReadAt>,
     tensors: IndexMap<String, TensorInfo>,
     metadata: IndexMap<String, String>,
     /// What stands before every name in the files.
@@ -133,9 +108,12 @@ impl CheckpointReader {
             reader.add_shard(path)?;
         } else {
             refuse_unfinished(path)?;
-            match foreign::find(path)? {
-                Found::Index(index) => reader.open_sharded(path, &index)?,
-                Found::File(file) => reader.add_shard(&file)?,
+            let found = foreign::find(path)?;
+            for file in &found.files {
+                reader.add_shard(file)?;
+            }
+            if let Some((path, index)) = &found.index {
+                reader.compare_index(path, index)?;
             }
         }
         reader.compare_names(&folder)?;
@@ -143,6 +121,20 @@ impl CheckpointReader {
             reader.unwrap();
         }
         Ok(reader)
+    }
+
+    /// The files that [`CheckpointReader::open`] reads of a path that is there, but for lists of checksums: the table of
+    /// shards and what holds tensors.
+    ///
+    /// # Errors
+    /// When a folder has no checkpoint, or its table is wrong or names what is not there.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        if !path.is_dir() {
+            return Ok(vec![path.to_owned()]);
+        }
+        let found = foreign::find(path)?;
+        let index = found.index.map(|(path, _)| path);
+        Ok(index.into_iter().chain(found.files).collect())
     }
 
     /// Takes off the names what training programs put before all of them.
@@ -189,25 +181,13 @@ impl CheckpointReader {
             }
         }
         self.metadata.extend(header.metadata);
-        self.shards.push(Shard {
-            file,
-            #[cfg(not(unix))]
-            turn: Mutex::new(()),
-        });
+        self.shards.push(ReadAt::new(file));
         Ok(())
     }
 
-    fn open_sharded(&mut self, folder: &Path, path: &Path) -> Result<()> {
+    /// The tensors of the shards against the table that names them.
+    fn compare_index(&self, path: &Path, index: &ShardIndex) -> Result<()> {
         let bad = |message: String| Error::new(message).with_path(path);
-        let text = read_json(path, TABLE)?;
-        let index = ShardIndex::parse(&text).map_err(bad)?;
-        for name in index.files() {
-            if !has(folder, name) {
-                return Err(bad(format!("the index names `{name}`, which is not there"))
-                    .with_help("fetch the missing shard"));
-            }
-            self.add_shard(&file_of(folder, name)?)?;
-        }
         for (name, file) in &index.weight_map {
             match self.tensors.get(name) {
                 None => return Err(bad(format!("the index names `{name}`, no shard has it"))),
@@ -367,7 +347,7 @@ impl CheckpointReader {
             let size = info.dtype.size();
             let start = info.range.start + elements.start * size;
             let count = (elements.end - elements.start) * size;
-            let file = self.shards[info.shard].file.as_raw_fd();
+            let file = self.shards[info.shard].file().as_raw_fd();
             // SAFETY: takes any numbers; it is advice, and what comes of it changes nothing.
             unsafe {
                 libc::posix_fadvise64(file, start as i64, count as i64, libc::POSIX_FADV_WILLNEED)

@@ -9,7 +9,7 @@ pub mod matrices;
 mod settings;
 pub mod vqgan;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use files::{VqWeights, load_vq, save_vq, vq_settings_in};
 pub use settings::VqSettings;
@@ -46,6 +46,19 @@ impl<'p> ImageTokenizerPlace<'p> {
         match vqgan::is_own(folder) {
             true => Self::Vqgan(folder),
             false => Self::Own(folder),
+        }
+    }
+
+    /// The files that are read of it.
+    ///
+    /// # Errors
+    /// When a folder of other software has no checkpoint, or its table of shards names what is not there.
+    pub fn files(self) -> Result<Vec<PathBuf>> {
+        match self {
+            Self::Own(folder) | Self::Vqgan(folder) => Ok([SETTINGS_FILE, WEIGHTS_FILE]
+                .map(|name| folder.join(name))
+                .into()),
+            Self::Foreign(path) => vqgan::VqganCheckpoint::files(path),
         }
     }
 

@@ -5,6 +5,7 @@
 //! *in a text* are plain text: what a user writes never becomes structure, unless a tokenizer is told to
 //! recognise them.
 
+mod files;
 mod letters;
 mod outline;
 mod placed;
@@ -21,9 +22,10 @@ use indexmap::IndexMap;
 use serde_json::{Value, json};
 use tokenizers::{AddedToken, Tokenizer};
 
-use crate::{Error, ErrorKind, Result};
+use crate::{Error, Result};
 use jam_weights::checkpoints::write_file;
 
+use files::Found;
 use outline::guarded;
 
 pub use special::SpecialTokens;
@@ -68,62 +70,22 @@ impl TextTokenizer {
     /// # Errors
     /// When there is no tokenizer, or it is damaged.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
-        let kind = fs::metadata(path).map_err(|error| Error::io("open", path, error))?;
-        if !kind.is_dir() {
-            return match path.extension().and_then(|end| end.to_str()) {
-                Some("model") => Self::read_as(path, sentencepiece::model_json),
-                Some("bin") => Self::read_as(path, sentencepiece::llama2c_json),
-                _ => Self::from_tokenizer_json(path),
-            };
-        }
-        let whole = path.join("tokenizer.json");
-        if whole.is_file() {
-            return Self::from_tokenizer_json(&whole);
-        }
-        let failed = |error| Error::io("list", path, error);
-        let mut files: Vec<PathBuf> = Vec::new();
-        for entry in fs::read_dir(path).map_err(failed)? {
-            files.push(entry.map_err(failed)?.path());
-        }
-        files.sort();
-        let ending = |ending: &str| {
-            let found = files
-                .iter()
-                .find(|file| file.to_string_lossy().ends_with(ending));
-            found.cloned()
-        };
-        if let Some(whole) = ending("tokenizer.json") {
-            return Self::from_tokenizer_json(&whole);
-        }
-        match (ending("vocab.json"), ending("merges.txt")) {
-            (Some(vocabulary), Some(merges)) => Self::from_gpt2_files(&vocabulary, &merges),
-            (None, Some(merges)) => Self::from_gpt2_merges(&merges),
-            _ => match Self::sentencepiece_of(&files) {
-                Some(file) => Self::open(file),
-                None => Err(
-                    Error::of(ErrorKind::Absent, "the folder has no text tokenizer")
-                        .with_path(path)
-                        .with_help(
-                            "`tokenizer.json`, `vocab.json` and `merges.txt`, or a SentencePiece \
-                         `.model` is read",
-                        ),
-                ),
-            },
+        match Found::of(path.as_ref())? {
+            Found::Whole(file) => Self::from_tokenizer_json(&file),
+            Found::Gpt2 { vocabulary, merges } => Self::from_gpt2_files(&vocabulary, &merges),
+            Found::Merges(merges) => Self::from_gpt2_merges(&merges),
+            Found::SentencePiece(file) => Self::read_as(&file, sentencepiece::model_json),
+            Found::Llama2c(file) => Self::read_as(&file, sentencepiece::llama2c_json),
         }
     }
 
-    /// The SentencePiece vocabulary among files: a `.model`, else the `tok….bin` of llama2.c.
-    fn sentencepiece_of(files: &[PathBuf]) -> Option<&PathBuf> {
-        let named = |start: &str, end: &str| {
-            files.iter().find(|file| {
-                let name = file.file_name().unwrap_or_default().to_string_lossy();
-                name.starts_with(start) && name.ends_with(end)
-            })
-        };
-        named("tokenizer", ".model")
-            .or_else(|| named("", ".model"))
-            .or_else(|| named("tok", ".bin"))
+    /// The files that [`TextTokenizer::open`] reads of a path.
+    ///
+    /// # Errors
+    /// When the path cannot be looked at, a vocabulary has no merges beside it, or, with
+    /// [`ErrorKind::Absent`](crate::ErrorKind::Absent), there is no tokenizer.
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        Found::of(path).map(Found::paths)
     }
 
     /// Reads a file of another form by what makes a `tokenizer.json` of it.

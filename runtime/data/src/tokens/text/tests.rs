@@ -148,6 +148,34 @@ fn wrong_files_are_told() {
 }
 
 #[test]
+fn the_files_of_a_tokenizer_are_those_that_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name);
+    let none = TextTokenizer::files(folder.path()).unwrap_err();
+    assert_eq!(none.kind, crate::ErrorKind::Absent);
+    fs::create_dir(place("a.model")).unwrap();
+    fs::write(place("opt-vocab.json"), "{}").unwrap();
+    let half = TextTokenizer::files(folder.path()).unwrap_err();
+    assert_eq!(half.kind, crate::ErrorKind::Input);
+    // Each is read though those before it are there.
+    for (added, read) in [
+        ("tok512.bin", &["tok512.bin"][..]),
+        ("spiece.model", &["spiece.model"]),
+        ("tokenizer.model", &["tokenizer.model"]),
+        ("opt-merges.txt", &["opt-vocab.json", "opt-merges.txt"]),
+        ("my-tokenizer.json", &["my-tokenizer.json"]),
+        ("tokenizer.json", &["tokenizer.json"]),
+    ] {
+        fs::write(place(added), "").unwrap();
+        let wanted: Vec<PathBuf> = read.iter().map(|name| place(name)).collect();
+        assert_eq!(TextTokenizer::files(folder.path()).unwrap(), wanted);
+        assert!(TextTokenizer::open(folder.path()).is_err(), "{added}");
+    }
+    let file = place("spiece.model");
+    assert_eq!(TextTokenizer::files(&file).unwrap(), [file]);
+}
+
+#[test]
 fn bytes_are_spelled_as_gpt2_spells_them() {
     let bytes = gpt2_bytes();
     assert_eq!(bytes.len(), 256);

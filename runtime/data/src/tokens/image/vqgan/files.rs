@@ -185,6 +185,17 @@ impl VqganCheckpoint {
         )
     }
 
+    /// The files that [`VqganCheckpoint::find`] reads of a path: the settings, and those with the weights.
+    ///
+    /// # Errors
+    /// As [`CheckpointReader::files`].
+    pub fn files(path: &Path) -> Result<Vec<PathBuf>> {
+        let mut files = CheckpointReader::files(path)?;
+        files.push(configuration(path));
+        files.sort();
+        Ok(files)
+    }
+
     /// As [`VqganCheckpoint::find`], where there must be one.
     ///
     /// # Errors
