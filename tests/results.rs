@@ -1,5 +1,8 @@
 //! What becomes of results: nothing made is removed because something changed, and nothing damaged is taken for absent.
 
+#[path = "results/listed.rs"]
+mod listed;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

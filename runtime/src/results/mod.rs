@@ -15,7 +15,7 @@ mod list;
 mod record;
 mod slots;
 
-pub(crate) use aside::{Place, Standing, find, set_aside};
+pub(crate) use aside::{Known, Place, Standing, find, set_aside, taken};
 pub(crate) use hashes::Hashes;
 pub use ingredients::{Ingredients, lines};
 pub use list::{Entry, State, list, removable, remove};

@@ -10,6 +10,7 @@ mod forecast;
 mod graph;
 mod kind;
 mod kinds;
+mod known;
 mod lock;
 mod overview;
 mod run;
