@@ -91,3 +91,39 @@ fn a_run_past_its_end_is_not_wanted_until_the_end_is_moved_back() {
     home.program(&long);
     assert_eq!(of_kind(&home, "training"), (no, yes));
 }
+
+#[test]
+fn a_result_of_a_later_version_is_listed_and_may_be_removed() {
+    let home = Home::new();
+    home.program(FUSION);
+    home.well(&["build", "t.jam", "--device", "cpu"]);
+    let record = home.out("models/both/result.json");
+    let text = fs::read_to_string(&record).unwrap();
+    fs::write(&record, text.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    // A lone file of a later version stops nothing, and nothing takes it for its own.
+    let said = home.well(&["results", "t.jam"]);
+    assert!(said.contains("of a later version"), "{said}");
+    let output = home.jamc(&["build", "t.jam", "--device", "cpu"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("a later version of jamc"));
+    let same = ["--remove", "models/both", "--remove", "models/both/"];
+    let said = home.well(&[&["results", "t.jam"][..], &same].concat());
+    assert_eq!(said.matches("removed").count(), 1, "{said}");
+    assert!(!home.out("models/both").exists());
+}
+
+#[test]
+fn removing_from_a_folder_that_is_not_there_makes_none() {
+    let home = Home::new();
+    home.program(FUSION);
+    for arguments in [
+        &["results", "t.jam", "--remove", "models/both"][..],
+        &["results", "t.jam"],
+    ] {
+        let output = home.jamc(arguments);
+        assert_eq!(output.status.code(), Some(1));
+        let told = told(&output);
+        assert!(told.contains("no folder of results yet"), "{told}");
+    }
+    assert!(!home.at("runs").exists());
+}

@@ -69,11 +69,11 @@ pub(crate) enum Standing {
 /// Finds a result, at its own place or beside it, and moves what stands in its place and is another one aside.
 ///
 /// # Errors
-/// When something stands there that no step made, or a folder cannot be read or renamed.
+/// When something stands there that no step made, or a later version, or a folder cannot be read or renamed.
 pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     let folder = place.folder;
     recover(folder)?;
-    let mut here = Record::look(folder)?;
+    let mut here = known(Record::look(folder)?)?;
     if matches!(here, Found::Foreign) {
         foreign(folder)?;
         here = Found::Nothing;
@@ -184,7 +184,7 @@ fn choice(place: &Place<'_>, here: &Found) -> Result<Choice> {
 /// # Errors
 /// As [`find`], but for what no step made.
 pub(crate) fn taken(place: &Place<'_>) -> Result<Option<PathBuf>> {
-    let mut here = Record::look(place.folder)?;
+    let mut here = known(Record::look(place.folder)?)?;
     if let Found::Damaged(_) = &here
         && let Some(record) = place.known.heal(place.folder)?
     {
@@ -204,7 +204,7 @@ pub(crate) fn taken(place: &Place<'_>) -> Result<Option<PathBuf>> {
 /// When no step made it, or it cannot be renamed.
 pub(crate) fn set_aside(folder: &Path, why: &str) -> Result<Option<PathBuf>> {
     recover(folder)?;
-    match Record::look(folder)? {
+    match known(Record::look(folder)?)? {
         Found::Nothing => Ok(None),
         Found::Foreign => foreign(folder).map(|()| None),
         here => away(folder, &here, why).map(Some),
@@ -276,6 +276,14 @@ pub(super) fn others(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Refuses what a later version made: what it is, that version knows.
+fn known(found: Found) -> Result<Found> {
+    match found {
+        Found::Later(error) => Err(error),
+        found => Ok(found),
+    }
+}
+
 /// Refuses a folder that no step made; an empty one is removed.
 fn foreign(folder: &Path) -> Result<()> {
     // Removes empty folders only.
@@ -304,6 +312,7 @@ fn away(folder: &Path, here: &Found, why: &str) -> Result<PathBuf> {
             }
         }
         Found::Earlier => "earlier".to_owned(),
+        Found::Later(_) => "later".to_owned(),
         Found::Damaged(_) | Found::Foreign | Found::Nothing => "damaged".to_owned(),
     };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();

@@ -44,6 +44,8 @@ pub enum State {
     Damaged(String),
     /// Made by an earlier version.
     Earlier,
+    /// Made by a later version, as it says itself.
+    Later(String),
     /// Not made by a step.
     Foreign,
     /// What a killed process left while it wrote or removed something.
@@ -124,6 +126,7 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
         }
         Found::Damaged(error) => entry.state = State::Damaged(error.to_string()),
         Found::Earlier => entry.state = State::Earlier,
+        Found::Later(error) => entry.state = State::Later(error.message),
         Found::Foreign | Found::Nothing => {}
     }
     Ok(entry)

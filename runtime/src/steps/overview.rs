@@ -65,10 +65,13 @@ pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
 /// As [`remove`], and when another process works there.
 pub fn remove_results(out: &Path, ids: &[&str]) -> Result<Vec<PathBuf>> {
     let _lock = Lock::take(out)?;
+    // What is named twice is taken away once.
+    let mut places = IndexMap::new();
     for id in ids {
-        removable(out, &folders(), id)?;
+        places.insert(removable(out, &folders(), id)?, *id);
     }
-    ids.iter().map(|id| remove(out, &folders(), id)).collect()
+    let ids = places.into_values();
+    ids.map(|id| remove(out, &folders(), id)).collect()
 }
 
 /// The folders of all kinds.
