@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use jam_ir::Error;
+use jam_runtime::folders::is_something;
 use jam_weights::checkpoints::atomic::temporary_beside;
 use jam_weights::checkpoints::write_file;
 
@@ -54,17 +55,6 @@ pub(crate) fn check_folder(
                 .with_path(folder)
                 .with_help("name another folder, or remove it yourself"),
         )),
-    }
-}
-
-/// Whether anything is lost when a folder takes this place: an empty folder is nothing.
-pub(crate) fn is_something(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Err(_) => false,
-        Ok(meta) if meta.is_dir() => {
-            fs::read_dir(path).map_or(true, |mut files| files.next().is_some())
-        }
-        Ok(_) => true,
     }
 }
 

@@ -384,6 +384,35 @@ fn folders_that_are_not_ours_are_refused_and_stay() {
     }
 }
 
+/// What comes to stand in the place of a model while it is built is not written over.
+#[test]
+fn what_came_while_a_model_was_built_stays() {
+    let home = Home::new();
+    // Tens of MB: it takes long enough to come between.
+    home.program(
+        "model a {\n    tokens = 40000\n    context = 16\n    width = 512\n    \
+         logits = unembed(embed(tokens))\n}\nmodel b = a {}\nfuse both = uniform(a, b)\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jamc"));
+    let command = command
+        .args(["build", "t.jam", "--device", "cpu", "--json"])
+        .current_dir(home.place.path())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let begun = || fs::read_dir(home.out("models")).is_ok_and(|mut files| files.next().is_some());
+    while !begun() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let place = home.out("models/both");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("mine.txt"), "mine").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("\"exists\""), "{}", told(&output));
+    assert_eq!(fs::read_to_string(place.join("mine.txt")).unwrap(), "mine");
+    assert_eq!(home.folders("models"), ["both"]);
+}
+
 #[test]
 fn every_damaged_file_of_a_result_is_found_and_its_command_makes_it_anew() {
     let home = Home::new();

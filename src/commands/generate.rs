@@ -12,6 +12,7 @@ use jam_ir::Error;
 use jam_ir::recipe::{DecodeRecipe, Sampling, Step};
 use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
+use jam_runtime::folders::is_something;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable, outdated};
 use jam_weights::checkpoints::write_file;
@@ -22,7 +23,7 @@ use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
-use crate::output::{check_folder, is_something};
+use crate::output::check_folder;
 use crate::program::{self, Purpose};
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
@@ -121,7 +122,8 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         });
     }
     page.questions.push(question);
-    write_page(&page, out, |draft| write_file(&draft.join(PAGE_MARK), b""))?;
+    let mark = |draft: &Path| write_file(&draft.join(PAGE_MARK), b"");
+    write_page(&page, out, args.force.force, mark)?;
     let page = out.join("index.html").display().to_string();
     if common.json {
         return print_json(&json!({ "page": page }));

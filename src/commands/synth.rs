@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jam_ir::Error;
+use jam_runtime::folders::put;
 use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use jam_weights::checkpoints::synthetic;
 use jam_weights::checkpoints::{AtomicFolder, WriteOptions, write_file};
@@ -51,7 +52,7 @@ pub(crate) fn run(
     if !synthetic::write(draft.path(), tensors, options, seed, limits, console, &stop)? {
         return Err(Failure::Stopped);
     }
-    draft.commit()?;
+    put(draft, force.force)?;
     let folder = output.display().to_string();
     if common.json {
         return print_json(&json!({ "folder": folder }));

@@ -8,7 +8,9 @@ use std::path::Path;
 use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
-use super::{ModelDraft, copy_companions, copy_tokenizer, write_by_rows, write_model};
+use super::{
+    ModelDraft, copy_companions, copy_tokenizer, is_something, put, write_by_rows, write_model,
+};
 use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::export::HuggingFaceModel;
@@ -60,7 +62,7 @@ pub fn export_model(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Exported> {
-    if target.exists() && !export.replace {
+    if is_something(target) && !export.replace {
         return Err(Error::of(ErrorKind::Exists, "there is something already")
             .with_path(target)
             .with_help("name a folder that is not there yet"));
@@ -99,6 +101,7 @@ fn jam(
         card: export.card.clone(),
         tokenizers: vec![export.from.to_owned()],
         files: Vec::new(),
+        replace: export.replace,
     };
     let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn jam_weights::progress::Bar| {
         let mut rows = |name: &str, rows| match stop.asked() {
@@ -150,7 +153,7 @@ fn hugging_face(
     }
     writer.finish()?;
     seal_folder(folder.path(), &[])?;
-    folder.commit()?;
+    put(folder, export.replace)?;
     Ok(true)
 }
 

@@ -15,6 +15,7 @@
 
 mod card;
 mod export;
+mod place;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use jam_weights::plans::weight_shapes;
 
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
+pub use place::{is_something, put};
 
 use crate::image_tokenizers::ImageTokenizer;
 use crate::results::RESULT_FILE;
@@ -139,6 +141,8 @@ pub struct ModelDraft<'a> {
     pub tokenizers: Vec<PathBuf>,
     /// Other files that belong to it, by name.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Whether what stands in its place then is replaced.
+    pub replace: bool,
 }
 
 /// Rows written at once, in numbers (64 MiB of f32).
@@ -156,7 +160,7 @@ pub type WriteWeights<'a> = dyn FnMut(&mut CheckpointWriter, &mut dyn Bar) -> Re
 /// entries. Returns false, and leaves nothing behind, when `weights` was stopped.
 ///
 /// # Errors
-/// When a weight cannot be had or a file not be written.
+/// When a weight cannot be had, a file not be written, or something stands in its place that is not to be replaced.
 pub fn write_model(
     target: &Path,
     draft: &ModelDraft<'_>,
@@ -221,7 +225,7 @@ pub fn write_model(
     bar.at(total, "checksums");
     seal_folder(folder.path(), &[RESULT_FILE])?;
     bar.at(total, "renaming");
-    folder.commit()?;
+    put(folder, draft.replace)?;
     Ok(true)
 }
 

@@ -290,6 +290,8 @@ impl Training<'_> {
             card: crate::folders::model_card(self.model, &self.made_by),
             tokenizers: self.tokenizers.clone(),
             files: Vec::new(),
+            // The state before it.
+            replace: true,
         };
         // One weight at a time is on the host.
         let mut held: (String, Vec<f32>, usize) = Default::default();
