@@ -3,14 +3,13 @@
 use std::path::Path;
 
 use jam_runtime::folders::{Export, Exported, export_model, model_card};
-use jam_weights::checkpoints::import::CONFIG_FILE;
 use serde_json::json;
 
 use crate::cli::{Common, ForceArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
-use crate::output::check_folder;
+use crate::output::{Mark, check_folder};
 use crate::vocabulary;
 
 pub(crate) fn run(
@@ -21,7 +20,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    check_folder(output, force, &[from], &is_model)?;
+    check_folder(output, force, &[from], Mark::EXPORT)?;
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
     let own = from.join("model.ron").is_file();
     let (model, weights, source) = match own {
@@ -57,6 +56,7 @@ pub(crate) fn run(
         card,
         from: beside,
         shard_bytes,
+        files: vec![(Mark::EXPORT.name().to_owned(), Vec::new())],
         replace: force.force,
     };
     let stop = stop_on_interrupt(console);
@@ -78,10 +78,4 @@ pub(crate) fn run(
         }
     }
     print(&format!("{folder}\n"))
-}
-
-/// Whether a folder is one that `export` writes: a model, in either layout.
-fn is_model(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).is_file();
-    has("model.ron") || (has(CONFIG_FILE) && has("source.jam"))
 }

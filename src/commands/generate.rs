@@ -15,7 +15,6 @@ use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::folders::is_something;
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable, outdated};
-use jam_weights::checkpoints::write_file;
 use serde_json::json;
 
 use self::speaker::Speaker;
@@ -23,7 +22,7 @@ use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
-use crate::output::check_folder;
+use crate::output::{Mark, check_folder};
 use crate::program::{self, Purpose};
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
@@ -31,9 +30,8 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         Some(out) => out.clone(),
         None => free_folder(),
     };
-    let own = |folder: &Path| folder.join(PAGE_MARK).is_file();
     let reads = args.file.is_dir().then_some(args.file.as_path());
-    check_folder(out, args.force, reads.as_slice(), &own)?;
+    check_folder(out, args.force, reads.as_slice(), Mark::ANSWER)?;
     let (speaker, mut recipe, device) = if args.file.is_dir() {
         common.refuse_program_flags(&args.file)?;
         if let Some(recipe) = &args.recipe {
@@ -122,8 +120,9 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         });
     }
     page.questions.push(question);
-    let mark = |draft: &Path| write_file(&draft.join(PAGE_MARK), b"");
-    write_page(&page, out, args.force.force, mark)?;
+    write_page(&page, out, args.force.force, |draft| {
+        Mark::ANSWER.put(draft)
+    })?;
     let page = out.join("index.html").display().to_string();
     if common.json {
         return print_json(&json!({ "page": page }));
@@ -138,9 +137,6 @@ fn free_folder() -> PathBuf {
     let free = names.find(|name| !is_something(name));
     free.unwrap_or_else(|| PathBuf::from("answer"))
 }
-
-/// Marks a folder as one that this command wrote, and may replace.
-const PAGE_MARK: &str = ".answer";
 
 /// The model and the recipe that a program names.
 fn from_program(

@@ -37,6 +37,8 @@ pub struct Export<'a> {
     pub from: &'a Path,
     /// Most bytes of weights in one file.
     pub shard_bytes: u64,
+    /// Other files that belong to the folder, by name.
+    pub files: Vec<(String, Vec<u8>)>,
     /// Whether a folder that stands at the target is replaced.
     pub replace: bool,
 }
@@ -100,7 +102,7 @@ fn jam(
         source: export.source,
         card: export.card.clone(),
         tokenizers: vec![export.from.to_owned()],
-        files: Vec::new(),
+        files: export.files.clone(),
         replace: export.replace,
     };
     let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn jam_weights::progress::Bar| {
@@ -129,6 +131,9 @@ fn hugging_face(
     let card = format!("{}{}", front_matter(), export.card);
     write("README.md", card.as_bytes())?;
     write("source.jam", export.source.as_bytes())?;
+    for (name, bytes) in &export.files {
+        write(name, bytes)?;
+    }
     copy_tokenizer(export.from, folder.path())?;
     copy_companions(export.from, folder.path())?;
     tell_ids(folder.path(), export.model, &config, progress)?;

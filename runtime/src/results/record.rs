@@ -10,7 +10,7 @@ use super::{Ingredients, read_optional};
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file in the folder of a result.
-pub(crate) const RESULT_FILE: &str = "result.json";
+pub const RESULT_FILE: &str = "result.json";
 
 /// Marks of results of earlier versions, which had no record.
 const EARLIER: [&str; 2] = ["step.key", "run.key"];
