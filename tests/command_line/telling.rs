@@ -117,6 +117,28 @@ fn many_files_and_folders_are_checked_at_once() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // Files that only use one another are programs too, each reported once.
+    fs::create_dir(place("round")).unwrap();
+    for (file, used) in [("a", "b"), ("b", "c"), ("c", "b"), ("own", "own")] {
+        let text = format!("use \"{used}.jam\"\nlet {file} = 1\n");
+        fs::write(place("round").join(format!("{file}.jam")), text).unwrap();
+    }
+    let checked = || {
+        let round = jamc_in(here, &["check", "round"]);
+        assert_eq!(round.status.code(), Some(1));
+        let said = stderr(&round);
+        ["a", "b", "c", "own"].map(|file| said.contains(&format!("--> round/{file}.jam")))
+    };
+    assert_eq!(checked(), [false, false, true, true]);
+    fs::remove_file(place("round/a.jam")).unwrap();
+    assert_eq!(
+        checked(),
+        [false, false, true, true],
+        "b is checked, and c uses it"
+    );
+    let (code, _) = failure(here, &["check", "round/own.jam"], 1);
+    let (in_folder, _) = failure(here, &["check", "round"], 1);
+    assert_eq!(in_folder, code);
     let empty = jamc_in(here, &["check", "empty"]);
     assert_eq!(empty.status.code(), Some(1));
     assert!(
