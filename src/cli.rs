@@ -169,6 +169,14 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of bytes, as [`bytes`] reads it.
+fn spelled(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let found = units.iter().find(|(scale, _)| bytes.is_multiple_of(*scale));
+    let (scale, unit) = found.unwrap_or(&(1, "B"));
+    format!("{}{unit}", bytes / scale)
+}
+
 impl Common {
     /// Those of a command that takes no others.
     pub(crate) fn new(talk: Talk) -> Common {
@@ -222,6 +230,34 @@ impl Common {
             .compute(args.compute)
             .memory(args.memory)
             .weights(args.weights)
+    }
+
+    /// The flags that say how a program is read and carried out, as a command line repeats them.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
+        for pair in &self.set {
+            flag("--set", pair.clone());
+        }
+        if let Some(seed) = self.seed {
+            flag("--seed", seed.to_string());
+        }
+        if let Some(out) = &self.out {
+            flag("--out", out.display().to_string());
+        }
+        if self.device != DeviceChoice::default() {
+            flag("--device", self.device.to_string());
+        }
+        if let Some(dtype) = self.dtype {
+            flag("--dtype", dtype.precision().word().to_owned());
+        }
+        if let Some(memory) = self.max_memory {
+            flag("--max-memory", spelled(memory));
+        }
+        if self.allow_nonfinite {
+            flags.push("--allow-nonfinite".to_owned());
+        }
+        flags
     }
 
     /// Refuses what a folder has no use for: it stands alone, and no program says what it is.

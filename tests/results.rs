@@ -2,6 +2,8 @@
 
 #[path = "results/listed.rs"]
 mod listed;
+#[path = "results/named.rs"]
+mod named;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -338,26 +340,6 @@ fn a_file_counts_for_whom_it_is_read() {
         fs::read(home.out("reports/table/report.json")).unwrap(),
         before
     );
-}
-
-/// The command that a damaged result's message names has the flags of the one that found it.
-#[test]
-fn the_named_command_repeats_the_flags() {
-    let home = Home::new();
-    let flags = [
-        "--out",
-        "else where",
-        "--set",
-        "tune.steps=4",
-        "--seed",
-        "5",
-    ];
-    home.well(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
-    flip(&home.at("else where/training/tune/last/model.safetensors"));
-    let output = home.jamc(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
-    let report = told(&output);
-    let named = "jamc train t.jam tune --restart --set tune.steps=4 --seed 5 --out 'else where'";
-    assert!(report.contains(named), "{report}");
 }
 
 #[test]

@@ -38,6 +38,10 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
             return Err(Failure::usage(message));
         }
+        if let Some(model) = &args.model {
+            let message = format!("a model folder has one model; leave `--model {model}` out");
+            return Err(Failure::usage(message));
+        }
         let device = common.open_device()?;
         let speaker = Speaker::of_folder(&args.file, &device, common.numbers(), console)?;
         (speaker, default_recipe(), device)
@@ -144,7 +148,13 @@ fn from_program(
     common: &Common,
     console: &Console,
 ) -> Result<(Speaker, DecodeRecipe, Device), Failure> {
-    let work = program::load(&args.file, Purpose::Look, common, console)?.workload(common);
+    // Its precision is that of an answer: how the program's trainings learn stays as it is.
+    let read_with = Common {
+        dtype: None,
+        ..common.clone()
+    };
+    let loaded = program::load(&args.file, Purpose::Look, &read_with, console)?;
+    let work = loaded.workload(&read_with);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
         None => work
@@ -181,8 +191,8 @@ fn from_program(
         .filter(|folder| folder.join("model.ron").exists());
     let folder = folder.ok_or_else(|| {
         Failure::new(format!(
-            "`{model}` is not made yet: jamc run {}",
-            args.file.display()
+            "`{model}` is not made yet; `{}` makes it",
+            work.command("run", &[])
         ))
     })?;
     let step = match work.program.trainings.contains_key(&model.name) {
@@ -190,8 +200,9 @@ fn from_program(
         false => Step::Fuse(model.name.clone()),
     };
     if let Some(changed) = outdated(&work, &step) {
-        console.show(&format!(
-            "`{step}` was made before the program changed ({changed}); `jamc run` makes it as it is now"
+        console.remark(&format!(
+            "`{step}` was made before the program changed ({changed}); `{}` makes it as it is now",
+            work.command("run", &[])
         ));
     }
     let device = common.open_device()?;

@@ -32,6 +32,7 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) {
         program: Program::default(),
         models: IndexMap::new(),
         source: String::new(),
+        file: loaded.file.clone(),
         folder: loaded.folder.clone(),
         out: loaded.out.clone(),
         places: BTreeMap::new(),

@@ -14,6 +14,8 @@ pub(crate) struct Loaded {
     pub(crate) models: IndexMap<String, Arc<Model>>,
     /// Text of the main file.
     pub(crate) source: String,
+    /// The main file, as it was given.
+    pub(crate) file: PathBuf,
     /// Where relative paths of the program start.
     pub(crate) folder: PathBuf,
     /// Where results go.

@@ -73,6 +73,7 @@ pub(crate) fn load(
             program,
             models,
             source: text,
+            file: path.to_owned(),
             folder,
             out,
             places,

@@ -77,22 +77,10 @@ fn makes_the_same(one: &Program, other: &Program) -> bool {
 }
 
 impl Loaded {
-    /// The program with the folder of its results.
+    /// The program with the folder of its results. A precision that is given is that of its trainings.
     pub(crate) fn workload(mut self, common: &Common) -> Workload {
-        let mut flags = Vec::new();
-        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
-        for pair in &common.set {
-            flag("--set", pair.clone());
-        }
-        if let Some(seed) = common.seed {
-            flag("--seed", seed.to_string());
-        }
-        if let Some(out) = &common.out {
-            flag("--out", out.display().to_string());
-        }
         if let Some(dtype) = common.dtype {
             let precision = dtype.precision();
-            flag("--dtype", precision.word().to_owned());
             let trainings = self.program.trainings.values_mut();
             trainings.for_each(|training| training.precision = precision);
         }
@@ -100,10 +88,11 @@ impl Loaded {
             program: self.program,
             models: self.models,
             source: self.source,
+            file: self.file,
             folder: self.folder,
             out: self.out,
             places: self.places,
-            flags,
+            flags: common.flags(),
         }
     }
 }

@@ -21,13 +21,15 @@ pub struct Workload {
     pub models: IndexMap<String, Arc<Model>>,
     /// Source text of the main file and of those it uses, by name; goes into model folders.
     pub source: String,
+    /// The file of the program, as it was given.
+    pub file: PathBuf,
     /// Where relative paths of the program start.
     pub folder: PathBuf,
     /// Where results go.
     pub out: PathBuf,
     /// Where the program says a setting, `drawing.jam:45`, by step and path: `train tune.optimizer`.
     pub places: BTreeMap<String, String>,
-    /// The flags that the program was read with, as a command that a report names repeats them.
+    /// The flags that the program was read and is carried out with, as a command that a report names repeats them.
     pub flags: Vec<String>,
 }
 
@@ -166,18 +168,21 @@ impl Workload {
 
     /// The command that makes the result of a step anew, as a shell reads it.
     pub(super) fn restart(&self, step: &Step) -> String {
-        let file = self.folder.join(format!("{}.jam", self.program.name));
-        let file = file.strip_prefix(".").unwrap_or(&file).display();
-        let program = quoted(&file.to_string());
-        let mut command = match step {
-            Step::Train(name) => format!("jamc train {program} {name} --restart"),
-            step => format!("jamc run {program} --restart {}", step.name()),
-        };
-        for flag in &self.flags {
-            command.push(' ');
-            command.push_str(&quoted(flag));
+        match step {
+            Step::Train(name) => self.command("train", &[name, "--restart"]),
+            step => self.command("run", &["--restart", step.name()]),
         }
-        command
+    }
+}
+
+impl Workload {
+    /// A command on this program, with the flags that it was read with, as a shell reads it.
+    pub fn command(&self, name: &str, arguments: &[&str]) -> String {
+        let file = self.file.display().to_string();
+        let flags = self.flags.iter().map(String::as_str);
+        let words = ["jamc", name, &file].into_iter();
+        let words = words.chain(arguments.iter().copied()).chain(flags);
+        words.map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 
