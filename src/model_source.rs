@@ -56,7 +56,7 @@ pub(crate) fn weights_of(
     }
     let wrapped = |report: &&Diagnostic| report.code.as_deref() == Some(WRAPPED);
     for note in reports.iter().filter(wrapped) {
-        console.show(&format!("note: {}", note.message));
+        console.remark(&note.message);
     }
     Ok(open_weights_of(checkpoint, numbers)?)
 }

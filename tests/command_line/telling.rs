@@ -221,4 +221,31 @@ fn notes_are_told_once_for_a_program() {
         assert!(!said(arguments).contains("note: "), "{arguments:?}");
     }
     assert!(said(&["inspect", "precisions.jam", "-v"]).contains("note: "));
+    for command in [
+        &["inspect", "precisions.jam"][..],
+        &["build", "precisions.jam", "nobody"],
+    ] {
+        let asked = [command, &["-v", "--json"]].concat();
+        let lines = said(&asked);
+        assert!(
+            lines.contains("\"severity\":\"note\""),
+            "{asked:?}: {lines}"
+        );
+        for line in lines.lines() {
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line).is_ok(),
+                "{line}"
+            );
+        }
+    }
+}
+
+/// A failure is told however quiet a command is.
+#[test]
+fn a_layout_that_is_wrong_is_told_quietly_too() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("l.jam"), "setting   a=1\n").unwrap();
+    let output = jamc_in(folder.path(), &["fmt", "--check", "-q", "l.jam"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "l.jam is not in its layout\n");
 }
