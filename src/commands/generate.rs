@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use jam_backends::Device;
 use jam_data::tokens::Codec;
 use jam_ir::Error;
-use jam_ir::recipe::{DecodeRecipe, Sampling, Step};
+use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::folders::is_something;
@@ -195,11 +195,9 @@ fn from_program(
             work.command("run", &[])
         ))
     })?;
-    let step = match work.program.trainings.contains_key(&model.name) {
-        true => Step::Train(model.name.clone()),
-        false => Step::Fuse(model.name.clone()),
-    };
-    if let Some(changed) = outdated(&work, &step) {
+    if let Some(step) = work.made_by(&model)
+        && let Some(changed) = outdated(&work, &step)
+    {
         console.remark(&format!(
             "`{step}` was made before the program changed ({changed}); `{}` makes it as it is now",
             work.command("run", &[])

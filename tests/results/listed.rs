@@ -127,3 +127,23 @@ fn removing_from_a_folder_that_is_not_there_makes_none() {
     }
     assert!(!home.at("runs").exists());
 }
+
+/// A parent that `build` would make anew counts as not made yet, though another of its name stands in its place.
+#[test]
+fn a_forecast_reads_no_parent_that_is_another_result() {
+    let home = Home::new();
+    home.program(&format!("{FUSION}fuse more = linear(both, a)\n"));
+    let build = ["build", "t.jam", "more", "--device", "cpu"];
+    home.well(&[
+        "build", "t.jam", "both", "--set", "wide=16", "--device", "cpu",
+    ]);
+    for there in [false, true] {
+        let output = home.jamc(&[&build[..], &["--dry-run", "--json"]].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", told(&output));
+        let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let reads = told["models"][0]["reads"].as_array().unwrap();
+        let both = reads.iter().find(|read| read["source"] == "both").unwrap();
+        assert_eq!(both["there"], there, "{told}");
+        home.well(&build);
+    }
+}

@@ -114,20 +114,27 @@ impl Workload {
         self.out.join(step.folder()).join(step.name())
     }
 
-    /// Folder with the weights behind a reference; `None` for a fresh model.
-    pub fn weights(&self, model: &ModelRef) -> Option<PathBuf> {
+    /// The step that makes the weights behind a reference; `None` where the program reads or draws them.
+    pub fn made_by(&self, model: &ModelRef) -> Option<Step> {
         let name = &model.name;
         if self.program.trainings.contains_key(name) {
-            let state = match model.checkpoint {
-                Checkpoint::Last => "last",
-                Checkpoint::Best => "best",
-            };
-            return Some(self.result(&Step::Train(name.clone())).join(state));
+            return Some(Step::Train(name.clone()));
         }
-        if self.program.fusions.contains_key(name) {
-            return Some(self.result(&Step::Fuse(name.clone())));
+        let fused = self.program.fusions.contains_key(name);
+        fused.then(|| Step::Fuse(name.clone()))
+    }
+
+    /// Folder with the weights behind a reference; `None` for a fresh model.
+    pub fn weights(&self, model: &ModelRef) -> Option<PathBuf> {
+        if let Some(step) = self.made_by(model) {
+            let folder = self.result(&step);
+            return Some(match (step, model.checkpoint) {
+                (Step::Train(_), Checkpoint::Last) => folder.join("last"),
+                (Step::Train(_), Checkpoint::Best) => folder.join("best"),
+                _ => folder,
+            });
         }
-        let recipe = self.program.models.get(name)?;
+        let recipe = self.program.models.get(&model.name)?;
         recipe.weights.as_ref().map(|weights| self.path(weights))
     }
 }
