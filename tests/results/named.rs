@@ -84,3 +84,26 @@ fn what_makes_the_model_of_an_answer_is_named_whole() {
     let output = home.jamc(&["generate", folder, "--prompt", "the", "--model", "tune"]);
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
 }
+
+/// A model folder says what it was made from: every file of its program, and what was set.
+#[test]
+fn a_model_has_the_text_of_every_file_of_its_program() {
+    let home = Home::new();
+    let part = "model a {\n    tokens = 20\n    context = 16\n    width = wide\n    \
+                logits = unembed(embed(tokens))\n}\n";
+    let main = "setting wide = 8\nuse \"parts/a.jam\"\nmodel b = a {}\nfuse both = uniform(a, b)\n";
+    fs::create_dir(home.at("parts")).unwrap();
+    fs::write(home.at("parts/a.jam"), part).unwrap();
+    home.program(main);
+    let file = home.at("t.jam").display().to_string();
+    for program in ["t.jam", &file] {
+        home.well(&[
+            "build", program, "--device", "cpu", "--set", "wide=16", "--out", "o",
+        ]);
+        let source = fs::read_to_string(home.at("o/models/both/source.jam")).unwrap();
+        let told =
+            format!("{main}\n// parts/a.jam, which is used above:\n\n{part}\n// --set wide=16\n");
+        assert_eq!(source, told);
+        fs::remove_dir_all(home.at("o")).unwrap();
+    }
+}

@@ -7,7 +7,7 @@
 //! tokenizer.json            the text tokenizer, where there is one
 //! tokenizer_config.json, …  what the files of a parent say of it and of sampling, where it is that parent's
 //! vq.json, vq.safetensors   the image tokenizer, where there is one
-//! source.jam                the program it comes from
+//! source.jam                the program it comes from, and behind it the files that it uses
 //! README.md                 the model card: parents, strategy, counts
 //! step.key                  the key of the step that made it, where one did
 //! checksums.json            BLAKE3 checksums of every tensor, every header and every file, and its own

@@ -19,7 +19,7 @@ pub struct Workload {
     pub program: Program,
     /// The graph behind every name that a [`ModelRef`] may have: models, fusions, trainings.
     pub models: IndexMap<String, Arc<Model>>,
-    /// Source text of the main file and of those it uses, by name; goes into model folders.
+    /// Source text of the main file, and behind it of those it uses; goes into model folders.
     pub source: String,
     /// The file of the program, as it was given.
     pub file: PathBuf,
