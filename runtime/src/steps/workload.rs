@@ -1,7 +1,7 @@
 //! A program with every model it names, and the folder where its results go.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -31,6 +31,11 @@ pub struct Workload {
     pub places: BTreeMap<String, String>,
     /// The flags that the program was read and is carried out with, as a command that a report names repeats them.
     pub flags: Vec<String>,
+}
+
+/// Folder of the result of a step in a folder of results.
+pub fn result_folder(out: &Path, step: &Step) -> PathBuf {
+    out.join(step.folder()).join(step.name())
 }
 
 /// A lookup that tells what is missing: the language has checked names, a stored program may lie.
@@ -111,7 +116,7 @@ impl Workload {
 
     /// Folder of the result of a step.
     pub fn result(&self, step: &Step) -> PathBuf {
-        self.out.join(step.folder()).join(step.name())
+        result_folder(&self.out, step)
     }
 
     /// The step that makes the weights behind a reference; `None` where the program reads or draws them.
