@@ -260,18 +260,24 @@ impl Common {
         flags
     }
 
-    /// Refuses what a folder has no use for: it stands alone, and no program says what it is.
+    /// Refuses what a folder, be it of a model or of results, has no use for: no program says what it is. `seed` is one
+    /// that nothing would draw from.
     ///
     /// # Errors
-    /// When `--set` or `--out` is given.
-    pub(crate) fn refuse_program_flags(&self, folder: &Path) -> Result<(), Failure> {
-        let refused = match (self.set.first(), &self.out) {
-            (Some(set), _) => format!("`--set {set}`"),
-            (None, Some(_)) => "`--out`".to_owned(),
-            (None, None) => return Ok(()),
+    /// When `--set`, `--out` or such a seed is given.
+    pub(crate) fn refuse_program_flags(
+        &self,
+        folder: &Path,
+        seed: Option<u64>,
+    ) -> Result<(), Failure> {
+        let refused = match (self.set.first(), &self.out, seed) {
+            (Some(set), _, _) => format!("`--set {set}`"),
+            (None, Some(_), _) => "`--out`".to_owned(),
+            (None, None, Some(seed)) => format!("`--seed {seed}`"),
+            (None, None, None) => return Ok(()),
         };
         let message = format!(
-            "{} is a folder with one model, and {refused} is about a program; leave it out",
+            "{} is a folder, and {refused} is about a program; leave it out",
             folder.display()
         );
         Err(Failure::usage(message))

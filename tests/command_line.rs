@@ -166,6 +166,8 @@ fn a_value_for_a_model_folder_is_refused() {
     let folder = with_checkpoint();
     for arguments in [
         &["inspect", "llama", "--set", "width=16"][..],
+        &["results", "llama", "--seed", "3"],
+        &["results", "llama", "--out", "elsewhere"],
         &["generate", "llama", "--prompt", "a", "--set", "width=16"],
         &["generate", "llama", "--prompt", "a", "--out", "elsewhere"],
     ] {

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
     let reads = args.file.is_dir().then_some(args.file.as_path());
     check_folder(out, args.force, reads.as_slice(), Mark::ANSWER)?;
     let (speaker, mut recipe, device) = if args.file.is_dir() {
-        common.refuse_program_flags(&args.file)?;
+        common.refuse_program_flags(&args.file, None)?;
         if let Some(recipe) = &args.recipe {
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
             return Err(Failure::usage(message));

@@ -21,15 +21,7 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     let (out, work) = if place.is_dir() {
-        let of_program = [
-            (common.out.is_some(), "--out"),
-            (!common.set.is_empty(), "--set"),
-            (common.seed.is_some(), "--seed"),
-        ];
-        if let Some((_, flag)) = of_program.iter().find(|(given, _)| *given) {
-            let message = format!("a folder of results is named already; leave `{flag}` out");
-            return Err(Failure::usage(message));
-        }
+        common.refuse_program_flags(place, common.seed)?;
         (place.to_owned(), None)
     } else {
         let work = program::load(place, Purpose::Look, common, console)?.workload(common);
