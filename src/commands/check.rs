@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use jam_dsl::syntax::Subject;
 use jam_ir::span::SourceMap;
+use jam_runtime::folders::is_model_folder;
 use serde_json::json;
 
 use crate::cli::Common;
@@ -105,7 +106,7 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
             continue;
         }
         if entry.is_dir() {
-            if !entry.is_symlink() && !entry.join("model.ron").is_file() {
+            if !entry.is_symlink() && !is_model_folder(&entry) {
                 below(&entry, found)?;
             }
         } else if entry.extension().is_some_and(|ending| ending == "jam") {

@@ -12,7 +12,7 @@ use jam_ir::Error;
 use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
-use jam_runtime::folders::is_something;
+use jam_runtime::folders::{is_model_folder, is_something};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable, outdated};
 use serde_json::json;
@@ -188,7 +188,7 @@ fn from_program(
     }
     let folder = work
         .weights(&model)
-        .filter(|folder| folder.join("model.ron").exists());
+        .filter(|folder| is_model_folder(folder));
     let folder = folder.ok_or_else(|| {
         Failure::new(format!(
             "`{model}` is not made yet; `{}` makes it",

@@ -9,7 +9,7 @@
 //! vq.json, vq.safetensors   the image tokenizer, where there is one
 //! source.jam                the program it comes from, and behind it the files that it uses
 //! README.md                 the model card: parents, strategy, counts
-//! step.key                  the key of the step that made it, where one did
+//! result.json               what it was made from, where it is the result of a fusion
 //! checksums.json            BLAKE3 checksums of every tensor, every header and every file, and its own
 //! ```
 
@@ -41,6 +41,12 @@ use jam_weights::progress::{Bar, Progress};
 
 /// The graph.
 const GRAPH: &str = "model.ron";
+
+/// Whether a folder is one of a model of JAM, by the file of its graph; it may be damaged all the same.
+pub fn is_model_folder(folder: &Path) -> bool {
+    folder.join(GRAPH).is_file()
+}
+
 /// The longest graph that is read, in bytes: the rows of a large vocabulary, chosen one by one.
 const MAX_GRAPH_BYTES: u64 = 16_000_000;
 /// Files of a text tokenizer that travel with a model.
@@ -183,7 +189,7 @@ pub fn write_model(
     }
     let folder = AtomicFolder::create(target)?;
     let write = |name: &str, bytes: &[u8]| write_file(&folder.path().join(name), bytes);
-    write("model.ron", graph.as_bytes())?;
+    write(GRAPH, graph.as_bytes())?;
     write("model.ir", jam_ir::text::print(model).as_bytes())?;
     write("source.jam", draft.source.as_bytes())?;
     write("README.md", draft.card.as_bytes())?;
