@@ -169,6 +169,14 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of bytes, as [`bytes`] reads it.
+fn spelled(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    let found = units.iter().find(|(scale, _)| bytes.is_multiple_of(*scale));
+    let (scale, unit) = found.unwrap_or(&(1, "B"));
+    format!("{}{unit}", bytes / scale)
+}
+
 impl Common {
     /// Those of a command that takes no others.
     pub(crate) fn new(talk: Talk) -> Common {
@@ -224,18 +232,52 @@ impl Common {
             .weights(args.weights)
     }
 
-    /// Refuses what a folder has no use for: it stands alone, and no program says what it is.
+    /// The flags that say how a program is read and carried out, as a command line repeats them.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = Vec::new();
+        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
+        for pair in &self.set {
+            flag("--set", pair.clone());
+        }
+        if let Some(seed) = self.seed {
+            flag("--seed", seed.to_string());
+        }
+        if let Some(out) = &self.out {
+            flag("--out", out.display().to_string());
+        }
+        if self.device != DeviceChoice::default() {
+            flag("--device", self.device.to_string());
+        }
+        if let Some(dtype) = self.dtype {
+            flag("--dtype", dtype.precision().word().to_owned());
+        }
+        if let Some(memory) = self.max_memory {
+            flag("--max-memory", spelled(memory));
+        }
+        if self.allow_nonfinite {
+            flags.push("--allow-nonfinite".to_owned());
+        }
+        flags
+    }
+
+    /// Refuses what a folder, be it of a model or of results, has no use for: no program says what it is. `seed` is one
+    /// that nothing would draw from.
     ///
     /// # Errors
-    /// When `--set` or `--out` is given.
-    pub(crate) fn refuse_program_flags(&self, folder: &Path) -> Result<(), Failure> {
-        let refused = match (self.set.first(), &self.out) {
-            (Some(set), _) => format!("`--set {set}`"),
-            (None, Some(_)) => "`--out`".to_owned(),
-            (None, None) => return Ok(()),
+    /// When `--set`, `--out` or such a seed is given.
+    pub(crate) fn refuse_program_flags(
+        &self,
+        folder: &Path,
+        seed: Option<u64>,
+    ) -> Result<(), Failure> {
+        let refused = match (self.set.first(), &self.out, seed) {
+            (Some(set), _, _) => format!("`--set {set}`"),
+            (None, Some(_), _) => "`--out`".to_owned(),
+            (None, None, Some(seed)) => format!("`--seed {seed}`"),
+            (None, None, None) => return Ok(()),
         };
         let message = format!(
-            "{} is a folder with one model, and {refused} is about a program; leave it out",
+            "{} is a folder, and {refused} is about a program; leave it out",
             folder.display()
         );
         Err(Failure::usage(message))

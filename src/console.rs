@@ -13,21 +13,13 @@ use serde::Serialize;
 use crate::cli::{Color, Talk};
 use crate::failure::Failure;
 
-/// How much is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Volume {
-    /// Errors and results.
-    Quiet,
-    /// Progress and notes.
-    Normal,
-    /// Also what is only of interest when something is wrong.
-    Verbose,
-}
-
 /// The terminal.
 #[derive(Clone, Debug)]
 pub(crate) struct Console {
-    volume: Volume,
+    /// Whether progress and lines of text are told beside errors and results.
+    talks: bool,
+    /// Whether more is asked for, in whichever form.
+    verbose: bool,
     json: bool,
     color: Color,
     bars: MultiProgress,
@@ -35,22 +27,18 @@ pub(crate) struct Console {
 
 impl Console {
     pub(crate) fn new(talk: Talk) -> Console {
-        let volume = match (talk.quiet || talk.json, talk.verbose) {
-            (true, _) => Volume::Quiet,
-            (false, 0) => Volume::Normal,
-            (false, _) => Volume::Verbose,
-        };
         Console {
-            volume,
+            talks: !talk.quiet && !talk.json,
+            verbose: talk.verbose > 0,
             json: talk.json,
             color: talk.color,
             bars: MultiProgress::new(),
         }
     }
 
-    /// Whether what is only of interest when something is wrong is told.
+    /// Whether more is asked for: notes on a program, also as JSON.
     pub(crate) fn is_verbose(&self) -> bool {
-        self.volume == Volume::Verbose
+        self.verbose
     }
 
     /// Whether reports on standard error have colours.
@@ -87,19 +75,19 @@ impl Console {
 
     /// A line that is only of interest when something is wrong.
     pub(crate) fn detail(&self, line: &str) {
-        if self.volume >= Volume::Verbose {
+        if self.talks && self.verbose {
             self.line(line);
         }
     }
 
     /// A line of normal interest.
     pub(crate) fn show(&self, line: &str) {
-        if self.volume >= Volume::Normal {
+        if self.talks {
             self.line(line);
         }
     }
 
-    /// A line that was asked for by a flag of its own.
+    /// A line that was asked for by a flag of its own, or says why a command fails.
     pub(crate) fn told(&self, line: &str) {
         self.line(line);
     }
@@ -141,7 +129,7 @@ pub(crate) fn print_json(result: &impl Serialize) -> Result<(), Failure> {
 
 impl Progress for Console {
     fn begin(&self, label: &str, total: u64) -> Box<dyn Bar> {
-        if self.volume == Volume::Quiet {
+        if !self.talks {
             return Box::new(jam_weights::progress::Silent);
         }
         if !std::io::stderr().is_terminal() {

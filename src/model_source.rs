@@ -6,7 +6,7 @@ use jam_dsl::CompileOptions;
 use jam_ir::diagnostic::{Diagnostic, Severity};
 use jam_ir::headers::WRAPPED;
 use jam_ir::{Error, Model};
-use jam_runtime::folders::ModelFolder;
+use jam_runtime::folders::{ModelFolder, is_model_folder};
 use jam_weights::checkpoints::import::{ImportedConfig, open_weights_of};
 use jam_weights::checkpoints::{Numbers, WeightSource};
 
@@ -17,14 +17,21 @@ use crate::program::Files;
 use crate::vocabulary;
 use crate::words::words;
 
+/// The model of JAM in a folder; none where it has a checkpoint of others.
+pub(crate) fn own(folder: &Path) -> Result<Option<ModelFolder>, Failure> {
+    match is_model_folder(folder) {
+        true => Ok(Some(ModelFolder::open(folder)?)),
+        false => Ok(None),
+    }
+}
+
 /// Opens a folder: its graph, and its weights by JAM names.
 pub(crate) fn open(
     folder: &Path,
     numbers: Numbers,
     console: &Console,
 ) -> Result<(Model, Box<dyn WeightSource>), Failure> {
-    if folder.join("model.ron").is_file() {
-        let ModelFolder { model, weights, .. } = ModelFolder::open(folder)?;
+    if let Some(ModelFolder { model, weights, .. }) = own(folder)? {
         return Ok((model, numbers.of(Box::new(weights))));
     }
     let config = ImportedConfig::read(folder)?;
@@ -56,7 +63,7 @@ pub(crate) fn weights_of(
     }
     let wrapped = |report: &&Diagnostic| report.code.as_deref() == Some(WRAPPED);
     for note in reports.iter().filter(wrapped) {
-        console.show(&format!("note: {}", note.message));
+        console.remark(&note.message);
     }
     Ok(open_weights_of(checkpoint, numbers)?)
 }

@@ -5,6 +5,8 @@ use std::io::Write;
 use std::path::{Component, Path, PathBuf};
 
 use jam_ir::Error;
+use jam_runtime::folders::is_something;
+use jam_runtime::results::RESULT_FILE;
 use jam_weights::checkpoints::atomic::temporary_beside;
 use jam_weights::checkpoints::write_file;
 
@@ -27,8 +29,31 @@ pub(crate) fn check_file(file: &Path, force: ForceArgs, inputs: &[&Path]) -> Res
     }
 }
 
-/// Refuses a folder that holds something, unless it may be replaced; one that `ours` does not know for a result of
-/// such a command is never replaced. A folder that is read from, lies in one or has one in it is refused.
+/// The file by which a command knows a folder for one that it wrote, and may replace.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mark(&'static str);
+
+impl Mark {
+    pub(crate) const ANSWER: Mark = Mark(".answer");
+    pub(crate) const EXPORT: Mark = Mark(".export");
+    pub(crate) const SYNTH: Mark = Mark(".synth");
+
+    /// Its name; it holds nothing.
+    pub(crate) fn name(self) -> &'static str {
+        self.0
+    }
+
+    /// Marks a folder.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub(crate) fn put(self, folder: &Path) -> Result<(), Error> {
+        write_file(&folder.join(self.0), b"")
+    }
+}
+
+/// Refuses a folder that holds something, unless it may be replaced; one without the mark of the command, and a result of
+/// a program, are never replaced. A folder that is read from, lies in one or has one in it is refused.
 ///
 /// # Errors
 /// When it is refused.
@@ -36,35 +61,37 @@ pub(crate) fn check_folder(
     folder: &Path,
     force: ForceArgs,
     inputs: &[&Path],
-    ours: &dyn Fn(&Path) -> bool,
+    mark: Mark,
 ) -> Result<(), Failure> {
     apart(folder, inputs)?;
     if !is_something(folder) {
         return Ok(());
     }
+    let refused = |message: &str, help: &str| {
+        let error = Error::new(message).with_path(folder).with_help(help);
+        Err(Failure::exists(error))
+    };
+    if folder.join(RESULT_FILE).exists() {
+        return refused(
+            "this is a result of a program, and is not replaced",
+            "name another folder; `jamc results` lists results, and takes away the one that `--remove` names",
+        );
+    }
     if !force.force {
         return Err(there_already(folder));
     }
     // A link to a folder would be replaced, and not the folder.
-    let own = fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir()) && ours(folder);
+    let own = fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir())
+        && folder.join(mark.name()).is_file();
     match own {
         true => Ok(()),
-        false => Err(Failure::exists(
-            Error::new("what is there was not made by this command, and is not replaced")
-                .with_path(folder)
-                .with_help("name another folder, or remove it yourself"),
-        )),
-    }
-}
-
-/// Whether anything is lost when a folder takes this place: an empty folder is nothing.
-pub(crate) fn is_something(path: &Path) -> bool {
-    match fs::symlink_metadata(path) {
-        Err(_) => false,
-        Ok(meta) if meta.is_dir() => {
-            fs::read_dir(path).map_or(true, |mut files| files.next().is_some())
-        }
-        Ok(_) => true,
+        false => refused(
+            &format!(
+                "what is there is not marked as made by this command (`{}`), and is not replaced",
+                mark.name()
+            ),
+            "name another folder, or remove it yourself, as also what a version of jamc made that set no marks",
+        ),
     }
 }
 

@@ -166,6 +166,8 @@ fn a_value_for_a_model_folder_is_refused() {
     let folder = with_checkpoint();
     for arguments in [
         &["inspect", "llama", "--set", "width=16"][..],
+        &["results", "llama", "--seed", "3"],
+        &["results", "llama", "--out", "elsewhere"],
         &["generate", "llama", "--prompt", "a", "--set", "width=16"],
         &["generate", "llama", "--prompt", "a", "--out", "elsewhere"],
     ] {
@@ -295,6 +297,48 @@ fn nothing_that_exists_is_replaced_without_force() {
             "exists"
         );
     }
+}
+
+/// A folder is known for a command's own by its mark, and not by what might as well be another's.
+#[test]
+fn only_marked_folders_are_replaced_and_results_never() {
+    let folder = with_checkpoint();
+    let here = folder.path();
+    let place = |name: &str| here.join(name);
+    fs::create_dir(place("real")).unwrap();
+    for name in ["config.json", "model.ron", "source.jam", "precious.txt"] {
+        fs::write(place("real").join(name), CONFIG).unwrap();
+    }
+    let mut program = fs::read_to_string(place("llama.jam")).unwrap();
+    program += "\nmodel second = llama {}\nfuse both = linear(llama, second)\n";
+    fs::write(place("llama.jam"), program).unwrap();
+    done(here, &["build", "llama.jam", "--device", "cpu"]);
+    let result = "runs/llama/models/both";
+    // A mark makes no other of a result.
+    for mark in [".synth", ".export", ".answer"] {
+        fs::write(place(result).join(mark), "").unwrap();
+    }
+    done(here, &["export", "llama", "-o", "earlier"]);
+    fs::remove_file(place("earlier/.export")).unwrap();
+    let before = contents(here);
+    for command in [
+        &["synth", "config.json"][..],
+        &["export", "llama"],
+        &["generate", "llama", "--prompt", "a"],
+    ] {
+        for (target, said) in [
+            ("real", "not marked"),
+            ("earlier", "not marked"),
+            ("llama/..", "read from"),
+            (result, "a result of a program"),
+        ] {
+            let output = jamc_in(here, &[command, &["-o", target, "--force"]].concat());
+            assert!(!output.status.success(), "{command:?} {target}");
+            let told = stderr(&output);
+            assert!(told.contains(said), "{command:?} {target}: {told}");
+        }
+    }
+    assert!(contents(here) == before);
 }
 
 #[test]

@@ -1,5 +1,10 @@
 //! What becomes of results: nothing made is removed because something changed, and nothing damaged is taken for absent.
 
+#[path = "results/listed.rs"]
+mod listed;
+#[path = "results/named.rs"]
+mod named;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -362,26 +367,6 @@ fn a_replaced_tokenizer_of_any_name_is_noticed() {
     assert_ne!(reports[0], reports[1], "the old token ids are read no more");
 }
 
-/// The command that a damaged result's message names has the flags of the one that found it.
-#[test]
-fn the_named_command_repeats_the_flags() {
-    let home = Home::new();
-    let flags = [
-        "--out",
-        "else where",
-        "--set",
-        "tune.steps=4",
-        "--seed",
-        "5",
-    ];
-    home.well(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
-    flip(&home.at("else where/training/tune/last/model.safetensors"));
-    let output = home.jamc(&[&["run", "t.jam", "--device", "cpu"][..], &flags].concat());
-    let report = told(&output);
-    let named = "jamc train t.jam tune --restart --set tune.steps=4 --seed 5 --out 'else where'";
-    assert!(report.contains(named), "{report}");
-}
-
 #[test]
 fn folders_that_are_not_ours_are_refused_and_stay() {
     for folder in [
@@ -404,6 +389,35 @@ fn folders_that_are_not_ours_are_refused_and_stay() {
         assert_eq!(output.status.code(), Some(1));
         assert!(home.out(folder).join("notes.txt").exists());
     }
+}
+
+/// What comes to stand in the place of a model while it is built is not written over.
+#[test]
+fn what_came_while_a_model_was_built_stays() {
+    let home = Home::new();
+    // Tens of MB: it takes long enough to come between.
+    home.program(
+        "model a {\n    tokens = 40000\n    context = 16\n    width = 512\n    \
+         logits = unembed(embed(tokens))\n}\nmodel b = a {}\nfuse both = uniform(a, b)\n",
+    );
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jamc"));
+    let command = command
+        .args(["build", "t.jam", "--device", "cpu", "--json"])
+        .current_dir(home.place.path())
+        .stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let begun = || fs::read_dir(home.out("models")).is_ok_and(|mut files| files.next().is_some());
+    while !begun() && child.try_wait().unwrap().is_none() {
+        std::thread::yield_now();
+    }
+    let place = home.out("models/both");
+    fs::create_dir(&place).unwrap();
+    fs::write(place.join("mine.txt"), "mine").unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(told(&output).contains("\"exists\""), "{}", told(&output));
+    assert_eq!(fs::read_to_string(place.join("mine.txt")).unwrap(), "mine");
+    assert_eq!(home.folders("models"), ["both"]);
 }
 
 #[test]

@@ -82,6 +82,7 @@ fn work(folder: &Path) -> Workload {
         program,
         models: IndexMap::new(),
         source: String::new(),
+        file: folder.join("t.jam"),
         folder: folder.to_owned(),
         out: folder.join("out"),
         places: Default::default(),

@@ -36,6 +36,7 @@ fn build(model: &Model, tokenizers: &[PathBuf], target: &Path, progress: &dyn Pr
         card: "# a model\n".to_owned(),
         tokenizers: tokenizers.to_vec(),
         files: vec![("step.key".to_owned(), b"0123\n".to_vec())],
+        replace: true,
     };
     let stream = WeightStream::new(model, 3, &NoSources).unwrap();
     let mut write = |writer: &mut CheckpointWriter, bar: &mut dyn Bar| {

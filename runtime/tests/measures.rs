@@ -373,6 +373,7 @@ fn workload(folder: &Path, change: fn(&mut Model)) -> Workload {
         program,
         models: IndexMap::from([("small".to_owned(), Arc::new(model))]),
         source: String::new(),
+        file: folder.join("t.jam"),
         folder: folder.to_owned(),
         out: folder.join("out"),
         places: BTreeMap::new(),

@@ -1,10 +1,11 @@
 //! `jamc check`: every mistake of programs in one run; nothing is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use jam_dsl::syntax::Subject;
 use jam_ir::span::SourceMap;
+use jam_runtime::folders::is_model_folder;
 use serde_json::json;
 
 use crate::cli::Common;
@@ -81,9 +82,7 @@ fn programs(files: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
             return Err(Failure::new(message));
         }
         // What others use is checked as a part of them.
-        let parts = parts(&found);
-        found.retain(|file| !parts.contains(&whole(file)));
-        programs.extend(found);
+        programs.extend(wholes(found));
     }
     let mut known = BTreeSet::new();
     programs.retain(|file| known.insert(whole(file)));
@@ -107,7 +106,7 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
             continue;
         }
         if entry.is_dir() {
-            if !entry.is_symlink() && !entry.join("model.ron").is_file() {
+            if !entry.is_symlink() && !is_model_folder(&entry) {
                 below(&entry, found)?;
             }
         } else if entry.extension().is_some_and(|ending| ending == "jam") {
@@ -117,28 +116,60 @@ fn below(folder: &Path, found: &mut Vec<PathBuf>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The files that programs use, without links and detours.
-fn parts(programs: &[PathBuf]) -> BTreeSet<PathBuf> {
-    let mut parts = BTreeSet::new();
-    for file in programs {
-        // What cannot be read is told when it is checked.
-        let Ok(text) = program::read_text(file) else {
-            continue;
-        };
-        let mut sources = SourceMap::new();
-        let Some(id) = sources.add(file.display().to_string(), text.as_str()) else {
-            continue;
-        };
-        let folder = file.parent().unwrap_or(Path::new(""));
-        for statement in jam_dsl::parse(id, &text).file.statements {
-            if let (true, Some(Subject::Text(path))) =
-                (statement.word.text == "use", &statement.subject)
-            {
-                parts.insert(whole(&folder.join(path.value())));
+/// Of programs, those that no other one uses; of files that only use one another, the first, so that every file is checked
+/// by itself or as a part of one that is.
+fn wholes(found: Vec<PathBuf>) -> Vec<PathBuf> {
+    let uses: BTreeMap<PathBuf, BTreeSet<PathBuf>> = found
+        .iter()
+        .map(|file| (whole(file), used_by(file)))
+        .collect();
+    let of_others = |file: &PathBuf| {
+        let mut others = uses.iter().filter(|(other, _)| *other != file);
+        others.any(|(_, used)| used.contains(file))
+    };
+    let mut kept: BTreeSet<PathBuf> = uses
+        .keys()
+        .filter(|file| !of_others(file))
+        .cloned()
+        .collect();
+    let mut reached = BTreeSet::new();
+    let mut waiting: Vec<PathBuf> = kept.iter().cloned().collect();
+    for file in found.iter().map(|file| whole(file)) {
+        while let Some(next) = waiting.pop() {
+            if let (Some(used), true) = (uses.get(&next), reached.insert(next.clone())) {
+                waiting.extend(used.iter().cloned());
             }
         }
+        if !reached.contains(&file) {
+            kept.insert(file.clone());
+            waiting.push(file);
+        }
     }
-    parts
+    let mut found = found;
+    found.retain(|file| kept.contains(&whole(file)));
+    found
+}
+
+/// The files that a program uses, without links and detours.
+fn used_by(file: &Path) -> BTreeSet<PathBuf> {
+    let mut used = BTreeSet::new();
+    // What cannot be read is told when it is checked.
+    let Ok(text) = program::read_text(file) else {
+        return used;
+    };
+    let mut sources = SourceMap::new();
+    let Some(id) = sources.add(file.display().to_string(), text.as_str()) else {
+        return used;
+    };
+    let folder = file.parent().unwrap_or(Path::new(""));
+    for statement in jam_dsl::parse(id, &text).file.statements {
+        if let (true, Some(Subject::Text(path))) =
+            (statement.word.text == "use", &statement.subject)
+        {
+            used.insert(whole(&folder.join(path.value())));
+        }
+    }
+    used
 }
 
 /// A path without links and detours, where it is there.

@@ -2,15 +2,14 @@
 
 use std::path::Path;
 
-use jam_runtime::folders::{Export, Exported, export_model, model_card};
-use jam_weights::checkpoints::import::CONFIG_FILE;
+use jam_runtime::folders::{Export, Exported, ModelFolder, export_model, model_card};
 use serde_json::json;
 
 use crate::cli::{Common, ForceArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
-use crate::output::check_folder;
+use crate::output::{Mark, check_folder};
 use crate::vocabulary;
 
 pub(crate) fn run(
@@ -21,15 +20,16 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    check_folder(output, force, &[from], &is_model)?;
+    check_folder(output, force, &[from], Mark::EXPORT)?;
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
-    let own = from.join("model.ron").is_file();
+    let own = model_source::own(from)?;
+    let is_own = own.is_some();
     let (model, weights, source) = match own {
-        true => {
-            let (model, weights) = model_source::open(from, common.numbers(), console)?;
+        Some(ModelFolder { model, weights, .. }) => {
+            let weights = common.numbers().of(Box::new(weights));
             (model, weights, String::new())
         }
-        false => {
+        None => {
             let (config, model) = model_source::with_vocabulary(from, console)?;
             let source = config.jam_source("model", &from.display().to_string());
             let weights = model_source::weights_of(&model, from, common.numbers(), console)?;
@@ -38,7 +38,7 @@ pub(crate) fn run(
     };
     let source = read("source.jam").unwrap_or(source);
     // A model folder has its card: its parents, strategy, counts and plan.
-    let card = match read("README.md").filter(|_| own) {
+    let card = match read("README.md").filter(|_| is_own) {
         Some(card) => card,
         None => {
             let name = from.file_name().unwrap_or_default().display().to_string();
@@ -57,6 +57,7 @@ pub(crate) fn run(
         card,
         from: beside,
         shard_bytes,
+        files: vec![(Mark::EXPORT.name().to_owned(), Vec::new())],
         replace: force.force,
     };
     let stop = stop_on_interrupt(console);
@@ -78,10 +79,4 @@ pub(crate) fn run(
         }
     }
     print(&format!("{folder}\n"))
-}
-
-/// Whether a folder is one that `export` writes: a model, in either layout.
-fn is_model(folder: &Path) -> bool {
-    let has = |name: &str| folder.join(name).is_file();
-    has("model.ron") || (has(CONFIG_FILE) && has("source.jam"))
 }

@@ -50,7 +50,7 @@ pub(crate) fn run(
                 let told = format!("{} is not in its layout", shown.display());
                 match common.json {
                     true => tell(&Failure::new(told), true),
-                    false => console.show(&told),
+                    false => console.told(&told),
                 }
                 wrong = true;
             }

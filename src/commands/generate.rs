@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use jam_backends::Device;
 use jam_data::tokens::Codec;
 use jam_ir::Error;
-use jam_ir::recipe::{DecodeRecipe, Sampling, Step};
+use jam_ir::recipe::{DecodeRecipe, Sampling};
 use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
+use jam_runtime::folders::{is_model_folder, is_something};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
 use jam_runtime::steps::{Workload, load_executable, outdated};
-use jam_weights::checkpoints::write_file;
 use serde_json::json;
 
 use self::speaker::Speaker;
@@ -22,7 +22,7 @@ use super::known;
 use crate::cli::{Common, GenerateArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
-use crate::output::{check_folder, is_something};
+use crate::output::{Mark, check_folder};
 use crate::program::{self, Purpose};
 
 pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Result<(), Failure> {
@@ -30,13 +30,16 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         Some(out) => out.clone(),
         None => free_folder(),
     };
-    let own = |folder: &Path| folder.join(PAGE_MARK).is_file();
     let reads = args.file.is_dir().then_some(args.file.as_path());
-    check_folder(out, args.force, reads.as_slice(), &own)?;
+    check_folder(out, args.force, reads.as_slice(), Mark::ANSWER)?;
     let (speaker, mut recipe, device) = if args.file.is_dir() {
-        common.refuse_program_flags(&args.file)?;
+        common.refuse_program_flags(&args.file, None)?;
         if let Some(recipe) = &args.recipe {
             let message = format!("a model folder has no recipes; leave `{recipe}` out");
+            return Err(Failure::usage(message));
+        }
+        if let Some(model) = &args.model {
+            let message = format!("a model folder has one model; leave `--model {model}` out");
             return Err(Failure::usage(message));
         }
         let device = common.open_device()?;
@@ -121,7 +124,9 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         });
     }
     page.questions.push(question);
-    write_page(&page, out, |draft| write_file(&draft.join(PAGE_MARK), b""))?;
+    write_page(&page, out, args.force.force, |draft| {
+        Mark::ANSWER.put(draft)
+    })?;
     let page = out.join("index.html").display().to_string();
     if common.json {
         return print_json(&json!({ "page": page }));
@@ -137,16 +142,19 @@ fn free_folder() -> PathBuf {
     free.unwrap_or_else(|| PathBuf::from("answer"))
 }
 
-/// Marks a folder as one that this command wrote, and may replace.
-const PAGE_MARK: &str = ".answer";
-
 /// The model and the recipe that a program names.
 fn from_program(
     args: &GenerateArgs,
     common: &Common,
     console: &Console,
 ) -> Result<(Speaker, DecodeRecipe, Device), Failure> {
-    let work = program::load(&args.file, Purpose::Look, common, console)?.workload(common);
+    // Its precision is that of an answer: how the program's trainings learn stays as it is.
+    let read_with = Common {
+        dtype: None,
+        ..common.clone()
+    };
+    let loaded = program::load(&args.file, Purpose::Look, &read_with, console)?;
+    let work = loaded.workload(&read_with);
     let recipe = match &args.recipe {
         Some(name) => known(&work.program.decodings, "decode", name)?.clone(),
         None => work
@@ -180,20 +188,19 @@ fn from_program(
     }
     let folder = work
         .weights(&model)
-        .filter(|folder| folder.join("model.ron").exists());
+        .filter(|folder| is_model_folder(folder));
     let folder = folder.ok_or_else(|| {
         Failure::new(format!(
-            "`{model}` is not made yet: jamc run {}",
-            args.file.display()
+            "`{model}` is not made yet; `{}` makes it",
+            work.command("run", &[])
         ))
     })?;
-    let step = match work.program.trainings.contains_key(&model.name) {
-        true => Step::Train(model.name.clone()),
-        false => Step::Fuse(model.name.clone()),
-    };
-    if let Some(changed) = outdated(&work, &step) {
-        console.show(&format!(
-            "`{step}` was made before the program changed ({changed}); `jamc run` makes it as it is now"
+    if let Some(step) = work.made_by(&model)
+        && let Some(changed) = outdated(&work, &step)
+    {
+        console.remark(&format!(
+            "`{step}` was made before the program changed ({changed}); `{}` makes it as it is now",
+            work.command("run", &[])
         ));
     }
     let device = common.open_device()?;

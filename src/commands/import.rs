@@ -6,6 +6,7 @@ use jam_dsl::CompileOptions;
 use jam_ir::Error;
 use jam_ir::diagnostic::Severity;
 use jam_ir::span::SourceMap;
+use jam_runtime::folders::is_model_folder;
 use jam_weights::checkpoints::import::ImportedConfig;
 use serde_json::json;
 
@@ -26,7 +27,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    if checkpoint.join("model.ron").is_file() {
+    if is_model_folder(checkpoint) {
         return Err(Failure::new(format!(
             "{} is a model folder already; its program is its source.jam",
             checkpoint.display()

@@ -100,7 +100,7 @@ fn open(
     console: &Console,
 ) -> Result<IndexMap<String, Arc<Model>>, Failure> {
     if file.is_dir() {
-        common.refuse_program_flags(file)?;
+        common.refuse_program_flags(file, None)?;
         let folder = ModelFolder::open(file)?;
         return Ok(IndexMap::from([(
             folder.model.name.clone(),

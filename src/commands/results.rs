@@ -21,20 +21,17 @@ pub(crate) fn run(
     console: &Console,
 ) -> Result<(), Failure> {
     let (out, work) = if place.is_dir() {
-        let of_program = [
-            (common.out.is_some(), "--out"),
-            (!common.set.is_empty(), "--set"),
-            (common.seed.is_some(), "--seed"),
-        ];
-        if let Some((_, flag)) = of_program.iter().find(|(given, _)| *given) {
-            let message = format!("a folder of results is named already; leave `{flag}` out");
-            return Err(Failure::usage(message));
-        }
+        common.refuse_program_flags(place, common.seed)?;
         (place.to_owned(), None)
     } else {
         let work = program::load(place, Purpose::Look, common, console)?.workload(common);
         (work.out.clone(), Some(work))
     };
+    if !out.is_dir() {
+        return Err(Failure::Input(
+            Error::of(ErrorKind::Absent, "there is no folder of results yet").with_path(out),
+        ));
+    }
     if remove.is_empty() {
         return list(&out, work.as_ref(), common);
     }
@@ -54,11 +51,6 @@ pub(crate) fn run(
 }
 
 fn list(out: &Path, work: Option<&Workload>, common: &Common) -> Result<(), Failure> {
-    if !out.is_dir() {
-        return Err(Failure::Input(
-            Error::of(ErrorKind::Absent, "there is no folder of results yet").with_path(out),
-        ));
-    }
     let listed = overview(out, work)?;
     if common.json {
         return print_json(&json!({ "folder": out.display().to_string(), "results": listed }));
@@ -97,6 +89,7 @@ fn row(listed: &Listed) -> [String; 5] {
         State::Begun(None) => "begun".to_owned(),
         State::Damaged(_) => "damaged".to_owned(),
         State::Earlier => "of an earlier version".to_owned(),
+        State::Later(_) => "of a later version".to_owned(),
         State::Foreign => "not ours".to_owned(),
         State::LeftOver => "left over".to_owned(),
     };
@@ -105,7 +98,7 @@ fn row(listed: &Listed) -> [String; 5] {
         humantime::format_rfc3339_seconds(time).to_string()
     });
     let wanted = match (&entry.state, listed.wanted, &listed.why) {
-        (State::Damaged(why), _, _) => why.clone(),
+        (State::Damaged(why) | State::Later(why), _, _) => why.clone(),
         (_, Some(true), _) if !entry.changes.is_empty() => {
             format!("yes; it went on though {}", entry.changes.join("; "))
         }

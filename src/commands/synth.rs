@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use jam_ir::Error;
+use jam_runtime::folders::put;
 use jam_weights::checkpoints::import::{CONFIG_FILE, ImportedConfig};
 use jam_weights::checkpoints::synthetic;
 use jam_weights::checkpoints::{AtomicFolder, WriteOptions, write_file};
@@ -12,7 +13,7 @@ use crate::cli::{Common, ForceArgs};
 use crate::console::{Console, print, print_json, stop_on_interrupt};
 use crate::failure::Failure;
 use crate::model_source;
-use crate::output::check_folder;
+use crate::output::{Mark, check_folder};
 
 pub(crate) fn run(
     config: &Path,
@@ -29,14 +30,13 @@ pub(crate) fn run(
     let text = std::fs::read_to_string(&file).map_err(|error| Error::io("read", &file, error))?;
     let imported = ImportedConfig::from_json(&text).map_err(|error| error.with_path(&file))?;
     synthetic::check(&imported).map_err(|error| error.with_path(&file))?;
-    check_folder(output, force, &[config], &|folder| {
-        folder.join(CONFIG_FILE).is_file()
-    })?;
+    check_folder(output, force, &[config], Mark::SYNTH)?;
     let model = model_source::of_config(&imported, output)?;
     let names = model.weight_uses().into_keys().collect();
     let tensors = synthetic::tensors(&imported, &names)?;
     let draft = AtomicFolder::create(output)?;
     write_file(&draft.path().join(CONFIG_FILE), text.as_bytes())?;
+    Mark::SYNTH.put(draft.path())?;
     let options = WriteOptions {
         shard_bytes: shards,
         // As other tools write them.
@@ -51,7 +51,7 @@ pub(crate) fn run(
     if !synthetic::write(draft.path(), tensors, options, seed, limits, console, &stop)? {
         return Err(Failure::Stopped);
     }
-    draft.commit()?;
+    put(draft, force.force)?;
     let folder = output.display().to_string();
     if common.json {
         return print_json(&json!({ "folder": folder }));

@@ -1,14 +1,12 @@
 //! Results and what is read: a fusion is never written over its parents, wherever links lead.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use indexmap::IndexMap;
 use jam_data::sources::matching_files;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics, Severity};
 use jam_ir::recipe::DataSource;
-use jam_ir::{ImageTokens, Program, Span, TextTokens, TokenLayout};
-use jam_runtime::steps::Workload;
+use jam_ir::{ImageTokens, Span, TextTokens, TokenLayout};
+use jam_runtime::steps::result_folder;
 
 use super::written::written;
 use crate::output::{overlap, resolved};
@@ -27,18 +25,8 @@ pub(super) fn check(loaded: &Loaded, diagnostics: &mut Diagnostics) {
     if inputs.is_empty() {
         return;
     }
-    // Of a workload only the places are asked for.
-    let places = Workload {
-        program: Program::default(),
-        models: IndexMap::new(),
-        source: String::new(),
-        folder: loaded.folder.clone(),
-        out: loaded.out.clone(),
-        places: BTreeMap::new(),
-        flags: Vec::new(),
-    };
     for step in &loaded.program.steps {
-        let folder = places.result(step);
+        let folder = result_folder(&loaded.out, step);
         let result = resolved(&folder);
         let Some(input) = inputs.iter().find(|input| overlap(&input.place, &result)) else {
             continue;

@@ -12,8 +12,10 @@ pub(crate) struct Loaded {
     pub(crate) program: Program,
     /// The graph behind every model, fusion and training.
     pub(crate) models: IndexMap<String, Arc<Model>>,
-    /// Text of the main file.
+    /// Text of the main file, with that of the files it uses behind it.
     pub(crate) source: String,
+    /// The main file, as it was given.
+    pub(crate) file: PathBuf,
     /// Where relative paths of the program start.
     pub(crate) folder: PathBuf,
     /// Where results go.

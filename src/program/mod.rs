@@ -1,7 +1,7 @@
 //! From a `.jam` file to a checked program with every model it names: what all commands begin with.
 //!
 //! One job, one file: `files` (what a program may read), `spelling` (tokenizers of files), `graphs` (the graph of
-//! every model), `loaded` (what has been read), `reports` (what is told of it), `results` (where its results go). What `jamc run` would refuse is
+//! every model), `loaded` (what has been read), `reports` (what is told of it), `results` (where its results go), `source` (its text, for model folders). What `jamc run` would refuse is
 //! seen by [`crate::foresight`].
 
 mod files;
@@ -9,6 +9,7 @@ mod graphs;
 mod loaded;
 mod reports;
 mod results;
+mod source;
 mod spelling;
 
 use std::path::Path;
@@ -72,7 +73,8 @@ pub(crate) fn load(
         let found = Loaded {
             program,
             models,
-            source: text,
+            source: source::whole_text(&sources, &folder),
+            file: path.to_owned(),
             folder,
             out,
             places,

@@ -1,5 +1,6 @@
 //! Where the results of a program go.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jam_dsl::syntax::{ExpressionKind, Subject, dotted};
@@ -26,13 +27,17 @@ pub(super) fn default_folder(
 ) -> PathBuf {
     let mut name = program.name.clone();
     let mut known: Vec<&str> = Vec::new();
+    let of_words = match options.set {
+        [] => BTreeSet::new(),
+        _ => settings_of_words(sources),
+    };
     // Of a setting that is given twice the last value counts.
     for (index, (setting, value)) in options.set.iter().enumerate().rev() {
         if known.contains(&setting.as_str()) {
             continue;
         }
         known.push(setting);
-        if !takes_words(setting, sources) {
+        if !of_words.contains(setting) {
             continue;
         }
         let mut others = options.set.to_vec();
@@ -49,19 +54,21 @@ pub(super) fn default_folder(
     PathBuf::from(RUNS).join(name)
 }
 
-/// Whether a name is that of a setting with words to choose from: `setting size = one_of(quick, full)`.
-fn takes_words(name: &str, sources: &SourceMap) -> bool {
-    sources.iter().any(|(id, source)| {
-        let file = parse(id, &source.text).file;
-        file.statements.iter().any(|statement| {
-            let subject = statement.subject.as_ref();
-            let own = matches!(subject, Some(Subject::Name(found)) if found.text == name);
+/// Names of settings with words to choose from: `setting size = one_of(quick, full)`.
+fn settings_of_words(sources: &SourceMap) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (id, source) in sources.iter() {
+        for statement in parse(id, &source.text).file.statements {
             let value = statement.value.as_ref().map(|value| &value.kind);
-            let words =
-                matches!(value, Some(ExpressionKind::Call(called, _)) if dotted(called) == "one_of");
-            statement.word.text == "setting" && own && words
-        })
-    })
+            let words = matches!(value, Some(ExpressionKind::Call(called, _)) if dotted(called) == "one_of");
+            if let (true, true, Some(Subject::Name(name))) =
+                (statement.word.text == "setting", words, statement.subject)
+            {
+                names.insert(name.text);
+            }
+        }
+    }
+    names
 }
 
 /// Whether two readings of a program make the same data, tokenizers and models.
@@ -77,22 +84,10 @@ fn makes_the_same(one: &Program, other: &Program) -> bool {
 }
 
 impl Loaded {
-    /// The program with the folder of its results.
+    /// The program with the folder of its results. A precision that is given is that of its trainings.
     pub(crate) fn workload(mut self, common: &Common) -> Workload {
-        let mut flags = Vec::new();
-        let mut flag = |name: &str, value: String| flags.extend([name.to_owned(), value]);
-        for pair in &common.set {
-            flag("--set", pair.clone());
-        }
-        if let Some(seed) = common.seed {
-            flag("--seed", seed.to_string());
-        }
-        if let Some(out) = &common.out {
-            flag("--out", out.display().to_string());
-        }
         if let Some(dtype) = common.dtype {
             let precision = dtype.precision();
-            flag("--dtype", precision.word().to_owned());
             let trainings = self.program.trainings.values_mut();
             trainings.for_each(|training| training.precision = precision);
         }
@@ -100,10 +95,11 @@ impl Loaded {
             program: self.program,
             models: self.models,
             source: self.source,
+            file: self.file,
             folder: self.folder,
             out: self.out,
             places: self.places,
-            flags,
+            flags: common.flags(),
         }
     }
 }

@@ -117,6 +117,28 @@ fn many_files_and_folders_are_checked_at_once() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
+    // Files that only use one another are programs too, each reported once.
+    fs::create_dir(place("round")).unwrap();
+    for (file, used) in [("a", "b"), ("b", "c"), ("c", "b"), ("own", "own")] {
+        let text = format!("use \"{used}.jam\"\nlet {file} = 1\n");
+        fs::write(place("round").join(format!("{file}.jam")), text).unwrap();
+    }
+    let checked = || {
+        let round = jamc_in(here, &["check", "round"]);
+        assert_eq!(round.status.code(), Some(1));
+        let said = stderr(&round);
+        ["a", "b", "c", "own"].map(|file| said.contains(&format!("--> round/{file}.jam")))
+    };
+    assert_eq!(checked(), [false, false, true, true]);
+    fs::remove_file(place("round/a.jam")).unwrap();
+    assert_eq!(
+        checked(),
+        [false, false, true, true],
+        "b is checked, and c uses it"
+    );
+    let (code, _) = failure(here, &["check", "round/own.jam"], 1);
+    let (in_folder, _) = failure(here, &["check", "round"], 1);
+    assert_eq!(in_folder, code);
     let empty = jamc_in(here, &["check", "empty"]);
     assert_eq!(empty.status.code(), Some(1));
     assert!(
@@ -199,4 +221,31 @@ fn notes_are_told_once_for_a_program() {
         assert!(!said(arguments).contains("note: "), "{arguments:?}");
     }
     assert!(said(&["inspect", "precisions.jam", "-v"]).contains("note: "));
+    for command in [
+        &["inspect", "precisions.jam"][..],
+        &["build", "precisions.jam", "nobody"],
+    ] {
+        let asked = [command, &["-v", "--json"]].concat();
+        let lines = said(&asked);
+        assert!(
+            lines.contains("\"severity\":\"note\""),
+            "{asked:?}: {lines}"
+        );
+        for line in lines.lines() {
+            assert!(
+                serde_json::from_str::<serde_json::Value>(line).is_ok(),
+                "{line}"
+            );
+        }
+    }
+}
+
+/// A failure is told however quiet a command is.
+#[test]
+fn a_layout_that_is_wrong_is_told_quietly_too() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("l.jam"), "setting   a=1\n").unwrap();
+    let output = jamc_in(folder.path(), &["fmt", "--check", "-q", "l.jam"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output), "l.jam is not in its layout\n");
 }

@@ -112,11 +112,6 @@ impl ChoiceScore {
     pub fn accuracy(&self) -> f64 {
         self.right as f64 / self.items as f64
     }
-
-    /// Share answered right by the sum per character (`acc_norm`).
-    pub fn accuracy_by_length(&self) -> f64 {
-        self.right_by_length as f64 / self.items as f64
-    }
 }
 
 /// Rows that are run at once.

@@ -8,7 +8,9 @@ use std::path::Path;
 use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
-use super::{ModelDraft, copy_companions, copy_tokenizer, write_by_rows, write_model};
+use super::{
+    ModelDraft, copy_companions, copy_tokenizer, is_something, put, write_by_rows, write_model,
+};
 use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::export::HuggingFaceModel;
@@ -35,6 +37,8 @@ pub struct Export<'a> {
     pub from: &'a Path,
     /// Most bytes of weights in one file.
     pub shard_bytes: u64,
+    /// Other files that belong to the folder, by name.
+    pub files: Vec<(String, Vec<u8>)>,
     /// Whether a folder that stands at the target is replaced.
     pub replace: bool,
 }
@@ -60,7 +64,7 @@ pub fn export_model(
     progress: &dyn Progress,
     stop: &Stop,
 ) -> Result<Exported> {
-    if target.exists() && !export.replace {
+    if is_something(target) && !export.replace {
         return Err(Error::of(ErrorKind::Exists, "there is something already")
             .with_path(target)
             .with_help("name a folder that is not there yet"));
@@ -98,7 +102,8 @@ fn jam(
         source: export.source,
         card: export.card.clone(),
         tokenizers: vec![export.from.to_owned()],
-        files: Vec::new(),
+        files: export.files.clone(),
+        replace: export.replace,
     };
     let mut weights = |writer: &mut CheckpointWriter, bar: &mut dyn jam_weights::progress::Bar| {
         let mut rows = |name: &str, rows| match stop.asked() {
@@ -126,6 +131,9 @@ fn hugging_face(
     let card = format!("{}{}", front_matter(), export.card);
     write("README.md", card.as_bytes())?;
     write("source.jam", export.source.as_bytes())?;
+    for (name, bytes) in &export.files {
+        write(name, bytes)?;
+    }
     copy_tokenizer(export.from, folder.path())?;
     copy_companions(export.from, folder.path())?;
     tell_ids(folder.path(), export.model, &config, progress)?;
@@ -150,7 +158,7 @@ fn hugging_face(
     }
     writer.finish()?;
     seal_folder(folder.path(), &[])?;
-    folder.commit()?;
+    put(folder, export.replace)?;
     Ok(true)
 }
 

@@ -7,14 +7,15 @@
 //! tokenizer.json            the text tokenizer, where there is one
 //! tokenizer_config.json, …  what the files of a parent say of it and of sampling, where it is that parent's
 //! vq.json, vq.safetensors   the image tokenizer, where there is one
-//! source.jam                the program it comes from
+//! source.jam                the program it comes from, and behind it the files that it uses
 //! README.md                 the model card: parents, strategy, counts
-//! step.key                  the key of the step that made it, where one did
+//! result.json               what it was made from, where it is the result of a fusion
 //! checksums.json            BLAKE3 checksums of every tensor, every header and every file, and its own
 //! ```
 
 mod card;
 mod export;
+mod place;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use jam_weights::plans::weight_shapes;
 
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
+pub use place::{is_something, put};
 
 use crate::image_tokenizers::ImageTokenizer;
 use crate::results::RESULT_FILE;
@@ -39,6 +41,12 @@ use jam_weights::progress::{Bar, Progress};
 
 /// The graph.
 const GRAPH: &str = "model.ron";
+
+/// Whether a folder is one of a model of JAM, by the file of its graph; it may be damaged all the same.
+pub fn is_model_folder(folder: &Path) -> bool {
+    folder.join(GRAPH).is_file()
+}
+
 /// The longest graph that is read, in bytes: the rows of a large vocabulary, chosen one by one.
 const MAX_GRAPH_BYTES: u64 = 16_000_000;
 /// Files of a text tokenizer that travel with a model.
@@ -139,6 +147,8 @@ pub struct ModelDraft<'a> {
     pub tokenizers: Vec<PathBuf>,
     /// Other files that belong to it, by name.
     pub files: Vec<(String, Vec<u8>)>,
+    /// Whether what stands in its place then is replaced.
+    pub replace: bool,
 }
 
 /// Rows written at once, in numbers (64 MiB of f32).
@@ -156,7 +166,7 @@ pub type WriteWeights<'a> = dyn FnMut(&mut CheckpointWriter, &mut dyn Bar) -> Re
 /// entries. Returns false, and leaves nothing behind, when `weights` was stopped.
 ///
 /// # Errors
-/// When a weight cannot be had or a file not be written.
+/// When a weight cannot be had, a file not be written, or something stands in its place that is not to be replaced.
 pub fn write_model(
     target: &Path,
     draft: &ModelDraft<'_>,
@@ -179,7 +189,7 @@ pub fn write_model(
     }
     let folder = AtomicFolder::create(target)?;
     let write = |name: &str, bytes: &[u8]| write_file(&folder.path().join(name), bytes);
-    write("model.ron", graph.as_bytes())?;
+    write(GRAPH, graph.as_bytes())?;
     write("model.ir", jam_ir::text::print(model).as_bytes())?;
     write("source.jam", draft.source.as_bytes())?;
     write("README.md", draft.card.as_bytes())?;
@@ -221,7 +231,7 @@ pub fn write_model(
     bar.at(total, "checksums");
     seal_folder(folder.path(), &[RESULT_FILE])?;
     bar.at(total, "renaming");
-    folder.commit()?;
+    put(folder, draft.replace)?;
     Ok(true)
 }
 

@@ -12,6 +12,7 @@ pub use html::render_html;
 pub use markdown::{document_markdown, render_markdown};
 
 use crate::Result;
+use crate::folders::put;
 use jam_data::images::Picture;
 use jam_data::tokens::Piece;
 use jam_weights::checkpoints::{AtomicFolder, write_file};
@@ -75,25 +76,27 @@ pub struct Page {
     pub charts: Vec<Chart>,
 }
 
-/// Writes `index.html`, `index.md` and the pictures into a folder, atomically.
+/// Writes `index.html`, `index.md` and the pictures into a folder, atomically; what stands there then stays, unless it is
+/// to be replaced. `finish` adds files of its own.
 ///
 /// # Errors
-/// When a picture cannot be encoded or a file not be written.
+/// When a picture cannot be encoded, a file not be written, or something stands there that is not to be replaced.
 pub fn write_page(
     page: &Page,
     target: &Path,
+    replace: bool,
     finish: impl FnOnce(&Path) -> Result<()>,
 ) -> Result<()> {
     let folder = AtomicFolder::create(target)?;
     fill_page(page, folder.path())?;
     finish(folder.path())?;
-    folder.commit()
+    put(folder, replace)
 }
 
 /// Writes the files of a page into a folder that is there.
 ///
 /// # Errors
-/// As [`write_page`].
+/// When a picture cannot be encoded or a file not be written.
 pub fn fill_page(page: &Page, folder: &Path) -> Result<()> {
     let html = render_html(page, &mut PictureFiles::new(folder))?;
     let markdown = render_markdown(page, &mut PictureFiles::new(folder))?;

@@ -15,20 +15,38 @@ use crate::{Error, ErrorKind, Result};
 /// Digits of a key in the name of a folder.
 const DIGITS: usize = 8;
 
+/// What is known of the results of a step.
+pub(crate) trait Known {
+    /// Whether a finished result is whole.
+    ///
+    /// # Errors
+    /// When something is missing or damaged, or cannot be read.
+    fn sound(&self, folder: &Path) -> Result<()>;
+
+    /// The record of a result whose own is damaged, where the result keeps another.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn heal(&self, folder: &Path) -> Result<Option<Record>>;
+
+    /// Where the program says a setting.
+    fn setting(&self, name: &str) -> Option<String>;
+
+    /// Whether a begun result may come to be the wanted one: it is not past its end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    fn fits(&self, folder: &Path) -> Result<bool>;
+}
+
 /// A result that is looked for.
 pub(crate) struct Place<'p> {
     /// Where it is to stand.
     pub(crate) folder: &'p Path,
     /// What is wanted, as if it were begun now.
     pub(crate) wanted: &'p Record,
-    /// Whether a finished result is whole.
-    pub(crate) sound: &'p dyn Fn(&Path) -> Result<()>,
-    /// The record of a result whose own is damaged, where the result keeps another.
-    pub(crate) heal: &'p dyn Fn(&Path) -> Result<Option<Record>>,
-    /// Where the program says a setting.
-    pub(crate) setting: &'p dyn Fn(&str) -> Option<String>,
-    /// Whether a begun result may come to be the wanted one: it is not past its end.
-    pub(crate) fits: &'p dyn Fn(&Path) -> Result<bool>,
+    /// What is known of results of its step.
+    pub(crate) known: &'p dyn Known,
     /// Whether it is begun anew: what lies beside the place is not looked for.
     pub(crate) anew: bool,
     /// Tells what was found and moved.
@@ -51,47 +69,30 @@ pub(crate) enum Standing {
 /// Finds a result, at its own place or beside it, and moves what stands in its place and is another one aside.
 ///
 /// # Errors
-/// When something stands there that no step made, or a folder cannot be read or renamed.
+/// When something stands there that no step made, or a later version, or a folder cannot be read or renamed.
 pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     let folder = place.folder;
     recover(folder)?;
-    let mut here = Record::look(folder)?;
+    let mut here = known(Record::look(folder)?)?;
     if matches!(here, Found::Foreign) {
         foreign(folder)?;
         here = Found::Nothing;
     }
-    if let Found::Record(record) = &here
-        && (record.kind != place.wanted.kind || record.name != place.wanted.name)
-    {
-        let message = format!("this is the result of `{} {}`", record.kind, record.name);
-        return Err(Error::of(ErrorKind::Exists, message)
-            .with_path(folder)
-            .with_help("two names that this file system takes for one: give one of them another"));
-    }
     if let Found::Damaged(why) = &here
-        && let Some(record) = (place.heal)(folder)?
+        && let Some(record) = place.known.heal(folder)?
     {
         record.write(folder)?;
         (place.note)(&format!("{why}: restored from what was saved with it"));
         here = Found::Record(Box::new(record));
     }
-    if let Found::Record(record) = &here
+    let taken = choice(place, &here)?;
+    if let Choice::Here = taken
+        && let Found::Record(record) = &here
         && record.is_done()
-        && record.key == place.wanted.key
     {
         return whole(place, folder);
     }
-    let begun_here = match &here {
-        Found::Record(record) => goes_on(record, place.wanted) && (place.fits)(folder)?,
-        _ => false,
-    };
-    // What was begun anew goes on, though the one before it lies finished beside it.
-    let begun_anew = begun_here && matches!(&here, Found::Record(record) if record.anew);
-    let other = match place.anew || begun_anew {
-        true => None,
-        false => beside(place, begun_here)?,
-    };
-    if let Some(other) = other {
+    if let Choice::Beside(other) = taken {
         let moved = match here {
             Found::Nothing => None,
             here => Some(away(folder, &here, "")?),
@@ -111,14 +112,14 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
         };
     }
     match here {
-        Found::Record(record) if begun_here => Ok(Standing::Begun(record)),
+        Found::Record(record) if matches!(taken, Choice::Here) => Ok(Standing::Begun(record)),
         Found::Nothing => Ok(Standing::Absent),
         Found::Damaged(why) => Ok(Standing::Damaged(why)),
         here => {
             let changes = match &here {
                 Found::Record(record) => {
                     let wanted = &place.wanted.ingredients;
-                    wanted.told_changes(&record.ingredients, place.setting)
+                    wanted.told_changes(&record.ingredients, &|name| place.known.setting(name))
                 }
                 _ => "another version of jamc made it".to_owned(),
             };
@@ -134,6 +135,68 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
     }
 }
 
+/// Which result is taken for the wanted one.
+enum Choice {
+    /// The one at its place.
+    Here,
+    /// One of its name beside it.
+    Beside(PathBuf),
+    /// None: it is begun now.
+    New,
+}
+
+/// Chooses the result that is the wanted one, where `here` stands at its place. Nothing is moved.
+fn choice(place: &Place<'_>, here: &Found) -> Result<Choice> {
+    let folder = place.folder;
+    let mut begun = None;
+    if let Found::Record(record) = here {
+        if record.kind != place.wanted.kind || record.name != place.wanted.name {
+            let message = format!("this is the result of `{} {}`", record.kind, record.name);
+            return Err(Error::of(ErrorKind::Exists, message)
+                .with_path(folder)
+                .with_help(
+                    "two names that this file system takes for one: give one of them another",
+                ));
+        }
+        if record.is_done() && record.key == place.wanted.key {
+            return Ok(Choice::Here);
+        }
+        if goes_on(record, place.wanted) && place.known.fits(folder)? {
+            begun = Some(record);
+        }
+    }
+    // What was begun anew goes on, though the one before it lies finished beside it.
+    let anew = place.anew || begun.is_some_and(|record| record.anew);
+    let other = match anew {
+        true => None,
+        false => beside(place, begun.is_some())?,
+    };
+    Ok(match (other, begun) {
+        (Some(other), _) => Choice::Beside(other),
+        (None, Some(_)) => Choice::Here,
+        (None, None) => Choice::New,
+    })
+}
+
+/// The folder that [`find`] would take for the wanted result as things stand, wherever it lies; none where it would be
+/// begun. Nothing is moved or written.
+///
+/// # Errors
+/// As [`find`], but for what no step made.
+pub(crate) fn taken(place: &Place<'_>) -> Result<Option<PathBuf>> {
+    let mut here = known(Record::look(place.folder)?)?;
+    if let Found::Damaged(_) = &here
+        && let Some(record) = place.known.heal(place.folder)?
+    {
+        here = Found::Record(Box::new(record));
+    }
+    Ok(match choice(place, &here)? {
+        Choice::Here => Some(place.folder.to_owned()),
+        Choice::Beside(other) => Some(other),
+        Choice::New => None,
+    })
+}
+
 /// Moves what stands at a place aside, so that a result can be made anew; returns where it lies now, and nothing where
 /// nothing stood there.
 ///
@@ -141,7 +204,7 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
 /// When no step made it, or it cannot be renamed.
 pub(crate) fn set_aside(folder: &Path, why: &str) -> Result<Option<PathBuf>> {
     recover(folder)?;
-    match Record::look(folder)? {
+    match known(Record::look(folder)?)? {
         Found::Nothing => Ok(None),
         Found::Foreign => foreign(folder).map(|()| None),
         here => away(folder, &here, why).map(Some),
@@ -149,7 +212,7 @@ pub(crate) fn set_aside(folder: &Path, why: &str) -> Result<Option<PathBuf>> {
 }
 
 fn whole(place: &Place<'_>, folder: &Path) -> Result<Standing> {
-    match (place.sound)(folder) {
+    match place.known.sound(folder) {
         Ok(()) => Ok(Standing::Done),
         // What cannot be read now may be whole.
         Err(error) if error.kind == ErrorKind::Io => Err(error),
@@ -173,13 +236,13 @@ fn beside(place: &Place<'_>, begun_here: bool) -> Result<Option<PathBuf>> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let damaged = name.contains(".damaged");
         let slot = match record.is_done() {
-            true if record.key == place.wanted.key && !damaged => match (place.sound)(&path) {
+            true if record.key == place.wanted.key && !damaged => match place.known.sound(&path) {
                 Ok(()) => &mut done,
                 // It may be whole.
                 Err(error) if error.kind == ErrorKind::Io => return Err(error),
                 Err(_) => continue,
             },
-            false if goes_on(&record, place.wanted) && (place.fits)(&path)? => &mut begun,
+            false if goes_on(&record, place.wanted) && place.known.fits(&path)? => &mut begun,
             _ => continue,
         };
         // The latest of several.
@@ -213,6 +276,14 @@ pub(super) fn others(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Refuses what a later version made: what it is, that version knows.
+fn known(found: Found) -> Result<Found> {
+    match found {
+        Found::Later(error) => Err(error),
+        found => Ok(found),
+    }
+}
+
 /// Refuses a folder that no step made; an empty one is removed.
 fn foreign(folder: &Path) -> Result<()> {
     // Removes empty folders only.
@@ -241,6 +312,7 @@ fn away(folder: &Path, here: &Found, why: &str) -> Result<PathBuf> {
             }
         }
         Found::Earlier => "earlier".to_owned(),
+        Found::Later(_) => "later".to_owned(),
         Found::Damaged(_) | Found::Foreign | Found::Nothing => "damaged".to_owned(),
     };
     let name = folder.file_name().unwrap_or_default().to_string_lossy();

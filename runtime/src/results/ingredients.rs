@@ -4,8 +4,6 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result};
-
 /// Most ingredients that a report of a change names.
 const TOLD: usize = 4;
 
@@ -29,19 +27,6 @@ impl Ingredients {
             name.push('+');
         }
         self.0.insert(name, hash);
-    }
-
-    /// Adds every value of a recipe, each by its path behind `prefix`, as [`lines`] tells them.
-    ///
-    /// # Errors
-    /// When the recipe cannot be written as data.
-    pub fn recipe(&mut self, prefix: &str, recipe: &impl Serialize) -> Result<()> {
-        let value = serde_json::to_value(recipe)
-            .map_err(|error| Error::new(format!("a recipe cannot be written: {error}")))?;
-        for (name, value) in lines(prefix, &value) {
-            self.add(name, value);
-        }
-        Ok(())
     }
 
     /// Name and value of every ingredient.

@@ -6,7 +6,7 @@ use jam_weights::checkpoints::take_away;
 use serde::Serialize;
 
 use super::record::Found;
-use super::{Hashes, Ingredients, Record, stands};
+use super::{Hashes, Ingredients, Record, Slots, stands};
 use crate::{Error, ErrorKind, Result};
 
 /// A result in a folder of results.
@@ -44,6 +44,8 @@ pub enum State {
     Damaged(String),
     /// Made by an earlier version.
     Earlier,
+    /// Made by a later version, as it says itself.
+    Later(String),
     /// Not made by a step.
     Foreign,
     /// What a killed process left while it wrote or removed something.
@@ -114,7 +116,10 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
                     Ok(()) => (State::Done, Some(time)),
                     Err(error) => (State::Damaged(error.to_string()), Some(time)),
                 },
-                super::Progress::Begun => (State::Begun(last_state(path)), Some(begun)),
+                super::Progress::Begun => (
+                    State::Begun(Slots::of_result(path).latest_step()?),
+                    Some(begun),
+                ),
             };
             entry.kind = Some(kind);
             entry.name = Some(name);
@@ -124,6 +129,7 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
         }
         Found::Damaged(error) => entry.state = State::Damaged(error.to_string()),
         Found::Earlier => entry.state = State::Earlier,
+        Found::Later(error) => entry.state = State::Later(error.message),
         Found::Foreign | Found::Nothing => {}
     }
     Ok(entry)
@@ -133,13 +139,6 @@ fn entry(folder: &str, path: &Path, sound: &dyn Fn(&str, &Path) -> Result<()>) -
 fn is_left_over(name: &str) -> bool {
     let ends = [".tmp", ".new", ".gone", ".before"];
     name.starts_with('.') && ends.iter().any(|end| name.ends_with(end))
-}
-
-/// The latest step that a training saved.
-fn last_state(path: &Path) -> Option<u64> {
-    let entries = path.join("state").read_dir().ok()?;
-    let steps = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    steps.max()
 }
 
 fn bytes_of(path: &Path) -> Result<u64> {

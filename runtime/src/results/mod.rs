@@ -15,12 +15,11 @@ mod list;
 mod record;
 mod slots;
 
-pub(crate) use aside::{Place, Standing, find, set_aside};
+pub(crate) use aside::{Known, Place, Standing, find, set_aside, taken};
 pub(crate) use hashes::Hashes;
 pub use ingredients::{Ingredients, lines};
 pub use list::{Entry, State, list, removable, remove};
-pub(crate) use record::RESULT_FILE;
-pub use record::{Progress, Record};
+pub use record::{Progress, RESULT_FILE, Record};
 pub(crate) use slots::{Slots, whole};
 
 use std::path::Path;

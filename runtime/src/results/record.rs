@@ -10,7 +10,7 @@ use super::{Ingredients, read_optional};
 use crate::{Error, ErrorKind, Result};
 
 /// Name of the file in the folder of a result.
-pub(crate) const RESULT_FILE: &str = "result.json";
+pub const RESULT_FILE: &str = "result.json";
 
 /// Marks of results of earlier versions, which had no record.
 const EARLIER: [&str; 2] = ["step.key", "run.key"];
@@ -67,6 +67,8 @@ pub(super) enum Found {
     Record(Box<Record>),
     /// A result of an earlier version.
     Earlier,
+    /// A result of a later version, whose record this one cannot read.
+    Later(Error),
     /// A result whose record is damaged.
     Damaged(Error),
     /// A folder or file that no step made.
@@ -159,7 +161,7 @@ impl Record {
     /// A record out of its file.
     ///
     /// # Errors
-    /// When it is not one, or not as it was written.
+    /// When it is not one, or not as it was written: damaged. Of a later version: another kind of error.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Record> {
         /// What every version writes.
         #[derive(Deserialize)]
@@ -201,7 +203,7 @@ impl Record {
                 Err(error) if error.kind == ErrorKind::Damaged => {
                     Found::Damaged(error.with_path(path))
                 }
-                Err(error) => return Err(error.with_path(path)),
+                Err(error) => Found::Later(error.with_path(path)),
             }),
             Ok(None) => {
                 let mut earlier = false;
@@ -265,6 +267,8 @@ mod tests {
         assert!(matches!(look(), Found::Earlier));
         std::fs::write(place.join(RESULT_FILE), "{").unwrap();
         assert!(matches!(look(), Found::Damaged(_)));
+        std::fs::write(place.join(RESULT_FILE), "{\"format\": 9}").unwrap();
+        assert!(matches!(look(), Found::Later(_)));
         // Unreadable is not absent: here the file is a folder.
         std::fs::remove_file(place.join(RESULT_FILE)).unwrap();
         std::fs::create_dir(place.join(RESULT_FILE)).unwrap();

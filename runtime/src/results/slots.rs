@@ -16,6 +16,9 @@ use jam_weights::checkpoints::{
 
 use crate::{Error, ErrorKind, Result};
 
+/// The folder of states in that of a result.
+const STATES: &str = "state";
+
 /// States that are kept.
 const KEPT: usize = 2;
 
@@ -34,6 +37,16 @@ impl Slots {
         Slots {
             folder: folder.to_owned(),
         }
+    }
+
+    /// Those of a result, which need not have any.
+    pub(crate) fn of_result(result: &Path) -> Slots {
+        Slots::of(&result.join(STATES))
+    }
+
+    /// Where they lie.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Their steps with their folders, the latest first.

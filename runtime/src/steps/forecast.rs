@@ -169,15 +169,16 @@ impl Runner<'_> {
                 }
                 let reference = ModelRef::parse(&source);
                 let folder = self.work.weights(&reference);
-                let program = &self.work.program;
-                let made = program.fusions.contains_key(&reference.name)
-                    || program.trainings.contains_key(&reference.name);
-                let there = folder.as_ref().is_none_or(|folder| folder.exists());
-                let opened: Box<dyn WeightSource> = match made && !there {
-                    true => Box::new(Unmade {
+                // What a step makes is there when it is what the program asks for now: another one is no input.
+                let there = match self.work.made_by(&reference) {
+                    Some(step) => self.is_done(&step)?,
+                    None => true,
+                };
+                let opened: Box<dyn WeightSource> = match there {
+                    true => self.open_source(&source)?,
+                    false => Box::new(Unmade {
                         model: self.work.model(&reference.name)?.clone(),
                     }),
-                    false => self.open_source(&source)?,
                 };
                 sources.insert(source.clone(), opened);
                 reads.push(Reads {

@@ -10,6 +10,7 @@ mod forecast;
 mod graph;
 mod kind;
 mod kinds;
+mod known;
 mod lock;
 mod look;
 mod overview;
@@ -23,7 +24,7 @@ pub use forecast::{Forecast, Reads, Writes};
 pub use kinds::{Measured, Report, ReportRow, read_report};
 pub use overview::{Listed, outdated, overview, remove_results};
 pub use runner::{Runner, load_executable};
-pub use workload::Workload;
+pub use workload::{Workload, result_folder};
 
 use crate::Result;
 

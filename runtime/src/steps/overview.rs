@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use indexmap::IndexMap;
 use jam_ir::recipe::Step;
 use serde::Serialize;
 
 use super::Workload;
 use super::graph::Graph;
 use super::kinds::kind;
+use super::known::Sought;
 use super::lock::Lock;
-use crate::Result;
 use crate::results::{
-    Entry, Hashes, RESULT_FILE, Record, State, list, read_optional, removable, remove,
+    Entry, Hashes, Place, RESULT_FILE, Record, State, list, read_optional, removable, remove, taken,
 };
+use crate::{Error, Result};
 
 /// A result, and whether the program asks for it.
 #[derive(Clone, Debug, Serialize)]
@@ -38,12 +40,17 @@ pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
         step.map_or(Ok(()), |step| kind(&step).sound(&hashes, path))
     };
     let entries = list(out, &folders(), &sound)?;
-    let graph = work.map(|work| (work, Graph::new(work, &hashes, kind)));
+    let mut asked = work.map(|work| Asked {
+        work,
+        hashes: &hashes,
+        graph: Graph::new(work, &hashes, kind),
+        known: IndexMap::new(),
+    });
     let listed = entries.into_iter().map(|entry| {
-        let (wanted, why) = match &graph {
+        let (wanted, why) = match &mut asked {
             None => (None, None),
-            Some((work, graph)) => {
-                let why = unwanted(work, graph, &entry);
+            Some(asked) => {
+                let why = asked.unwanted(&entry);
                 (Some(why.is_none()), why)
             }
         };
@@ -58,10 +65,13 @@ pub fn overview(out: &Path, work: Option<&Workload>) -> Result<Vec<Listed>> {
 /// As [`remove`], and when another process works there.
 pub fn remove_results(out: &Path, ids: &[&str]) -> Result<Vec<PathBuf>> {
     let _lock = Lock::take(out)?;
+    // What is named twice is taken away once.
+    let mut places = IndexMap::new();
     for id in ids {
-        removable(out, &folders(), id)?;
+        places.insert(removable(out, &folders(), id)?, *id);
     }
-    ids.iter().map(|id| remove(out, &folders(), id)).collect()
+    let ids = places.into_values();
+    ids.map(|id| remove(out, &folders(), id)).collect()
 }
 
 /// The folders of all kinds.
@@ -70,44 +80,86 @@ fn folders() -> Vec<&'static str> {
     steps.map(|step| step.folder()).collect()
 }
 
-/// Why a program does not ask for a result; none where it does.
-fn unwanted(work: &Workload, graph: &Graph<'_>, entry: &Entry) -> Option<String> {
-    let (Some(name), Some(word), Some(key)) = (&entry.name, &entry.kind, &entry.key) else {
-        return Some(match entry.state {
-            State::Foreign => "no step made it".to_owned(),
-            State::LeftOver => "a killed process left it".to_owned(),
-            _ => "nobody can tell what it is".to_owned(),
-        });
-    };
-    let mut steps = work.program.steps.iter();
-    let Some(step) = steps.find(|step| step.word() == word && step.name() == name) else {
-        return Some(format!("the program has no `{word} {name}`"));
-    };
-    let wanted = match graph.wanted(step) {
-        Ok(wanted) => wanted,
-        Err(error) => return Some(format!("its inputs cannot be read: {error}")),
-    };
-    let here = work.result(step);
-    let own = here.file_name().is_some_and(|file| {
-        let folder = step.folder();
-        entry.id == format!("{folder}/{}", file.to_string_lossy())
-    });
-    let same = match entry.state {
-        State::Begun(_) => entry
-            .ingredients
-            .as_ref()
-            .is_some_and(|made| made.key_of(&|name| !kind(step).may_change(name)) == wanted.base),
-        _ => *key == wanted.key,
-    };
-    match (same, own) {
-        (true, true) => None,
-        (true, false) => Some("another one of the same stands in its place".to_owned()),
-        (false, _) => {
-            let setting = |name: &str| work.place_of(step, name);
-            let made = entry.ingredients.as_ref();
-            let told = made.map(|made| wanted.ingredients.told_changes(made, &setting));
-            Some(told.unwrap_or_default())
+/// What a program asks for, and which results are taken for it.
+struct Asked<'w> {
+    work: &'w Workload,
+    hashes: &'w Hashes,
+    graph: Graph<'w>,
+    /// What each step asks for, worked out once, and the name of the result that is taken for it.
+    known: IndexMap<Step, Result<(Record, Option<String>)>>,
+}
+
+impl Asked<'_> {
+    /// Why a program does not ask for a result; none where it does.
+    fn unwanted(&mut self, entry: &Entry) -> Option<String> {
+        let nobody_knows = || {
+            Some(match entry.state {
+                State::Foreign => "no step made it".to_owned(),
+                State::LeftOver => "a killed process left it".to_owned(),
+                _ => "nobody can tell what it is".to_owned(),
+            })
+        };
+        if entry.ingredients.is_none() && !matches!(entry.state, State::Damaged(_)) {
+            return nobody_knows();
         }
+        let work = self.work;
+        let made_it = |step: &&Step| match (&entry.kind, &entry.name) {
+            (Some(word), Some(name)) => step.word() == word && step.name() == name,
+            // Its record is damaged: it may keep another.
+            _ => entry.id == format!("{}/{}", step.folder(), step.name()),
+        };
+        let Some(step) = work.program.steps.iter().find(made_it) else {
+            let (Some(word), Some(name)) = (&entry.kind, &entry.name) else {
+                return nobody_knows();
+            };
+            return Some(format!("the program has no `{word} {name}`"));
+        };
+        let (wanted, taken) = match self.of(step) {
+            Ok(found) => found,
+            Err(error) => return Some(error.to_string()),
+        };
+        if taken.as_ref() == Some(&entry.id) {
+            return None;
+        }
+        let Some(made) = &entry.ingredients else {
+            return nobody_knows();
+        };
+        let setting = |name: &str| work.place_of(step, name);
+        let changes = wanted.ingredients.told_changes(made, &setting);
+        Some(match (changes.is_empty(), taken) {
+            (false, _) => changes,
+            (true, Some(taken)) => format!("another one of the same is taken, {taken}"),
+            (true, None) => "it is not whole".to_owned(),
+        })
+    }
+
+    fn of(&mut self, step: &Step) -> &Result<(Record, Option<String>)> {
+        if !self.known.contains_key(step) {
+            let found = self.look(step);
+            self.known.insert(step.clone(), found);
+        }
+        &self.known[step]
+    }
+
+    fn look(&self, step: &Step) -> Result<(Record, Option<String>)> {
+        let unread = |error| Error::new(format!("its inputs cannot be read: {error}"));
+        let wanted = self.graph.wanted(step).map_err(unread)?;
+        let sought = Sought {
+            work: self.work,
+            hashes: self.hashes,
+            kind,
+            step,
+        };
+        let found = taken(&Place {
+            folder: &self.work.result(step),
+            wanted: &wanted,
+            known: &sought,
+            anew: false,
+            note: &|_| (),
+        })?;
+        let name = found.as_deref().and_then(Path::file_name);
+        let id = name.map(|name| format!("{}/{}", step.folder(), name.to_string_lossy()));
+        Ok((wanted, id))
     }
 }
 

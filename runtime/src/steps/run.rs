@@ -14,11 +14,12 @@ use jam_weights::progress::{Ended, Progress, Stop};
 use super::graph::Graph;
 use super::kind::Task;
 use super::kinds::kind;
+use super::known::Sought;
 use super::lock::Lock;
 use super::look::Look;
 use super::overview;
 use super::{Runner, Workload};
-use crate::results::{Hashes, Place, Record, Standing, find, set_aside};
+use crate::results::{Hashes, Known as _, Place, Record, Standing, find, set_aside};
 use crate::{Error, ErrorKind, Result};
 
 impl<'w> Runner<'w> {
@@ -139,15 +140,17 @@ impl<'w> Runner<'w> {
         unchanged: &'s dyn Fn() -> Result<()>,
     ) -> Result<Option<Task<'s>>> {
         let kind = (self.kind)(step);
-        let setting = |name: &str| self.work.place_of(step, name);
         let note = |text: &str| self.progress.note(text);
+        let sought = Sought {
+            work: self.work,
+            hashes: &self.hashes,
+            kind: self.kind,
+            step,
+        };
         let standing = find(&Place {
             folder: &folder,
             wanted: &wanted,
-            sound: &|folder| kind.sound(&self.hashes, folder),
-            heal: &|folder| kind.other_record(folder),
-            setting: &setting,
-            fits: &|folder| kind.fits(self.work, step.name(), folder),
+            known: &sought,
             anew,
             note: &note,
         })?;
@@ -164,6 +167,7 @@ impl<'w> Runner<'w> {
             Standing::Done => None,
             Standing::Absent => task(wanted.begun_anew(anew), false),
             Standing::Begun(before) => {
+                let setting = |name: &str| sought.setting(name);
                 let changed = wanted.ingredients.changes(&before.ingredients, &setting);
                 for change in &changed {
                     note(&format!("{step}: goes on, though {change}"));

@@ -1,7 +1,7 @@
 //! A program with every model it names, and the folder where its results go.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use indexmap::IndexMap;
@@ -19,16 +19,23 @@ pub struct Workload {
     pub program: Program,
     /// The graph behind every name that a [`ModelRef`] may have: models, fusions, trainings.
     pub models: IndexMap<String, Arc<Model>>,
-    /// Source text of the main file and of those it uses, by name; goes into model folders.
+    /// Source text of the main file, and behind it of those it uses; goes into model folders.
     pub source: String,
+    /// The file of the program, as it was given.
+    pub file: PathBuf,
     /// Where relative paths of the program start.
     pub folder: PathBuf,
     /// Where results go.
     pub out: PathBuf,
     /// Where the program says a setting, `drawing.jam:45`, by step and path: `train tune.optimizer`.
     pub places: BTreeMap<String, String>,
-    /// The flags that the program was read with, as a command that a report names repeats them.
+    /// The flags that the program was read and is carried out with, as a command that a report names repeats them.
     pub flags: Vec<String>,
+}
+
+/// Folder of the result of a step in a folder of results.
+pub fn result_folder(out: &Path, step: &Step) -> PathBuf {
+    out.join(step.folder()).join(step.name())
 }
 
 /// A lookup that tells what is missing: the language has checked names, a stored program may lie.
@@ -109,23 +116,30 @@ impl Workload {
 
     /// Folder of the result of a step.
     pub fn result(&self, step: &Step) -> PathBuf {
-        self.out.join(step.folder()).join(step.name())
+        result_folder(&self.out, step)
+    }
+
+    /// The step that makes the weights behind a reference; `None` where the program reads or draws them.
+    pub fn made_by(&self, model: &ModelRef) -> Option<Step> {
+        let name = &model.name;
+        if self.program.trainings.contains_key(name) {
+            return Some(Step::Train(name.clone()));
+        }
+        let fused = self.program.fusions.contains_key(name);
+        fused.then(|| Step::Fuse(name.clone()))
     }
 
     /// Folder with the weights behind a reference; `None` for a fresh model.
     pub fn weights(&self, model: &ModelRef) -> Option<PathBuf> {
-        let name = &model.name;
-        if self.program.trainings.contains_key(name) {
-            let state = match model.checkpoint {
-                Checkpoint::Last => "last",
-                Checkpoint::Best => "best",
-            };
-            return Some(self.result(&Step::Train(name.clone())).join(state));
+        if let Some(step) = self.made_by(model) {
+            let folder = self.result(&step);
+            return Some(match (step, model.checkpoint) {
+                (Step::Train(_), Checkpoint::Last) => folder.join("last"),
+                (Step::Train(_), Checkpoint::Best) => folder.join("best"),
+                _ => folder,
+            });
         }
-        if self.program.fusions.contains_key(name) {
-            return Some(self.result(&Step::Fuse(name.clone())));
-        }
-        let recipe = self.program.models.get(name)?;
+        let recipe = self.program.models.get(&model.name)?;
         recipe.weights.as_ref().map(|weights| self.path(weights))
     }
 }
@@ -166,18 +180,21 @@ impl Workload {
 
     /// The command that makes the result of a step anew, as a shell reads it.
     pub(super) fn restart(&self, step: &Step) -> String {
-        let file = self.folder.join(format!("{}.jam", self.program.name));
-        let file = file.strip_prefix(".").unwrap_or(&file).display();
-        let program = quoted(&file.to_string());
-        let mut command = match step {
-            Step::Train(name) => format!("jamc train {program} {name} --restart"),
-            step => format!("jamc run {program} --restart {}", step.name()),
-        };
-        for flag in &self.flags {
-            command.push(' ');
-            command.push_str(&quoted(flag));
+        match step {
+            Step::Train(name) => self.command("train", &[name, "--restart"]),
+            step => self.command("run", &["--restart", step.name()]),
         }
-        command
+    }
+}
+
+impl Workload {
+    /// A command on this program, with the flags that it was read with, as a shell reads it.
+    pub fn command(&self, name: &str, arguments: &[&str]) -> String {
+        let file = self.file.display().to_string();
+        let flags = self.flags.iter().map(String::as_str);
+        let words = ["jamc", name, &file].into_iter();
+        let words = words.chain(arguments.iter().copied()).chain(flags);
+        words.map(quoted).collect::<Vec<_>>().join(" ")
     }
 }
 

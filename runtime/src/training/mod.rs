@@ -88,7 +88,7 @@ impl Training<'_> {
         let mut optimizer = Optimizer::new(executable, &recipe.optimizer)?;
         let peak = Optimizer::peak(&recipe.optimizer)?;
         let schedule = schedule_of(&recipe.schedule)?;
-        let slots = Training::slots(folder);
+        let slots = Slots::of_result(folder);
         let note = |text: &str| progress.note(text);
         let mut state = RunState::open(&slots, self.key, executable, &mut optimizer, &note)?;
         if state.best.is_some()
@@ -173,11 +173,6 @@ impl Training<'_> {
         }
         state.save(&slots, self.record, executable, &optimizer)?;
         Ok(Ended::Complete)
-    }
-
-    /// The saved states of the run in a folder.
-    pub(crate) fn slots(folder: &Path) -> Slots {
-        Slots::of(&folder.join("state"))
     }
 
     /// One optimizer step: loss and norm of the gradients before clipping.
@@ -290,6 +285,8 @@ impl Training<'_> {
             card: crate::folders::model_card(self.model, &self.made_by),
             tokenizers: self.tokenizers.clone(),
             files: Vec::new(),
+            // The state before it.
+            replace: true,
         };
         // One weight at a time is on the host.
         let mut held: (String, Vec<f32>, usize) = Default::default();

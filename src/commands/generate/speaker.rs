@@ -34,8 +34,7 @@ impl Speaker {
         console: &Console,
     ) -> Result<Speaker, Failure> {
         let path = path.to_owned();
-        if path.join("model.ron").is_file() {
-            let ModelFolder { model, weights, .. } = ModelFolder::open(&path)?;
+        if let Some(ModelFolder { model, weights, .. }) = model_source::own(&path)? {
             return Ok(Speaker {
                 codec: codec_of_folder(&model, &path, device)?,
                 model,

@@ -50,6 +50,7 @@ impl Kind for Fuse {
             card: model_card(model, &made_by),
             tokenizers: runner.tokenizer_folders(model)?,
             files: vec![(RESULT_FILE.to_owned(), task.record.done().bytes()?)],
+            replace: false,
         };
         let stream = WeightStream::new(model, work.program.seed, &sources)?;
         let limits = runner.limits.map_or_else(Limits::default, |limits| Limits {

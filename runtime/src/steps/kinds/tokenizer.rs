@@ -25,14 +25,14 @@ impl Kind for Tokenizer {
     }
 
     fn other_record(&self, folder: &std::path::Path) -> Result<Option<Record>> {
-        let bytes = Slots::of(&folder.join("state")).record()?;
+        let bytes = Slots::of_result(folder).record()?;
         Ok(bytes.and_then(|bytes| Record::parse(&bytes).ok()))
     }
 
     fn make(&self, runner: &Runner<'_>, task: &Task<'_>) -> Result<Ended> {
         let recipe = runner.work.tokenizer(task.name)?;
         let tokenizer = tokenizer_of(recipe)?;
-        let state = task.folder.join("state");
+        let states = Slots::of_result(&task.folder);
         let job = Job {
             name: task.name,
             begin: &|| {
@@ -40,7 +40,7 @@ impl Kind for Tokenizer {
                 (task.unchanged)()?;
                 task.begin()
             },
-            state: &state,
+            state: states.folder(),
             record: &task.record.bytes()?,
             inputs: runner,
             device: &runner.device,
@@ -53,7 +53,7 @@ impl Kind for Tokenizer {
         if tokenizer.keeps_states() {
             trained(&task.folder)?;
             task.end(&runner.hashes)?;
-            Slots::of(&state).remove()?;
+            states.remove()?;
         } else {
             task.write(&runner.hashes, &mut |folder| trained(folder))?;
         }

@@ -12,7 +12,7 @@ use crate::Result;
 use crate::folders::ModelFolder;
 use crate::inputs::Inputs as _;
 use crate::memory_check::check_room;
-use crate::results::{Hashes, Record, whole};
+use crate::results::{Hashes, Record, Slots, whole};
 use crate::steps::graph::Inputs;
 use crate::steps::{Runner, Workload};
 use crate::training::Training;
@@ -70,12 +70,12 @@ impl Kind for Train {
 
     fn fits(&self, work: &Workload, name: &str, folder: &Path) -> Result<bool> {
         let steps = work.training(name)?.steps;
-        let reached = Training::slots(folder).latest_step()?;
+        let reached = Slots::of_result(folder).latest_step()?;
         Ok(reached.is_none_or(|reached| reached <= steps))
     }
 
     fn other_record(&self, folder: &Path) -> Result<Option<Record>> {
-        let bytes = Training::slots(folder).record()?;
+        let bytes = Slots::of_result(folder).record()?;
         Ok(bytes.and_then(|bytes| Record::parse(&bytes).ok()))
     }
 
@@ -125,7 +125,7 @@ impl Kind for Train {
             for state in ["last", "best"] {
                 runner.hashes.trust(&task.folder.join(state));
             }
-            Training::slots(&task.folder).remove()?;
+            Slots::of_result(&task.folder).remove()?;
         }
         Ok(ended)
     }
