@@ -239,6 +239,7 @@ mod tests {
             program: Program::default(),
             models: IndexMap::new(),
             source: String::new(),
+            file: place.path().join("p.jam"),
             folder: place.path().to_owned(),
             out: place.path().join("out"),
             places: BTreeMap::new(),
