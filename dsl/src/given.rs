@@ -6,7 +6,7 @@
 
 use indexmap::IndexMap;
 use jam_ir::diagnostic::{Diagnostic, Diagnostics};
-use jam_ir::{DType, Span};
+use jam_ir::{DType, SettingSignature, Span};
 
 use crate::number;
 use crate::suggest;
@@ -77,6 +77,27 @@ impl Given {
 
     /// Takes the value of a key out; its absence is reported.
     pub(crate) fn require(&mut self, key: &str, diagnostics: &mut Diagnostics) -> Option<Spanned> {
+        self.required(key, None, diagnostics)
+    }
+
+    /// Takes the value of a setting out; the absence of one that must be given is reported, with what it is.
+    pub(crate) fn setting(
+        &mut self,
+        setting: &SettingSignature,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Spanned> {
+        match setting.is_required() {
+            true => self.required(&setting.name, Some(&setting.help), diagnostics),
+            false => self.take(&setting.name),
+        }
+    }
+
+    fn required(
+        &mut self,
+        key: &str,
+        note: Option<&str>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Spanned> {
         let value = self.take(key);
         if value.is_none() && !self.partial {
             // A slip in a key is one mistake, not two.
@@ -92,12 +113,14 @@ impl Given {
                 return None;
             }
             let sign = if self.is_record { " =" } else { ":" };
-            diagnostics.push(
-                Diagnostic::error(self.place, format!("{} needs `{key}`", self.what))
-                    .code("missing")
-                    .label(self.place, format!("`{key}` is not given"))
-                    .help(format!("add `{key}{sign} …`")),
-            );
+            let report = Diagnostic::error(self.place, format!("{} needs `{key}`", self.what))
+                .code("missing")
+                .label(self.place, format!("`{key}` is not given"))
+                .help(format!("add `{key}{sign} …`"));
+            diagnostics.push(match note {
+                Some(note) => report.note(note),
+                None => report,
+            });
         }
         value
     }

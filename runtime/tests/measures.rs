@@ -413,7 +413,7 @@ fn a_report_tells_what_was_cut_and_is_made_again_where_it_holds_no_number() {
     .unwrap();
     let error = read_report(&work, "report").unwrap_err();
     assert_eq!(error.kind, ErrorKind::Damaged, "{error}");
-    assert!(error.to_string().contains("jamc eval"), "{error}");
+    assert!(error.to_string().contains("--restart report"), "{error}");
     let notes = Notes::default();
     assert_eq!(evaluate(&work, &notes).unwrap(), Ended::Complete);
     assert!(notes.0.borrow().join("\n").contains("made again"));

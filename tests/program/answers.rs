@@ -90,9 +90,10 @@ fn standard_input_is_laid_out_on_standard_output() {
 fn absent_data_is_noted_by_check_and_refused_before_the_first_step() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("absent.jam");
-    fs::write(folder.path().join("here.txt"), "one two three\n").unwrap();
+    fs::create_dir(folder.path().join("texts")).unwrap();
+    fs::write(folder.path().join("texts/here.txt"), "one two three\n").unwrap();
     let program = r#"
-data here  = text("here.txt")
+data here  = text("texts/here.txt")
 data books = text("books/*.txt")
 tokenizer first  = bpe(train: here, size: 300)
 tokenizer second = bpe(train: books, size: 300)
@@ -100,7 +101,7 @@ tokenizer second = bpe(train: books, size: 300)
     fs::write(&file, program).unwrap();
     let (file, out) = (file.display().to_string(), folder.path().join("out"));
     let checked = jamc(&["check", &file]);
-    assert_eq!(checked.status.code(), Some(0));
+    assert_eq!(checked.status.code(), Some(0), "{}", stderr(&checked));
     assert!(stderr(&checked).contains("data `books`, train: no file matches"));
     let run = jamc(&["run", &file, "--out", &out.display().to_string()]);
     assert_eq!(run.status.code(), Some(1));

@@ -81,10 +81,7 @@ impl<'a> Checker<'a> {
         let mut places = IndexMap::new();
         let mut sound = true;
         for setting in &signature.settings {
-            let value = match setting.is_required() {
-                true => given.require(&setting.name, &mut self.diagnostics),
-                false => given.take(&setting.name),
-            };
+            let value = given.setting(setting, &mut self.diagnostics);
             let Some(value) = value else {
                 sound &= !setting.is_required();
                 continue;

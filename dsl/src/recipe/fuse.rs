@@ -118,10 +118,7 @@ impl<'a> Checker<'a> {
         let mut settings = Settings::new();
         let mut places = IndexMap::new();
         for signature in &strategy.signature.settings {
-            let value = match signature.is_required() {
-                true => given.require(&signature.name, &mut self.diagnostics),
-                false => given.take(&signature.name),
-            };
+            let value = given.setting(signature, &mut self.diagnostics);
             if signature.kind == SettingKind::Parent {
                 let Some(value) = value else {
                     whole &= !signature.is_required();
