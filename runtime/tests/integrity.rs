@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use jam_data::tokens::text::TextTokenizer;
 use jam_ir::Error;
 use jam_ir::{Model, Plan, TokenLayout};
-use jam_runtime::folders::{ModelDraft, ModelFolder, write_model};
+use jam_runtime::folders::{ModelDraft, ModelFolder, Tokenizers, write_model};
 use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
 use jam_weights::checkpoints::{
     CheckpointReader, CheckpointWriter, Dtype, TensorSpec, WriteOptions,
@@ -29,12 +29,12 @@ fn model(fill: Plan) -> Model {
 }
 
 /// Writes a folder with everything that one may have: shards, an index, tokenizers, a mark.
-fn build(model: &Model, tokenizers: &[PathBuf], target: &Path, progress: &dyn Progress) {
+fn build(model: &Model, tokenizers: Tokenizers, target: &Path, progress: &dyn Progress) {
     let draft = ModelDraft {
         model,
         source: "// a program",
         card: "# a model\n".to_owned(),
-        tokenizers: tokenizers.to_vec(),
+        tokenizers,
         files: vec![("step.key".to_owned(), b"0123\n".to_vec())],
         replace: true,
     };
@@ -96,10 +96,10 @@ fn built() -> Built {
     let folder = root.path().join("model");
     let made = root.path().join("made");
     fs::create_dir(&made).unwrap();
-    let tokenizers = [tokenizers(&made)];
+    let tokenizers = Tokenizers::of(&tokenizers(&made));
     build(
         &model(Plan::Normal { sd: 0.1 }),
-        &tokenizers,
+        tokenizers,
         &folder,
         &Silent,
     );
@@ -249,10 +249,32 @@ fn a_build_to_be_killed() {
     let killing = Killing(Arc::new(AtomicUsize::new(kill.parse().unwrap())));
     build(
         &model(Plan::Ones),
-        &[],
+        Tokenizers::default(),
         &Path::new(&place).join("model"),
         &killing,
     );
+}
+
+/// The folder of an image tokenizer may be that of a whole model, with a text tokenizer of its own.
+#[test]
+fn a_model_has_its_own_text_tokenizer_and_no_other() {
+    let root = tempfile::tempdir().unwrap();
+    let [text, pictures, target] = ["text", "pictures", "model"].map(|name| root.path().join(name));
+    for folder in [&text, &pictures] {
+        fs::create_dir(folder).unwrap();
+        tokenizers(folder);
+    }
+    fs::write(pictures.join("tokenizer.json"), "another").unwrap();
+    fs::write(text.join("vq.json"), "another").unwrap();
+    let own = Tokenizers {
+        text: Some(text.clone()),
+        image: Some(pictures.clone()),
+    };
+    build(&model(Plan::Zeros), own, &target, &Silent);
+    for (folder, name) in [(&text, "tokenizer.json"), (&pictures, "vq.json")] {
+        let [wanted, found] = [folder, &target].map(|folder| fs::read(folder.join(name)).unwrap());
+        assert_eq!(found, wanted, "{name}");
+    }
 }
 
 #[test]
@@ -272,7 +294,7 @@ fn a_killed_build_leaves_nothing_that_looks_whole() {
         let root = tempfile::tempdir().unwrap();
         let target = root.path().join("model");
         if old {
-            build(&model(Plan::Zeros), &[], &target, &Silent);
+            build(&model(Plan::Zeros), Tokenizers::default(), &target, &Silent);
         }
         let mut points = 0;
         for kill in 1.. {

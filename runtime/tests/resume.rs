@@ -8,6 +8,7 @@ use jam_backends::AdamW;
 use jam_data::batches::EncodedSet;
 use jam_ir::recipe::{BatchForm, BatchSize, ModelRef, TrainRecipe};
 use jam_ir::{Called, DType, Model, SettingValue, TokenLayout};
+use jam_runtime::folders::Tokenizers;
 use jam_runtime::steps::load_executable;
 use jam_runtime::training::{Training, read_log};
 use jam_weights::checkpoints::decoder::{DecoderConfig, decoder_only};
@@ -153,7 +154,7 @@ fn try_train(
         validate: vec![("same".to_owned(), set)],
         source: "",
         made_by: "A test.".to_owned(),
-        tokenizers: Vec::new(),
+        tokenizers: Tokenizers::default(),
         key,
         record: b"the record",
     };

@@ -9,7 +9,7 @@ use jam_ir::{END_MARK, Model};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ModelDraft, copy_companions, copy_tokenizer, is_something, put, write_by_rows, write_model,
+    ModelDraft, Tokenizers, copy_companions, is_something, put, write_by_rows, write_model,
 };
 use crate::{Error, ErrorKind, Result};
 use jam_data::tokens::text::TextTokenizer;
@@ -101,7 +101,7 @@ fn jam(
         model: export.model,
         source: export.source,
         card: export.card.clone(),
-        tokenizers: vec![export.from.to_owned()],
+        tokenizers: Tokenizers::of(export.from),
         files: export.files.clone(),
         replace: export.replace,
     };
@@ -134,7 +134,7 @@ fn hugging_face(
     for (name, bytes) in &export.files {
         write(name, bytes)?;
     }
-    copy_tokenizer(export.from, folder.path())?;
+    Tokenizers::of(export.from).write(folder.path(), false)?;
     copy_companions(export.from, folder.path())?;
     tell_ids(folder.path(), export.model, &config, progress)?;
 

@@ -16,6 +16,7 @@
 mod card;
 mod export;
 mod place;
+mod tokenizers;
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -26,11 +27,10 @@ use jam_weights::plans::weight_shapes;
 pub use card::model_card;
 pub use export::{Export, Exported, export_model};
 pub use place::{is_something, put};
+pub use tokenizers::Tokenizers;
 
-use crate::image_tokenizers::ImageTokenizer;
 use crate::results::RESULT_FILE;
 use crate::{Error, ErrorKind, Result};
-use jam_data::tokens::text::TextTokenizer;
 use jam_weights::checkpoints::atomic::refuse_unfinished;
 use jam_weights::checkpoints::bounded::{file_of, has, read};
 use jam_weights::checkpoints::{
@@ -38,6 +38,7 @@ use jam_weights::checkpoints::{
     seal_folder, verify_sealed, write_file,
 };
 use jam_weights::progress::{Bar, Progress};
+use tokenizers::copy_companions;
 
 /// The graph.
 const GRAPH: &str = "model.ron";
@@ -143,8 +144,8 @@ pub struct ModelDraft<'a> {
     pub source: &'a str,
     /// The model card.
     pub card: String,
-    /// Folders whose tokenizer files travel along, that of pictures last.
-    pub tokenizers: Vec<PathBuf>,
+    /// The tokenizers that travel along.
+    pub tokenizers: Tokenizers,
     /// Other files that belong to it, by name.
     pub files: Vec<(String, Vec<u8>)>,
     /// Whether what stands in its place then is replaced.
@@ -196,19 +197,15 @@ pub fn write_model(
     for (name, bytes) in &draft.files {
         write(name, bytes)?;
     }
-    for tokenizer in &draft.tokenizers {
-        copy_tokenizer(tokenizer, folder.path())?;
-    }
+    let pictures = matches!(model.tokens.image, ImageTokens::Files(_));
+    draft.tokenizers.write(folder.path(), pictures)?;
     // A model that reads the vocabulary of one parent is spoken with as that one is; with marks of its own it is not.
     let tokens = &model.tokens;
     let of_parent = tokens.marks.values().all(|id| tokens.tokenizer_has(*id));
     if let (TextTokens::Files(_), true, Some(text)) =
-        (&tokens.text, of_parent, draft.tokenizers.first())
+        (&tokens.text, of_parent, &draft.tokenizers.text)
     {
         copy_companions(text, folder.path())?;
-    }
-    if matches!(model.tokens.image, ImageTokens::Files(_)) {
-        write_image_tokenizer(draft.tokenizers.last(), folder.path())?;
     }
     let uses = model.weight_uses();
     let shapes = weight_shapes(model)?;
@@ -261,52 +258,4 @@ pub fn write_by_rows(
         }
     }
     Ok(true)
-}
-
-/// Copies the tokenizers that a folder or file has; a text tokenizer in another form is written as
-/// `tokenizer.json`.
-fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
-    let copy = |name: &str| -> Result<bool> {
-        let file = from.join(name);
-        if !file.is_file() {
-            return Ok(false);
-        }
-        let copied = std::fs::copy(&file, to.join(name));
-        copied.map_err(|error| Error::io("copy", &file, error))?;
-        Ok(true)
-    };
-    for name in IMAGE_TOKENIZER {
-        copy(name)?;
-    }
-    if copy(TEXT_TOKENIZER)? {
-        return Ok(());
-    }
-    match TextTokenizer::open(from) {
-        Ok(tokenizer) => tokenizer.save(&to.join(TEXT_TOKENIZER))?,
-        // A folder need not have one; files that are one must be sound.
-        Err(error) if from.is_file() || from.join("vocab.json").is_file() => return Err(error),
-        Err(_) => {}
-    }
-    Ok(())
-}
-
-/// Copies what a folder says of its tokenizer and of sampling.
-fn copy_companions(from: &Path, to: &Path) -> Result<()> {
-    for name in COMPANIONS {
-        let file = from.join(name);
-        if file.is_file() {
-            let copied = std::fs::copy(&file, to.join(name));
-            copied.map_err(|error| Error::io("copy", &file, error))?;
-        }
-    }
-    Ok(())
-}
-
-/// Writes an image tokenizer that is no folder of JAM as one; nothing where there is none, or one was copied.
-fn write_image_tokenizer(from: Option<&PathBuf>, to: &Path) -> Result<()> {
-    let there = to.join(IMAGE_TOKENIZER[0]).is_file();
-    match from.filter(|from| !there && from.exists()) {
-        Some(from) => ImageTokenizer::open(from, &burn::tensor::Device::flex())?.save(to),
-        None => Ok(()),
-    }
 }

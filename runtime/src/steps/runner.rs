@@ -18,7 +18,7 @@ use jam_weights::progress::{Progress, Stop};
 use super::kind::KindOf;
 use super::look::Look;
 use super::workload::Workload;
-use crate::folders::TEXT_TOKENIZER;
+use crate::folders::{TEXT_TOKENIZER, Tokenizers};
 use crate::memory_check::check_room;
 use crate::results::Hashes;
 use crate::vocabulary::open_codec;
@@ -106,7 +106,7 @@ impl<'w> Runner<'w> {
 
     /// The vocabulary of a model with its tokenizers.
     pub(super) fn codec(&self, model: &Model) -> Result<Codec> {
-        let (text, image) = self.tokenizer_paths(model)?;
+        let Tokenizers { text, image } = self.tokenizers(model)?;
         open_codec(
             model.tokens.clone(),
             text.as_deref(),
@@ -115,20 +115,14 @@ impl<'w> Runner<'w> {
         )
     }
 
-    /// Where the tokenizers lie that travel with a model.
-    pub(super) fn tokenizer_folders(&self, model: &Model) -> Result<Vec<PathBuf>> {
-        let (text, image) = self.tokenizer_paths(model)?;
-        Ok(text.into_iter().chain(image).collect())
-    }
-
-    /// Where the text and the image tokenizer of a model lie; a joint one is made.
-    fn tokenizer_paths(&self, model: &Model) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
+    /// Where the tokenizers of a model lie; a joint one is made.
+    pub(super) fn tokenizers(&self, model: &Model) -> Result<Tokenizers> {
         let text = match &model.tokens.text {
             TextTokens::Joint(paths) => Some(self.joint_tokenizer(paths)?),
             text => self.work.text_tokenizer(text),
         };
         let image = self.work.image_tokenizer(&model.tokens.image);
-        Ok((text, image))
+        Ok(Tokenizers { text, image })
     }
 
     /// Writes the union of several text tokenizers, under the name of what it holds; once, while their files stay as

@@ -11,7 +11,7 @@ mod log;
 pub mod schedules;
 mod state;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use jam_backends::{Executable, Optimizer, Targets, Tokens};
@@ -21,7 +21,7 @@ use jam_ir::recipe::TrainRecipe;
 pub use log::{LogLine, read_log};
 
 use crate::evaluation::{Reading, mean_loss};
-use crate::folders::{ModelDraft, write_by_rows, write_model};
+use crate::folders::{ModelDraft, Tokenizers, write_by_rows, write_model};
 use crate::results::{Slots, whole};
 use crate::{Error, ErrorKind, Result};
 use jam_data::batches::{Batch, BatchOptions, BatchStream, EncodedSet, objective_of};
@@ -47,8 +47,8 @@ pub struct Training<'a> {
     pub source: &'a str,
     /// Sentence of the model card.
     pub made_by: String,
-    /// Folders whose tokenizer files go into model folders.
-    pub tokenizers: Vec<PathBuf>,
+    /// The tokenizers that go into model folders.
+    pub tokenizers: Tokenizers,
     /// Key of what may not change while the run goes on; a state with another key is refused.
     pub key: &'a str,
     /// The record of the result, which is saved with every state.

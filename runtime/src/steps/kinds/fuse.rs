@@ -48,7 +48,7 @@ impl Kind for Fuse {
             model,
             source: &work.source,
             card: model_card(model, &made_by),
-            tokenizers: runner.tokenizer_folders(model)?,
+            tokenizers: runner.tokenizers(model)?,
             files: vec![(RESULT_FILE.to_owned(), task.record.done().bytes()?)],
             replace: false,
         };

@@ -107,7 +107,7 @@ impl Kind for Train {
                 .collect(),
             source: &work.source,
             made_by: format!("Training `{}` of `{}`.", task.name, recipe.model),
-            tokenizers: runner.tokenizer_folders(model)?,
+            tokenizers: runner.tokenizers(model)?,
             key: &task.record.base,
             record: &record,
         };
