@@ -14,6 +14,9 @@ use crate::scan::{MAX_BYTES, too_long};
 use crate::syntax::{File, Name, Statement, Subject};
 use crate::world::{CompileOptions, Override, World, folder, join};
 
+/// The name under which reports show values of the command line.
+pub const COMMAND_LINE: &str = "the command line";
+
 /// What became of a program.
 #[derive(Debug)]
 pub struct Compiled {
@@ -193,7 +196,7 @@ impl Loader<'_> {
         let mut overrides = Vec::new();
         for (target, text) in set {
             let shown = format!("{FLAG}{target}={text}");
-            let Some(id) = self.sources.add("the command line".to_owned(), shown) else {
+            let Some(id) = self.sources.add(COMMAND_LINE.to_owned(), shown) else {
                 break;
             };
             self.folders.push(String::new());

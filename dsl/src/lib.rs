@@ -39,7 +39,7 @@ mod syntax_error;
 mod value;
 mod world;
 
-pub use compile::{Compiled, compile};
+pub use compile::{COMMAND_LINE, Compiled, compile};
 pub use format::format;
 pub use parse::{Parsed, parse, parse_value};
 pub use scan::{MAX_BYTES, MAX_DEPTH, too_long};

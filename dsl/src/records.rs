@@ -57,9 +57,16 @@ impl<'a> Checker<'a> {
         let mut places = IndexMap::new();
         for (name, definition) in &self.definitions {
             let path = format!("{} {name}", definition.kind.word());
-            let fields = self.records.get(name.as_str()).map(|record| &record.fields);
-            for (key, (written, _)) in fields.into_iter().flatten() {
-                places.insert(format!("{path}.{key}"), written.span);
+            if let Some(record) = self.records.get(name.as_str()) {
+                let fields = record.fields.iter();
+                let fields = fields.map(|(key, (written, _))| (*key, written.span));
+                let set = record
+                    .set
+                    .iter()
+                    .map(|(key, _)| (key.text.as_str(), key.span));
+                for (key, span) in fields.chain(set) {
+                    places.insert(format!("{path}.{key}"), span);
+                }
             }
             places.insert(path, definition.name_span);
         }

@@ -14,7 +14,7 @@ use jam_ir::{Model, ModelRef, TokenKind};
 use jam_runtime::decoding::{Limits, Request, context_of, generate};
 use jam_runtime::folders::{is_model_folder, is_something};
 use jam_runtime::pages::{Answer, Page, Question, write_page};
-use jam_runtime::steps::{Workload, load_executable, outdated};
+use jam_runtime::steps::{Workload, answering, load_executable};
 use serde_json::json;
 
 use self::speaker::Speaker;
@@ -186,18 +186,24 @@ fn from_program(
         let speaker = Speaker::of_weights(&work, &model.name, path, &device, common.numbers())?;
         return Ok((speaker, recipe, device));
     }
-    let folder = work
-        .weights(&model)
-        .filter(|folder| is_model_folder(folder));
+    let place = work.weights(&model);
+    let (folder, changed) = match (work.made_by(&model), place) {
+        (Some(step), Some(place)) => {
+            let (result, changed) = answering(&work, &step);
+            let state = place.strip_prefix(work.result(&step));
+            let folder = state.map_or(place.clone(), |state| result.join(state));
+            (Some(folder), changed.map(|changed| (step, changed)))
+        }
+        (_, place) => (place, None),
+    };
+    let folder = folder.filter(|folder| is_model_folder(folder));
     let folder = folder.ok_or_else(|| {
         Failure::new(format!(
             "`{model}` is not made yet; `{}` makes it",
             work.command("run", &[])
         ))
     })?;
-    if let Some(step) = work.made_by(&model)
-        && let Some(changed) = outdated(&work, &step)
-    {
+    if let Some((step, changed)) = changed {
         console.remark(&format!(
             "`{step}` was made before the program changed ({changed}); `{}` makes it as it is now",
             work.command("run", &[])

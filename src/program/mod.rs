@@ -14,7 +14,7 @@ mod spelling;
 
 use std::path::Path;
 
-use jam_dsl::CompileOptions;
+use jam_dsl::{COMMAND_LINE, CompileOptions};
 
 pub(crate) use files::{Files, read_text, unread};
 pub(crate) use loaded::{Loaded, Purpose};
@@ -55,7 +55,11 @@ pub(crate) fn load(
     let places = compiled.places.iter().filter_map(|(path, span)| {
         let file = &sources.get(span.file)?.name;
         let (line, _) = sources.line_column(span.file, span.start)?;
-        Some((path.clone(), format!("{file}:{line}")))
+        let place = match file == COMMAND_LINE {
+            true => file.clone(),
+            false => format!("{file}:{line}"),
+        };
+        Some((path.clone(), place))
     });
     let places = places.collect();
     let folder = files::folder_of(path);

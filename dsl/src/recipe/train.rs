@@ -21,9 +21,19 @@ impl<'a> Checker<'a> {
         let data = given.require("data", &mut self.diagnostics);
         let data = data.map(|value| self.mixture(value)).unwrap_or_default();
         let validate = given.take("validate");
+        let validate_span = validate.as_ref().map(|value| value.span);
         let validate = validate
             .map(|value| self.data_refs("validate", value, Holds::Documents))
             .unwrap_or_default();
+        let learned = |held: &&DataRef| data.iter().any(|(_, data)| data == *held);
+        if let (Some(held), Some(place)) = (validate.iter().find(learned), validate_span) {
+            self.diagnostics.push(
+                Diagnostic::warning(place, format!("`{held}` is trained on as well"))
+                    .code("mixture")
+                    .label(place, "what is learned by heart looks best here")
+                    .help(format!("write another split of it: `{}.val`", held.name)),
+            );
+        }
         let words = self.options.words;
         let objective = given.take("objective");
         let objective = self.objective(objective);
@@ -107,13 +117,13 @@ impl<'a> Checker<'a> {
         };
         given.finish(diagnostics);
         if steps_given {
-            self.within_steps(&recipe, schedule_span);
+            self.within_steps(&name.text, &recipe, schedule_span);
         }
         self.program.trainings.insert(name.text.clone(), recipe);
     }
 
     /// Warns of a phase of the schedule that the training is too short for.
-    fn within_steps(&mut self, recipe: &TrainRecipe, place: Span) {
+    fn within_steps(&mut self, name: &str, recipe: &TrainRecipe, place: Span) {
         let mut schedules = self.options.words.schedules.iter();
         let schedule = schedules.find(|signature| signature.word == recipe.schedule.name);
         for rule in schedule.map_or(&[][..], |schedule| &schedule.rules) {
@@ -123,7 +133,7 @@ impl<'a> Checker<'a> {
             let phase = recipe.schedule.count(setting).unwrap_or(0);
             if phase > recipe.steps {
                 let message = format!(
-                    "the `{setting}` of {phase} steps is longer than the training of {}",
+                    "the `{setting}` of {phase} steps is longer than the {} of train `{name}`",
                     recipe.steps
                 );
                 self.diagnostics.push(

@@ -22,7 +22,7 @@ use jam_ir::recipe::Step;
 
 pub use forecast::{Forecast, Reads, Writes};
 pub use kinds::{Measured, Report, ReportRow, read_report};
-pub use overview::{Listed, outdated, overview, remove_results};
+pub use overview::{Listed, answering, overview, remove_results};
 pub use runner::{Runner, load_executable};
 pub use workload::{Workload, result_folder};
 

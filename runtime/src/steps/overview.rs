@@ -144,36 +144,54 @@ impl Asked<'_> {
     fn look(&self, step: &Step) -> Result<(Record, Option<String>)> {
         let unread = |error| Error::new(format!("its inputs cannot be read: {error}"));
         let wanted = self.graph.wanted(step).map_err(unread)?;
-        let sought = Sought {
-            work: self.work,
-            hashes: self.hashes,
-            kind,
-            step,
-        };
-        let found = taken(&Place {
-            folder: &self.work.result(step),
-            wanted: &wanted,
-            known: &sought,
-            anew: false,
-            note: &|_| (),
-        })?;
+        let found = found(self.work, self.hashes, step, &wanted)?;
         let name = found.as_deref().and_then(Path::file_name);
         let id = name.map(|name| format!("{}/{}", step.folder(), name.to_string_lossy()));
         Ok((wanted, id))
     }
 }
 
-/// How the result that stands in the place of a step's differs from what the program as it stands asks for; none where it
-/// does not, or nobody can tell since its inputs are not there any more.
-pub fn outdated(work: &Workload, step: &Step) -> Option<String> {
-    let hashes = Hashes::open(&work.out);
-    let wanted = Graph::new(work, &hashes, kind).wanted(step).ok()?;
-    let record = made(work, step).ok()??;
-    let setting = |name: &str| work.place_of(step, name);
-    (record.key != wanted.key).then(|| {
-        let made = &record.ingredients;
-        wanted.ingredients.told_changes(made, &setting)
+/// The folder of the result that would be taken for a step's, wherever it lies; none where it would be begun.
+fn found(
+    work: &Workload,
+    hashes: &Hashes,
+    step: &Step,
+    wanted: &Record,
+) -> Result<Option<PathBuf>> {
+    let sought = Sought {
+        work,
+        hashes,
+        kind,
+        step,
+    };
+    taken(&Place {
+        folder: &work.result(step),
+        wanted,
+        known: &sought,
+        anew: false,
+        note: &|_| (),
     })
+}
+
+/// The result of a step that answers for it: what the program as it stands asks for, wherever it lies, or else what
+/// stands in its place, with how that differs. Nobody can tell where inputs are not there any more.
+pub fn answering(work: &Workload, step: &Step) -> (PathBuf, Option<String>) {
+    let here = work.result(step);
+    let hashes = Hashes::open(&work.out);
+    let Ok(wanted) = Graph::new(work, &hashes, kind).wanted(step) else {
+        return (here, None);
+    };
+    if let Ok(Some(other)) = found(work, &hashes, step, &wanted) {
+        return (other, None);
+    }
+    let Ok(Some(record)) = made(work, step) else {
+        return (here, None);
+    };
+    let setting = |name: &str| work.place_of(step, name);
+    let made = &record.ingredients;
+    let changed =
+        (record.key != wanted.key).then(|| wanted.ingredients.told_changes(made, &setting));
+    (here, changed)
 }
 
 /// Whether the result of a step stands finished and whole. Nothing is moved.

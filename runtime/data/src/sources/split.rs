@@ -268,9 +268,10 @@ fn nothing_drawn(recipe: &DataRecipe, reference: &DataRef, drawn: u64, same: boo
     Error::new(format!(
         "{message}: the draw of the {percent}% that are held out {taken}"
     ))
-    .with_help(
-        "write another share, as `held_out: 20%`, or name the files of `val:`; the draw is by the records' ids",
-    )
+    .with_help(match reference.split.as_str() {
+        "val" => "write a larger share, as `held_out: 20%`, or name the files of `val:`; the draw is by the records' ids",
+        _ => "write a smaller share, as `held_out: 1%`, or name the files of `val:`; the draw is by the records' ids",
+    })
 }
 
 /// What is wrong where documents name pictures that are not there; only names are looked at.
