@@ -53,7 +53,8 @@ impl Mark {
 }
 
 /// Refuses a folder that holds something, unless it may be replaced; one without the mark of the command, and a result of
-/// a program, are never replaced. A folder that is read from, lies in one or has one in it is refused.
+/// a program, are never replaced. A folder that is read from, lies in one or has one in it is refused. Whether one is to be
+/// replaced; where nothing stood, what comes meanwhile is not.
 ///
 /// # Errors
 /// When it is refused.
@@ -62,10 +63,10 @@ pub(crate) fn check_folder(
     force: ForceArgs,
     inputs: &[&Path],
     mark: Mark,
-) -> Result<(), Failure> {
+) -> Result<bool, Failure> {
     apart(folder, inputs)?;
     if !is_something(folder) {
-        return Ok(());
+        return Ok(false);
     }
     let refused = |message: &str, help: &str| {
         let error = Error::new(message).with_path(folder).with_help(help);
@@ -83,9 +84,18 @@ pub(crate) fn check_folder(
     // A link to a folder would be replaced, and not the folder.
     let own = fs::symlink_metadata(folder).is_ok_and(|meta| meta.is_dir())
         && folder.join(mark.name()).is_file();
-    match own {
-        true => Ok(()),
-        false => refused(
+    let below = fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut below = below.filter_map(|entry| made_below(&entry.path()));
+    match (own, below.next()) {
+        (true, None) => Ok(true),
+        (true, Some(made)) => refused(
+            &format!(
+                "{} in it was made by another command, and would be lost",
+                made.display()
+            ),
+            "name another folder, or move what is in it",
+        ),
+        (false, _) => refused(
             &format!(
                 "what is there is not marked as made by this command (`{}`), and is not replaced",
                 mark.name()
@@ -93,6 +103,25 @@ pub(crate) fn check_folder(
             "name another folder, or remove it yourself, as also what a version of jamc made that set no marks",
         ),
     }
+}
+
+/// A folder that a program or a command made, at a path or below it; links are not followed.
+fn made_below(path: &Path) -> Option<PathBuf> {
+    if !fs::symlink_metadata(path).is_ok_and(|meta| meta.is_dir()) {
+        return None;
+    }
+    let marks = [Mark::ANSWER, Mark::EXPORT, Mark::SYNTH].map(Mark::name);
+    if marks
+        .iter()
+        .chain(&[RESULT_FILE])
+        .any(|name| path.join(name).exists())
+    {
+        return Some(path.to_owned());
+    }
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    entries
+        .into_iter()
+        .find_map(|entry| made_below(&entry.path()))
 }
 
 fn there_already(path: &Path) -> Failure {

@@ -339,6 +339,17 @@ fn only_marked_folders_are_replaced_and_results_never() {
         }
     }
     assert!(contents(here) == before);
+    // What else was made in a folder of the command's own is not lost with it.
+    done(here, &["export", "llama", "-o", "own"]);
+    done(here, &["export", "llama", "-o", "own", "--force"]);
+    done(here, &["export", "llama", "-o", "own/deep/other"]);
+    let output = jamc_in(here, &["export", "llama", "-o", "own", "--force"]);
+    assert!(
+        stderr(&output).contains("own/deep/other"),
+        "{}",
+        stderr(&output)
+    );
+    assert!(place("own/deep/other/config.json").is_file());
 }
 
 #[test]

@@ -178,6 +178,9 @@ mod content {
     }
 }
 
+/// Stands in a folder that is being filled.
+const UNFINISHED: &str = ".unfinished";
+
 /// Every record below a folder of results, with the folder that it is in.
 fn records(out: &Path) -> Vec<(PathBuf, Value)> {
     let mut found = Vec::new();
@@ -187,6 +190,10 @@ fn records(out: &Path) -> Vec<(PathBuf, Value)> {
         };
         for entry in entries {
             let folder = entry.unwrap().path();
+            // One that was killed before all of it was flushed is none yet.
+            if folder.join(UNFINISHED).exists() {
+                continue;
+            }
             let text = fs::read(folder.join("result.json")).unwrap_or_default();
             if let Ok(record) = serde_json::from_slice(&text) {
                 found.push((folder, record));

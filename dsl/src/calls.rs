@@ -32,13 +32,7 @@ impl<'a> Graph<'a> {
             .as_ref()
             .filter(|body| !body.statements.is_empty())
         else {
-            let place = statement.span;
-            checker.diagnostics.push(
-                Diagnostic::error(place, "`repeat` repeats nothing")
-                    .code("missing")
-                    .label(place, "no statements in `{ … }`")
-                    .help("write `repeat 4 { x = layer(x) }`"),
-            );
+            checker.diagnostics.push(repeats_nothing(statement));
             return;
         };
         let single = match body.statements.as_slice() {
@@ -142,8 +136,15 @@ impl<'a> Graph<'a> {
         count: u64,
         span: Span,
     ) {
-        let Some(last) = statements.last().and_then(bound) else {
+        let Some(end) = statements.last() else {
             return;
+        };
+        let last = match bound(end) {
+            Ok(last) => last,
+            Err(empty) => {
+                checker.diagnostics.push(repeats_nothing(empty));
+                return;
+            }
         };
         let outer = self.frame();
         let streams: Vec<String> = outer
@@ -154,7 +155,7 @@ impl<'a> Graph<'a> {
             .collect();
         let lost = statements
             .iter()
-            .filter_map(bound)
+            .filter_map(|statement| bound(statement).ok())
             .find(|name| name.text != last.text && streams.contains(&name.text));
         if let Some(lost) = lost {
             checker.diagnostics.push(
@@ -268,7 +269,7 @@ impl<'a> Graph<'a> {
         if checker.diagnostics.errors_seen() != before {
             return None;
         }
-        let carried = bound(statements.last()?)?;
+        let carried = bound(statements.last()?).ok()?;
         let result = self.frame().locals.get(&carried.text).cloned()?;
         match result.value {
             Value::Stream(stream) => {
@@ -538,10 +539,23 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The name that a statement binds; of a `repeat` the one that it carries from layer to layer.
-fn bound(statement: &Statement) -> Option<&Name> {
-    match statement.word.text.as_str() {
-        "repeat" => bound(statement.body.as_ref()?.statements.last()?),
-        _ => Some(&statement.word),
+/// The name that a statement binds; of a `repeat` the one that it carries from layer to layer, and where there is none
+/// the `repeat` that repeats nothing.
+fn bound(statement: &Statement) -> Result<&Name, &Statement> {
+    if statement.word.text != "repeat" {
+        return Ok(&statement.word);
     }
+    let body = statement.body.as_ref();
+    match body.and_then(|body| body.statements.last()) {
+        Some(last) => bound(last),
+        None => Err(statement),
+    }
+}
+
+fn repeats_nothing(statement: &Statement) -> Diagnostic {
+    let place = statement.span;
+    Diagnostic::error(place, "`repeat` repeats nothing")
+        .code("missing")
+        .label(place, "no statements in `{ … }`")
+        .help("write `repeat 4 { x = layer(x) }`")
 }

@@ -161,7 +161,7 @@ impl<'a> Checker<'a> {
             // `--set run.optimizer.lr=1e-3` changes one setting of a variant.
             if let Some((outer, label)) = key.text.split_once('.')
                 && let Some((_, outer)) = given.keyed.get_mut(outer)
-                && let Some(call) = outer.as_call()
+                && let Some(call) = outer.as_call(key.span)
             {
                 let other = |argument: &CallArgument| {
                     let known = argument.label.as_ref();

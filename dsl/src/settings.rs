@@ -51,11 +51,17 @@ impl<'a> Checker<'a> {
                 (None, kind) => {
                     let message = format!("`{}` is {}, not a setting", name.text, kind.noun());
                     let place = definition.name_span;
-                    self.diagnostics
-                        .push(report(message).label(place, "defined here").help(format!(
-                            "give one of its keys: `--set {}.key=value`",
-                            name.text
-                        )));
+                    let help = match kind {
+                        Kind::Let | Kind::Block => {
+                            format!(
+                                "write `setting {} = …` for what a command may set",
+                                name.text
+                            )
+                        }
+                        _ => format!("give one of its keys: `--set {}.key=value`", name.text),
+                    };
+                    let report = report(message).label(place, "defined here");
+                    self.diagnostics.push(report.help(help));
                 }
                 (Some(_), Kind::Setting | Kind::Let | Kind::Block) => {
                     let message = format!(

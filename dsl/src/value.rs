@@ -133,13 +133,14 @@ impl Spanned {
         Self { value, span }
     }
 
-    /// The call that it is, or that a bare word stands for: that of a record whose settings are changed one by one.
-    pub(crate) fn as_call(&mut self) -> Option<&mut Call> {
-        if let Some(call) = self
-            .bare_call()
-            .filter(|_| !matches!(self.value, Value::Flag(_)))
+    /// The call that it is, or that a word stands for where it names no definition: settings of it are given at `place`.
+    pub(crate) fn as_call(&mut self, place: Span) -> Option<&mut Call> {
+        if let Value::Word { .. } | Value::Choice { .. } = self.value
+            && let Some(mut call) = self.bare_call()
         {
-            self.value = Value::Call(call);
+            call.span = place;
+            call.name.iter_mut().for_each(|name| name.span = place);
+            *self = Spanned::new(Value::Call(call), place);
         }
         match &mut self.value {
             Value::Call(call) => Some(call),

@@ -20,7 +20,7 @@ pub(crate) fn run(
     common: &Common,
     console: &Console,
 ) -> Result<(), Failure> {
-    check_folder(output, force, &[from], Mark::EXPORT)?;
+    let replace = check_folder(output, force, &[from], Mark::EXPORT)?;
     let read = |name: &str| std::fs::read_to_string(from.join(name)).ok();
     let own = model_source::own(from)?;
     let is_own = own.is_some();
@@ -58,7 +58,7 @@ pub(crate) fn run(
         from: beside,
         shard_bytes,
         files: vec![(Mark::EXPORT.name().to_owned(), Vec::new())],
-        replace: force.force,
+        replace,
     };
     let stop = stop_on_interrupt(console);
     let (model_type, why) = match export_model(output, &export, console, &stop)? {

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         None => free_folder(),
     };
     let reads = args.file.is_dir().then_some(args.file.as_path());
-    check_folder(out, args.force, reads.as_slice(), Mark::ANSWER)?;
+    let replace = check_folder(out, args.force, reads.as_slice(), Mark::ANSWER)?;
     let (speaker, mut recipe, device) = if args.file.is_dir() {
         common.refuse_program_flags(&args.file, None)?;
         if let Some(recipe) = &args.recipe {
@@ -124,9 +124,7 @@ pub(crate) fn run(args: &GenerateArgs, common: &Common, console: &Console) -> Re
         });
     }
     page.questions.push(question);
-    write_page(&page, out, args.force.force, |draft| {
-        Mark::ANSWER.put(draft)
-    })?;
+    write_page(&page, out, replace, |draft| Mark::ANSWER.put(draft))?;
     let page = out.join("index.html").display().to_string();
     if common.json {
         return print_json(&json!({ "page": page }));
@@ -189,7 +187,15 @@ fn from_program(
     let place = work.weights(&model);
     let (folder, changed) = match (work.made_by(&model), place) {
         (Some(step), Some(place)) => {
-            let (result, changed) = answering(&work, &step);
+            let (mut result, mut changed) = answering(&work, &step);
+            // It may have been made with the flag that is given here.
+            if changed.is_some() && common.dtype.is_some() {
+                let made_with = program::load(&args.file, Purpose::Look, common, console)?;
+                (result, changed) = match answering(&made_with.workload(common), &step) {
+                    (other, None) => (other, None),
+                    _ => (result, changed),
+                };
+            }
             let state = place.strip_prefix(work.result(&step));
             let folder = state.map_or(place.clone(), |state| result.join(state));
             (Some(folder), changed.map(|changed| (step, changed)))

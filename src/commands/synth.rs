@@ -30,7 +30,7 @@ pub(crate) fn run(
     let text = std::fs::read_to_string(&file).map_err(|error| Error::io("read", &file, error))?;
     let imported = ImportedConfig::from_json(&text).map_err(|error| error.with_path(&file))?;
     synthetic::check(&imported).map_err(|error| error.with_path(&file))?;
-    check_folder(output, force, &[config], Mark::SYNTH)?;
+    let replace = check_folder(output, force, &[config], Mark::SYNTH)?;
     let model = model_source::of_config(&imported, output)?;
     let names = model.weight_uses().into_keys().collect();
     let tensors = synthetic::tensors(&imported, &names)?;
@@ -51,7 +51,7 @@ pub(crate) fn run(
     if !synthetic::write(draft.path(), tensors, options, seed, limits, console, &stop)? {
         return Err(Failure::Stopped);
     }
-    put(draft, force.force)?;
+    put(draft, replace)?;
     let folder = output.display().to_string();
     if common.json {
         return print_json(&json!({ "folder": folder }));

@@ -147,3 +147,58 @@ fn a_forecast_reads_no_parent_that_is_another_result() {
         home.well(&build);
     }
 }
+
+/// A result that was begun anew has the bits of the one before it: where one is damaged the other serves.
+#[test]
+fn a_whole_twin_serves_in_the_place_of_a_damaged_result() {
+    let home = Home::new();
+    home.run();
+    home.well(&["train", "t.jam", "tune", "--restart", "--device", "cpu"]);
+    let weights = home.out("training/tune/last/model.safetensors");
+    let whole = fs::read(&weights).unwrap();
+    flip(&weights);
+    let listed = home.jamc(&["results", "t.jam"]);
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let taken = |line: &&str| line.contains("training/tune@") && line.contains("yes");
+    assert_eq!(listed.lines().filter(taken).count(), 1, "{listed}");
+    let told = home.run();
+    assert!(told.contains("found again as tune@"), "{told}");
+    assert_eq!(fs::read(&weights).unwrap(), whole);
+    let folders = home.folders("training");
+    assert_eq!(folders.len(), 2, "{folders:?}");
+    assert!(
+        folders.iter().any(|name| name.ends_with(".damaged")),
+        "{folders:?}"
+    );
+}
+
+/// An answer is of the model that the program asks for, wherever its result lies.
+#[test]
+fn an_answer_is_of_the_result_that_the_program_asks_for() {
+    let home = Home::new();
+    home.run();
+    home.well(&[
+        "train",
+        "t.jam",
+        "tune",
+        "--set",
+        "tune.optimizer.lr=3e-1",
+        "--device",
+        "cpu",
+    ]);
+    assert_eq!(home.folders("training").len(), 2);
+    let ask = |out: &str, more: &[&str]| {
+        let ask = ["generate", "t.jam", "--model", "tune", "--prompt", "the"];
+        let told = home.well(&[&ask[..], &["-o", out, "--device", "cpu"], more].concat());
+        assert!(!told.contains("program changed"), "{told}");
+        fs::read(home.at(out).join("index.md")).unwrap()
+    };
+    let here = ask("here", &[]);
+    home.run();
+    assert_eq!(ask("there", &[]), here);
+    // One that was made with a precision of its own is asked for with it.
+    home.well(&[
+        "train", "t.jam", "tune", "--dtype", "bf16", "--device", "cpu",
+    ]);
+    ask("short", &["--dtype", "bf16"]);
+}

@@ -74,8 +74,12 @@ fn what_makes_the_model_of_an_answer_is_named_whole() {
     let output = ask(&["--json"]);
     let report = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(0), "{report}");
-    let note: serde_json::Value = serde_json::from_str(report.lines().next().unwrap()).unwrap();
-    assert_eq!(note["severity"], "note");
+    let mut lines = report
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap());
+    let note: serde_json::Value = lines
+        .find(|line: &serde_json::Value| line["severity"] == "note")
+        .unwrap();
     let message = note["message"].as_str().unwrap();
     assert!(message.contains("`optimizer.lr` was 0.01"), "{message}");
     assert!(message.contains(named), "{message}");

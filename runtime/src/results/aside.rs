@@ -93,9 +93,15 @@ pub(crate) fn find(place: &Place<'_>) -> Result<Standing> {
         return whole(place, folder);
     }
     if let Choice::Beside(other) = taken {
+        let why = match &here {
+            Found::Record(record) if record.is_done() && record.key == place.wanted.key => {
+                "damaged"
+            }
+            _ => "",
+        };
         let moved = match here {
             Found::Nothing => None,
-            here => Some(away(folder, &here, "")?),
+            here => Some(away(folder, &here, why)?),
         };
         rename(&other, folder)?;
         let found = other.file_name().unwrap_or_default().to_string_lossy();
@@ -159,7 +165,12 @@ fn choice(place: &Place<'_>, here: &Found) -> Result<Choice> {
                 ));
         }
         if record.is_done() && record.key == place.wanted.key {
-            return Ok(Choice::Here);
+            // A whole one of the same, which was begun anew, serves in the place of a damaged one.
+            return Ok(match place.known.sound(folder) {
+                Err(error) if error.kind == ErrorKind::Io => return Err(error),
+                Err(_) => beside(place, true)?.map_or(Choice::Here, Choice::Beside),
+                Ok(()) => Choice::Here,
+            });
         }
         if goes_on(record, place.wanted) && place.known.fits(folder)? {
             begun = Some(record);

@@ -88,7 +88,13 @@ impl Ingredients {
         before: &Ingredients,
         place: &dyn Fn(&str) -> Option<String>,
     ) -> String {
-        let mut all = self.changes(before, place);
+        let mut all: Vec<String> = Vec::new();
+        // A file that several read is told once.
+        for change in self.changes(before, place) {
+            if !all.contains(&change) {
+                all.push(change);
+            }
+        }
         let more = all.len().saturating_sub(TOLD);
         all.truncate(TOLD);
         if more > 0 {

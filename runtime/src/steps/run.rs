@@ -60,10 +60,15 @@ impl<'w> Runner<'w> {
         }
         self.hashes.keep();
         let mut looked = false;
+        let mut made: Vec<(&Step, String)> = Vec::new();
         for step in steps {
             let folder = self.work.result(step);
             let record = self.graph().wanted(step)?;
             let key = record.key.clone();
+            for (before, key) in &made {
+                self.is_still(before, key, "after it was made")?;
+            }
+            made.push((step, key.clone()));
             let unchanged = || self.unchanged(step, &key);
             let begins_anew = anew.contains(step);
             if begins_anew && let Some(kept) = set_aside(&folder, "")? {
@@ -110,12 +115,17 @@ impl<'w> Runner<'w> {
     /// Refuses to go on where what a step is made from has changed since its key was worked out.
     fn unchanged(&self, step: &Step, key: &str) -> Result<()> {
         self.look_again();
+        self.is_still(step, key, "while it was made")
+    }
+
+    /// Refuses to go on where a step has another key now: what comes after it would be taken for made from another.
+    fn is_still(&self, step: &Step, key: &str, when: &str) -> Result<()> {
         match self.graph().wanted(step)?.key == key {
             true => Ok(()),
-            false => Err(Error::new(format!(
-                "what `{step}` is made from changed while it was made"
-            ))
-            .with_help("the same command makes it from what is there now")),
+            false => Err(
+                Error::new(format!("what `{step}` is made from changed {when}"))
+                    .with_help("the same command makes it from what is there now"),
+            ),
         }
     }
 
