@@ -4,6 +4,8 @@
 mod listed;
 #[path = "results/named.rs"]
 mod named;
+#[path = "results/underway.rs"]
+mod underway;
 
 use std::fs;
 use std::path::{Path, PathBuf};
