@@ -41,3 +41,26 @@ fn data_that_change_while_a_training_computes_end_the_run() {
         assert!(found == right, "{name}");
     }
 }
+
+/// What a training went on through is part of what is made from it.
+#[cfg(unix)]
+#[test]
+fn what_is_made_from_a_run_that_went_on_is_made_anew_with_it() {
+    let home = Home::new();
+    let steps =
+        |count: &str| PROGRAM.replace("steps          = 6", &format!("steps          = {count}"));
+    let linear = |count: &str| steps(count).replace("constant(warmup: 0)", "linear(warmup: 0)");
+    assert_eq!(stopped(&home, "-INT", &linear("9000")), Some(130));
+    home.program(&linear("60"));
+    let told = home.run();
+    assert!(told.contains("`steps` was 9000 and is 60"), "{told}");
+    let both = || fs::read(home.out("models/both/model.safetensors")).unwrap();
+    let went_on = both();
+    assert!(home.run().matches("done before").count() == 4);
+    let told = home.well(&["run", "t.jam", "--restart", "tune", "--device", "cpu"]);
+    assert_eq!(told.matches("done before").count(), 1, "{told}");
+    assert!(both() != went_on);
+    home.well(&["run", "t.jam", "--device", "cpu", "--out", "fresh"]);
+    let fresh = home.at("fresh/models/both/model.safetensors");
+    assert!(both() == fs::read(fresh).unwrap());
+}

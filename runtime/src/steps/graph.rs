@@ -18,7 +18,7 @@ use super::Workload;
 use super::kind::KindOf;
 use super::look::Look;
 use crate::folders::COMPANIONS;
-use crate::results::{Hashes, Ingredients, Record, lines};
+use crate::results::{Hashes, Ingredients, RESULT_FILE, Record, lines, read_optional};
 use crate::{Error, Result};
 
 /// Counts up when the result of a step means something else than before.
@@ -381,7 +381,7 @@ impl<'w> Graph<'w> {
         match input {
             Input::Said(name, value) => found.add(name, value),
             Input::Step(step, checkpoint) => {
-                let key = self.ingredients(step)?.key();
+                let key = self.made_key(step)?;
                 let name = match checkpoint {
                     Some(Checkpoint::Best) => format!("step {step}.best"),
                     _ => format!("step {step}"),
@@ -418,6 +418,21 @@ impl<'w> Graph<'w> {
             }
         }
         Ok(())
+    }
+
+    /// The key of a step for what is made from its result, with what the one that stands in its place went on through:
+    /// its bits are not those of one that was undisturbed.
+    fn made_key(&self, step: &Step) -> Result<String> {
+        let key = self.ingredients(step)?.key();
+        let record = read_optional(&self.work.result(step).join(RESULT_FILE))?;
+        let record = record.and_then(|bytes| Record::parse(&bytes).ok());
+        Ok(match record {
+            Some(record) if record.key == key && !record.changes.is_empty() => {
+                let went_on = format!("{key}\n{}", record.changes.join("\n"));
+                blake3::hash(went_on.as_bytes()).to_hex()[..key.len()].to_owned()
+            }
+            _ => key,
+        })
     }
 
     /// Contents of the files that are read of weights of others.

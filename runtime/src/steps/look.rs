@@ -56,6 +56,11 @@ impl Look {
         }
     }
 
+    /// Works out anew what steps are made from, of files as they were seen: another result may stand in a step's place.
+    pub(super) fn forget_steps(&self) {
+        self.steps.borrow_mut().clear();
+    }
+
     /// What is found by patterns of names that start in the program's folder; `whose` the records are stands before what
     /// is told of patterns.
     ///

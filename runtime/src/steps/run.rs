@@ -63,6 +63,8 @@ impl<'w> Runner<'w> {
         let mut made: Vec<(&Step, String)> = Vec::new();
         for step in steps {
             let folder = self.work.result(step);
+            // A result that was found again stands in its place now.
+            self.look.borrow().forget_steps();
             let record = self.graph().wanted(step)?;
             let key = record.key.clone();
             for (before, key) in &made {

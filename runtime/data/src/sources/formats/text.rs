@@ -17,7 +17,7 @@ impl Format for Text {
     fn signature(&self) -> FormatSignature {
         let signature = Signature::new(
             "text",
-            "plain text: a field of JSON or of a table, or running text, cut into blocks at empty lines",
+            "plain text: a field of JSON or of a table, or running text, cut at empty lines into blocks of 8 KiB and more",
         )
         .with([SettingSignature::text(
             "field",
