@@ -368,11 +368,7 @@ impl<'a> Checker<'a> {
                 Some(TokenLayout::bare(size))
             }
             Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &[Kind::Tokens]);
+                self.undefined(word, value.span, &[Kind::Tokens]);
                 None
             }
             Value::Broken => None,

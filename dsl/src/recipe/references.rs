@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jam_ir::diagnostic::Diagnostic;
 use jam_ir::recipe::{Checkpoint, DataRef};
-use jam_ir::{Holds, ModelRef};
+use jam_ir::{Holds, ModelRef, Span};
 
 use crate::checker::{Checker, Kind};
 use crate::given::{as_list, wrong_kind};
@@ -14,6 +14,15 @@ use crate::syntax::{Name, dotted};
 use crate::value::{Spanned, Value};
 
 impl Checker<'_> {
+    /// Reports a word that stands where a definition of some kinds is asked for, and names none.
+    pub(crate) fn undefined(&mut self, word: &str, span: Span, kinds: &[Kind]) {
+        let name = Name {
+            text: word.to_owned(),
+            span,
+        };
+        self.defined(&name, kinds);
+    }
+
     /// The name of a definition of a kind.
     pub(crate) fn named(&mut self, what: &str, value: &Spanned, kind: Kind) -> Option<String> {
         match &value.value {
@@ -22,11 +31,7 @@ impl Checker<'_> {
                 Some(path[0].text.clone())
             }
             Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &[kind])?;
+                self.undefined(word, value.span, &[kind]);
                 None
             }
             Value::Broken => None,
@@ -43,11 +48,7 @@ impl Checker<'_> {
             Value::Named(path) => path.clone(),
             Value::Broken => return None,
             Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &[Kind::Data]);
+                self.undefined(word, value.span, &[Kind::Data]);
                 return None;
             }
             _ => {
@@ -138,11 +139,7 @@ impl Checker<'_> {
             Value::Named(path) => path.clone(),
             Value::Broken => return None,
             Value::Word { word, .. } => {
-                let name = Name {
-                    text: word.clone(),
-                    span: value.span,
-                };
-                self.defined(&name, &kinds);
+                self.undefined(word, value.span, &kinds);
                 return None;
             }
             _ => {
