@@ -6,7 +6,9 @@
 // COC_SOURCES=FOLDER: nothing is run; the CUDA C++ of every kernel goes to that folder, and a line per launch to
 // its file `launches`: source, entry, threads of a block, blocks, bytes of shared memory, architecture.
 // COC_NO_BOUNDS=1: no bounds checks. COC_LAX=1: faults are reported, and do not stop the program.
-// For the kernels themselves: COC_ORDER=forward|reverse|random, COC_SEED, COC_THREADS.
+// COC_DROP_BARRIER=N and COC_DROP_IN=TEXT: the N-th barrier (from 1) is left out of each kernel whose entry has the
+// text; a line for each such kernel says how many it has. N = 0 leaves none out.
+// For the kernels themselves: COC_ORDER=forward|reverse|random|warps|warps-reverse, COC_SEED, COC_THREADS.
 #include <dlfcn.h>
 #include <math.h>
 #include <stdint.h>
@@ -54,7 +56,7 @@ static size_t closing(const string& s, size_t at) {
 
 // asm volatile("T" : "=f"(x) : "r"(y) : "memory") becomes coc::ptx("T", {coc::Out(x)}, {coc::In(y)}).
 static string rewrite_asm(string s) {
-    static const std::regex head("\\basm( volatile)?\\(\"");
+    static const std::regex head("\\basm ?(volatile)?\\(\"");
     std::smatch m;
     string done;
     while (std::regex_search(s, m, head)) {
@@ -87,6 +89,21 @@ static string rewrite_asm(string s) {
         s = s.substr(end + 1);
     }
     return done + s;
+}
+
+// Leaves out the barrier that COC_DROP_BARRIER names: tests have to notice.
+static void drop_barrier(string& s, const string& entry) {
+    const char *number = getenv("COC_DROP_BARRIER"), *in = getenv("COC_DROP_IN");
+    if (!number) return;
+    if (in && entry.find(in) == string::npos) return;
+    static const string barrier = "__syncthreads();";
+    int count = 0, dropped = 0;
+    for (size_t at = s.find(barrier); at != string::npos; at = s.find(barrier, at + 1))
+        if (++count == atoi(number)) {
+            dropped = count;
+            s.replace(at, barrier.size(), string(barrier.size(), ' '));
+        }
+    fprintf(stderr, "\ncuda-on-cpu: barriers of %s: %d, left out: %d\n", entry.c_str(), count, dropped);
 }
 
 // Gives every buffer parameter its length, which the kernel is told in `static_meta`.
@@ -326,6 +343,7 @@ int nvrtcCompileProgram(Program* p, int count, const char* const* options) {
         return 6;
     }
     string entry = m[1];
+    drop_barrier(s, entry);
     auto whole = [&](const string& s) {
         return "#include \"cuda_on_cpu.h\"\n" + s + "\nstatic void coc_body(void* args) { coc::invoke(&" + entry +
                ", (void**)args); }\n" + "extern \"C\" void coc_launch(const unsigned* d, size_t shared, void** args) {\n"

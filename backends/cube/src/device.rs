@@ -51,11 +51,20 @@ pub(crate) fn vectors(most: usize, lengths: &[usize]) -> usize {
     size
 }
 
-/// Elements of a vector that a unit reads at once: 16 bytes.
-pub(crate) fn widest(dtype: ElemType) -> usize {
-    match dtype.size() {
-        // WGSL has vectors of at most 4.
-        4.. => 4,
-        _ => 4,
+/// Elements of the widest vector that a device reads at once: 16 bytes where it has such vectors.
+pub(crate) fn lanes(client: &Client, dtype: ElemType) -> usize {
+    let mut sizes = client.io_optimized_vector_sizes(dtype.size());
+    sizes.next().unwrap_or(1)
+}
+
+/// The same buffer once more, for a second launch.
+pub(crate) fn again(buffer: &BufferArg) -> BufferArg {
+    match buffer {
+        BufferArg::Handle { handle } => {
+            let binding = handle.handle.clone();
+            // SAFETY: the length that the caller gave.
+            unsafe { BufferArg::from_raw_parts_binding(binding, buffer.len()) }
+        }
+        &BufferArg::Alias { input_pos, length } => BufferArg::Alias { input_pos, length },
     }
 }

@@ -7,8 +7,16 @@
 //!
 //! Sums are f32 in a fixed order, whatever the element type: the same device gives the same bits.
 
+pub mod activation;
+pub mod attention;
+pub mod cross_entropy;
 pub mod device;
+pub mod embedding;
 pub mod norm;
+pub mod optimizer;
 mod reduce;
+pub mod rotary;
+pub mod sampling;
+pub mod sums;
 
 pub use cubecl;

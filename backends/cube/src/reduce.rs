@@ -23,17 +23,29 @@ impl Units {
 
     /// For rows of `len` elements that come in vectors of `vector`, at most `most` units.
     pub(crate) fn for_rows(len: usize, vector: usize, most: usize, plane: usize) -> Units {
-        let wanted = (len / vector).div_ceil(4).next_power_of_two();
-        let count = wanted.clamp(32, most.max(32));
+        Units::each(len / vector, 4, most, plane)
+    }
+
+    /// For rows of `vectors`, of which a unit gets `each` where at most `most` units are enough.
+    pub(crate) fn each(vectors: usize, each: usize, most: usize, plane: usize) -> Units {
+        let least = plane.max(32);
+        let most = 1 << most.max(least).ilog2();
+        let wanted = vectors.div_ceil(each).next_power_of_two();
+        let count = wanted.clamp(least, most);
         Units {
             count,
-            plane: if count % plane.max(1) == 0 { plane } else { 0 },
+            plane: if count.is_multiple_of(plane.max(1)) {
+                plane
+            } else {
+                0
+            },
         }
     }
 }
 
 /// The sum of `value` over all units, known to each. `scratch` may be used again right away.
 #[cube]
+#[allow(clippy::needless_range_loop, reason = "kernels have no iterators")]
 pub(crate) fn cube_sum(value: f32, scratch: &mut [f32], #[comptime] units: Units) -> f32 {
     let unit = UNIT_POS as usize;
     if comptime!(units.plane > 0) {
@@ -72,6 +84,7 @@ pub(crate) fn cube_sum(value: f32, scratch: &mut [f32], #[comptime] units: Units
 
 /// The largest `value` of all units, known to each. `scratch` may be used again right away.
 #[cube]
+#[allow(clippy::needless_range_loop, reason = "kernels have no iterators")]
 pub(crate) fn cube_max(value: f32, scratch: &mut [f32], #[comptime] units: Units) -> f32 {
     let unit = UNIT_POS as usize;
     if comptime!(units.plane > 0) {

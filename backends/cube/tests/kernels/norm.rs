@@ -6,6 +6,8 @@ use jam_cube::norm::{self, Backward, Forward, Stretch};
 /// Output, statistics and gradients (x, gain, bias) of one stretch, all by definition.
 struct Plain {
     out: Vec<f64>,
+    /// Mean and `rstd` of every row.
+    statistics: Vec<[f64; 2]>,
     dx: Vec<f64>,
     dgain: Vec<f64>,
     dbias: Vec<f64>,
@@ -14,6 +16,7 @@ struct Plain {
 fn plain(s: Stretch, x: &[f64], gain: &[f64], bias: &[f64], dy: &[f64], dsum: &[f64]) -> Plain {
     let mut all = Plain {
         out: vec![0.0; x.len()],
+        statistics: Vec::new(),
         dx: vec![0.0; x.len()],
         dgain: vec![0.0; s.width],
         dbias: vec![0.0; s.width],
@@ -29,6 +32,7 @@ fn plain(s: Stretch, x: &[f64], gain: &[f64], bias: &[f64], dy: &[f64], dsum: &[
         };
         let spread: f64 = (0..s.len).map(|i| (x[at(i)] - mean).powi(2)).sum::<f64>() / n;
         let rstd = 1.0 / (spread + f64::from(s.eps)).sqrt();
+        all.statistics.push([mean, rstd]);
         let y: Vec<f64> = (0..s.len).map(|i| (x[at(i)] - mean) * rstd).collect();
         let g: Vec<f64> = (0..s.len).map(|i| dy[at(i)] * gain[s.from + i]).collect();
         let level = if s.kind == norm::Kind::Layer {
@@ -67,7 +71,8 @@ fn compare(device: &Device, kind: Kind, stretch: Stretch, with: With) {
     let out = device.put(kind, &vec![0.0; size]);
     let dx = device.put(kind, &vec![0.0; size]);
     let sum = device.put(kind, &vec![0.0; size]);
-    let statistics = device.empty(Kind::F32, 2 * stretch.rows);
+    let (part, parts) = stretch.part;
+    let statistics = device.put(Kind::F32, &vec![0.0; 2 * stretch.rows * parts]);
     let buffers = Forward {
         x: x.arg(),
         residual: with.residual.then(|| residual.arg()),
@@ -106,6 +111,11 @@ fn compare(device: &Device, kind: Kind, stretch: Stretch, with: With) {
         )
     };
     device.compare(&name("out"), kind, kind, &out, &want.out);
+    let mut known = vec![0.0; 2 * stretch.rows * parts];
+    for (row, of_row) in want.statistics.iter().enumerate() {
+        known[(row * parts + part) * 2..][..2].copy_from_slice(of_row);
+    }
+    device.compare(&name("statistics"), Kind::F32, kind, &statistics, &known);
     if with.residual {
         let inside =
             |i: usize| (stretch.from..stretch.from + stretch.len).contains(&(i % stretch.width));
@@ -195,11 +205,74 @@ fn norms_match_their_definition() {
             Stretch::whole(20, 64, norm::Kind::Rms, 1e-5),
             With { bias: false, ..all },
         );
-        let stretch = Stretch {
-            from: 24,
-            len: 40,
-            ..Stretch::whole(19, 64, norm::Kind::Layer, 1e-5)
+        // Nothing, whose sums are 0.
+        compare(
+            device,
+            kind,
+            Stretch::whole(0, 12, norm::Kind::Layer, 1e-5),
+            affine,
+        );
+    });
+}
+
+/// Stretches of every row, one after the other, in the same buffers.
+#[test]
+fn norms_of_stretches_match_their_definition() {
+    everywhere(|device, kind| {
+        for lens in [&[24, 40, 200][..], &[7, 1, 56]] {
+            let width = lens.iter().sum();
+            let mut from = 0;
+            for (i, &len) in lens.iter().enumerate() {
+                let stretch = Stretch {
+                    from,
+                    len,
+                    part: (i, lens.len()),
+                    ..Stretch::whole(19, width, norm::Kind::Layer, 1e-5)
+                };
+                let with = With {
+                    // A row of one rounded element is far from its mean: not in half precision.
+                    residual: !lens.contains(&1),
+                    gain: true,
+                    bias: true,
+                };
+                compare(device, kind, stretch, with);
+                from += len;
+            }
+        }
+    });
+}
+
+/// Rows that registers do not hold: twice read in the backward pass, and longer ones in both passes.
+#[test]
+fn norms_of_wide_rows_match_their_definition() {
+    let with = With {
+        residual: true,
+        gain: true,
+        bias: true,
+    };
+    everywhere(|device, kind| {
+        // WGPU has half the units, or fewer.
+        let widths = if device.name == "cuda" {
+            [10_000, 20_000, 40_000]
+        } else {
+            [5000, 8200, 9001]
         };
-        compare(device, kind, stretch, affine);
+        // The longest in two batches of rows of one piece, the second also in a second piece.
+        for (rows, width) in [2, 17, 9].into_iter().zip(widths) {
+            let layer = Stretch::whole(rows, width, norm::Kind::Layer, 1e-5);
+            compare(device, kind, layer, with);
+        }
+        let rms = Stretch::whole(3, widths[2] + 1, norm::Kind::Rms, 1e-5);
+        let gain = With {
+            residual: false,
+            bias: false,
+            ..with
+        };
+        compare(device, kind, rms, gain);
+        let nothing = With {
+            gain: false,
+            ..gain
+        };
+        compare(device, kind, rms, nothing);
     });
 }

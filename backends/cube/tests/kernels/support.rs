@@ -76,10 +76,6 @@ impl Kind {
         }
     }
 
-    pub(crate) fn bytes(self) -> usize {
-        if self == Kind::F32 { 4 } else { 2 }
-    }
-
     /// What results may differ by, relative to the largest number, or to 1.
     pub(crate) fn tolerance(self) -> f64 {
         if self == Kind::F32 { 1e-5 } else { 1e-2 }
@@ -98,6 +94,11 @@ impl Stored {
     pub(crate) fn arg(&self) -> BufferArg {
         // SAFETY: as many elements as it was made with.
         unsafe { BufferArg::from_raw_parts(self.handle.clone(), self.values.len()) }
+    }
+
+    /// The buffer itself.
+    pub(crate) fn handle(&self) -> &Handle {
+        &self.handle
     }
 }
 
