@@ -6,25 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The folder of every manifest of the house, the fuzz targets' and the stand-in's too.
-const MANIFESTS: [&str; 12] = [
+const MANIFESTS: [&str; 13] = [
     ".",
     "ir",
     "ir/testing",
     "dsl",
     "fusion-passes",
     "backends",
+    "backends/cube",
     "backends/cubecl-llvm",
     "runtime",
     "runtime/weights",
     "runtime/data",
     "runtime/lessons",
     "fuzz",
-];
-
-/// Dependencies that no source names, and why they are there.
-const FOR_FEATURES: [(&str, &str); 1] = [
-    // How the CUDA backend compiles its kernels.
-    ("backends", "cubecl"),
 ];
 
 fn root() -> &'static Path {
@@ -127,7 +122,6 @@ fn every_dependency_is_used_by_the_sources_that_it_is_named_for() {
         let dependencies = dependencies(&manifest);
         assert!(!dependencies.is_empty(), "{folder} has dependencies");
         for (name, for_tests) in &dependencies {
-            let known = FOR_FEATURES.contains(&(folder, name));
             let what = match (names(&built, name), names(&tests, name), for_tests) {
                 (true, _, false) | (false, true, true) => None,
                 (true, _, true) if dependencies.contains(&(name.clone(), false)) => {
@@ -135,7 +129,6 @@ fn every_dependency_is_used_by_the_sources_that_it_is_named_for() {
                 }
                 (true, _, true) => Some("is built with, and stands among those of tests"),
                 (false, true, false) => Some("belongs to `[dev-dependencies]`: only tests use it"),
-                (false, false, _) if known => None,
                 (false, false, _) => Some("is used by nothing"),
             };
             wrong.extend(what.map(|what| format!("{folder}/Cargo.toml: `{name}` {what}")));

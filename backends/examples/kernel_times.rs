@@ -2,13 +2,13 @@
 //!
 //! `cargo run --release -p jam-backends --example kernel_times [ROWS WIDTH HIDDEN HEADS TIME VOCAB]`
 
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor};
 use jam_backends::kernels::activation::{activation, activation_reference};
 use jam_backends::kernels::attention::{AttentionOptions, attention, attention_reference};
 use jam_backends::kernels::cross_entropy::{
     Head, HeadLayout, linear_cross_entropy, linear_cross_entropy_reference,
 };
-use jam_backends::kernels::embedding::{embedding, embedding_reference};
+use jam_backends::kernels::embedding::{Ids, embedding, embedding_reference};
 use jam_backends::kernels::linear::{linear, linear_reference};
 use jam_backends::kernels::norm::{Norm, norm, norm_reference};
 use jam_backends::kernels::rotary::{
@@ -152,14 +152,16 @@ fn main() -> std::io::Result<()> {
             time(5, || activation_reference(wide.clone(), act)),
         )?;
     }
-    let ids: Vec<i32> = (0..rows).map(|i| (i * 7919 % vocab) as i32).collect();
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids, [batch, steps]), &device);
+    let ids = (0..rows).map(|i| (i * 7919 % vocab) as u32);
+    let ids = Ids::new(ids.collect(), batch, &device);
     let weight = matrix(vocab, width);
     report(
         "embedding",
         0,
-        time(40, || embedding(weight.clone(), ids.clone())),
-        time(5, || embedding_reference(weight.clone(), ids.clone())),
+        time(40, || embedding(weight.clone(), &ids)),
+        time(5, || {
+            embedding_reference(weight.clone(), ids.tensor().clone())
+        }),
     )?;
     let head = || Head {
         weight: weight.clone(),
@@ -167,7 +169,7 @@ fn main() -> std::io::Result<()> {
         bias: None,
         mask: None,
     };
-    let targets = ids.clone().reshape([rows]);
+    let targets = ids.tensor().clone().reshape([rows]);
     let once = Tensor::ones([rows], &device);
     let (t, w) = (|| targets.clone(), || once.clone());
     report(

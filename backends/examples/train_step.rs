@@ -2,13 +2,13 @@
 //!
 //! `cargo run --release -p jam-backends --example train_step [WIDTH LAYERS HEADS HIDDEN VOCAB TIME BATCH STEPS] [plain|kernels]`
 
-use burn::tensor::{Device, Distribution, Int, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor};
 use jam_backends::kernels::activation::{activation, activation_reference};
 use jam_backends::kernels::attention::{AttentionOptions, attention, attention_reference};
 use jam_backends::kernels::cross_entropy::{
     Head, HeadLayout, linear_cross_entropy, linear_cross_entropy_reference,
 };
-use jam_backends::kernels::embedding::{embedding, embedding_reference};
+use jam_backends::kernels::embedding::{Ids, embedding, embedding_reference};
 use jam_backends::kernels::linear::{linear, linear_reference};
 use jam_backends::kernels::norm::{Norm, norm, norm_reference};
 use jam_backends::kernels::optimizer::{
@@ -103,9 +103,13 @@ fn loss(sizes: &Sizes, leaves: &[Tensor<2>], ids: &[i32], fast: bool) -> Tensor<
         let f = if fast { rotary } else { rotary_reference };
         f(heads_of(x), &table, RotaryLayout::Half)
     };
-    let ids = Tensor::<2, Int>::from_data(TensorData::new(ids.to_vec(), [batch, time]), &device);
-    let look_up = if fast { embedding } else { embedding_reference };
-    let mut x = look_up(leaves[0].clone(), ids.clone());
+    let known = Ids::new(ids.iter().map(|&id| id as u32).collect(), batch, &device);
+    let ids = known.tensor().clone();
+    let mut x = if fast {
+        embedding(leaves[0].clone(), &known)
+    } else {
+        embedding_reference(leaves[0].clone(), ids.clone())
+    };
     for layer in 0..sizes.layers {
         let at = 1 + layer * 8;
         let y = normalise(x.clone(), at + 6);

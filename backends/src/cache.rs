@@ -1,6 +1,6 @@
 //! The key-value cache: keys and values `[rows, capacity, head, key]` for every attention of every call.
 
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{DType, Device, FloatDType, Tensor};
 
 use crate::lower::Site;
 
@@ -14,10 +14,15 @@ pub(crate) struct Cache {
 }
 
 impl Cache {
-    pub(crate) fn new(sites: &[Site], rows: usize, capacity: usize, device: &Device) -> Cache {
+    pub(crate) fn new(
+        sites: &[Site],
+        rows: usize,
+        capacity: usize,
+        (device, dtype): (&Device, FloatDType),
+    ) -> Cache {
         let empty = |heads, features| {
             let shape = [rows, capacity, heads, features];
-            Some(Tensor::zeros(shape, (device, DType::F32)))
+            Some(Tensor::zeros(shape, (device, DType::from(dtype))))
         };
         Cache {
             sites: sites
@@ -61,11 +66,17 @@ fn write(slot: &mut Option<Tensor<4>>, new: Tensor<4>, from: usize) -> Tensor<4>
 /// Largest cache that is asked of any machine: a tebibyte.
 pub(crate) const MOST_BYTES: u64 = 1 << 40;
 
-/// Bytes of a cache in f32; `None` beyond 64 bits.
-pub(crate) fn cache_bytes(sites: &[Site], rows: usize, capacity: usize) -> Option<u64> {
+/// Bytes of a cache in an element type; `None` beyond 64 bits.
+pub(crate) fn cache_bytes(
+    sites: &[Site],
+    rows: usize,
+    capacity: usize,
+    dtype: FloatDType,
+) -> Option<u64> {
+    let size = DType::from(dtype).size() as u64;
     let columns = (rows as u64).checked_mul(capacity as u64)?;
     sites.iter().try_fold(0u64, |sum, site| {
         let features = (site.kv_heads as u64).checked_mul(site.key as u64 + site.value as u64)?;
-        sum.checked_add(columns.checked_mul(features)?.checked_mul(4)?)
+        sum.checked_add(columns.checked_mul(features)?.checked_mul(size)?)
     })
 }

@@ -39,7 +39,8 @@ impl Executable {
                 "a decoder needs at least one row and one column",
             ));
         }
-        let bytes = cache_bytes(&self.program.sites, rows, capacity);
+        let dtype = self.compute();
+        let bytes = cache_bytes(&self.program.sites, rows, capacity, dtype);
         if bytes.is_none_or(|bytes| bytes > MOST_BYTES) {
             return Err(ExecError::input(format!(
                 "keys and values of {rows} sequences of {capacity} tokens do not fit into memory"
@@ -47,7 +48,7 @@ impl Executable {
         }
         Ok(Decoder {
             executable: self,
-            cache: Cache::new(&self.program.sites, rows, capacity, &self.device),
+            cache: Cache::new(&self.program.sites, rows, capacity, (&self.device, dtype)),
             rows,
             capacity,
             filled: vec![Vec::with_capacity(capacity); rows],

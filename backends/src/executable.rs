@@ -1,11 +1,12 @@
 //! A verified model on a device: its parameters, and the entries that run it.
 
-use burn::tensor::{Bool, DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{Bool, DType, Device, FloatDType, Tensor, TensorData};
 use jam_ir::Model;
 use jam_ir::verify::verify;
 
 use crate::error::ExecError;
 use crate::interpreter::{ConstantTensor, Precision, Run, Value};
+use crate::kernels::embedding::Ids;
 use crate::kernels::rotary::RotaryTable;
 use crate::lower::{Constant, Program, lower};
 use crate::parameters::{ParamTensor, Parameter, read};
@@ -18,7 +19,7 @@ pub type WeightSource<'a> =
 /// How an executable runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ExecOptions {
-    /// Element type of matrix products.
+    /// What is computed in.
     pub precision: Precision,
 }
 
@@ -60,8 +61,8 @@ impl<'a> Tokens<'a> {
 
 /// A verified model on a device.
 ///
-/// Parameters are a flat list of named tensors in f32; everything that runs reads them, and an
-/// optimizer step replaces them.
+/// Parameters are a flat list of named tensors, masters in f32; what runs reads them in the element type of the
+/// run's precision, and an optimizer step replaces them.
 #[derive(Debug)]
 pub struct Executable {
     pub(crate) program: Program,
@@ -77,9 +78,9 @@ pub struct Executable {
 #[derive(Debug, Clone)]
 pub(crate) struct Placed {
     /// `[rows, length]`
-    pub(crate) tokens: Tensor<2, Int>,
+    pub(crate) tokens: Ids,
     /// `[rows or 1, length]`
-    pub(crate) positions: Tensor<2, Int>,
+    pub(crate) positions: Ids,
     pub(crate) rotaries: Vec<RotaryTable>,
     /// `[rows, length]`, `None` without padding.
     pub(crate) key_mask: Option<Tensor<2, Bool>>,
@@ -89,8 +90,8 @@ impl Executable {
     /// Verifies and lowers a model, and asks `weights` for the numbers of every parameter.
     ///
     /// # Errors
-    /// When the model is broken or has a form that cannot run, when `weights` fails, or when it gives a wrong
-    /// number of elements.
+    /// When the model is broken or has a form that cannot run, when the device does not compute in the precision, when
+    /// `weights` fails, or when it gives a wrong number of elements.
     pub fn new(
         model: &Model,
         weights: &mut WeightSource<'_>,
@@ -107,6 +108,11 @@ impl Executable {
         }
         let program = lower(model)?;
         let device = device.clone().without_autodiff();
+        let compute = DType::from(options.precision.compute(&device));
+        if !device.supports_dtype(compute) {
+            let reason = format!("it does not compute in {compute:?}; every device does in f32");
+            return Err(ExecError::Device(reason.to_lowercase()));
+        }
         let mut parameters = Vec::with_capacity(program.params.len());
         for spec in &program.params {
             let values = weights(&spec.name, &spec.shape).map_err(|source| ExecError::Weight {
@@ -120,10 +126,8 @@ impl Executable {
                     given: values.len(),
                 });
             }
-            parameters.push(Parameter {
-                tensor: ParamTensor::from_vec(values, spec, &device),
-                spec: spec.clone(),
-            });
+            let master = ParamTensor::from_vec(values, spec, &device);
+            parameters.push(Parameter::new(spec.clone(), master));
         }
         let constants = program
             .constants
@@ -176,7 +180,8 @@ impl Executable {
                 given: values.len(),
             });
         }
-        parameter.tensor = ParamTensor::from_vec(values, &parameter.spec, &self.device);
+        let master = ParamTensor::from_vec(values, &parameter.spec, &self.device);
+        parameter.replace(master);
         Ok(())
     }
 
@@ -219,9 +224,15 @@ impl Executable {
         })
     }
 
-    /// Handles of all parameters.
+    /// Handles of all parameters as they are computed with.
     pub(crate) fn tensors(&self) -> Vec<ParamTensor> {
-        self.parameters.iter().map(|p| p.tensor.clone()).collect()
+        let compute = self.compute();
+        self.parameters.iter().map(|p| p.compute(compute)).collect()
+    }
+
+    /// The element type of activations, of the cache, and of weights where they are computed with.
+    pub(crate) fn compute(&self) -> FloatDType {
+        self.options.precision.compute(&self.device)
     }
 
     /// A run over placed tokens without a cache.
@@ -230,6 +241,7 @@ impl Executable {
             params,
             constants: &self.constants,
             precision: self.options.precision,
+            compute: self.compute(),
             tokens: placed.tokens.clone(),
             positions: placed.positions.clone(),
             rotaries: &placed.rotaries,
@@ -266,12 +278,7 @@ impl Executable {
             .program
             .positions
             .map_or(usize::MAX, |rows| rows.saturating_sub(1));
-        let ids: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-        let rows_of_table: Vec<i32> = positions.iter().map(|&p| p.min(last) as i32).collect();
-        let place = |values: Vec<i32>, rows: usize| {
-            let data = TensorData::new(values, [rows, length]);
-            Tensor::<2, Int>::from_data(data, (&self.device, DType::I32))
-        };
+        let rows_of_table = positions.iter().map(|&p| p.min(last) as u32);
         let rotaries = self
             .frequencies
             .iter()
@@ -280,8 +287,8 @@ impl Executable {
             })
             .collect();
         Ok(Placed {
-            tokens: place(ids, rows),
-            positions: place(rows_of_table, position_rows),
+            tokens: Ids::new(ids.to_vec(), rows, &self.device),
+            positions: Ids::new(rows_of_table.collect(), position_rows, &self.device),
             rotaries,
             key_mask,
         })

@@ -1,30 +1,45 @@
 //! Runs the steps of a lowered model on tensors.
 //!
 //! A value is `[batch, time, features]`, or `[1, time, features]` where all sequences agree
-//! (positions without padding). Activations are f32; with [`Precision::Bf16`] the operands of
-//! matrix products are rounded to bf16, while norms, attention scores and losses stay f32.
+//! (positions without padding). On a GPU values have the element type of the run's precision, and kernels sum in f32;
+//! on the processor they are f32, and with [`Precision::Bf16`] the operands of matrix products are rounded to bf16.
+//! Logits that leave the model and losses are f32.
 
-use burn::tensor::{Bool, FloatDType, Int, Tensor};
+use burn::tensor::{Bool, Device, FloatDType, Tensor};
 
 use crate::cache::Cache;
 use crate::error::ExecError;
 use crate::kernels::activation::{activation, gated};
 use crate::kernels::attention::{AttentionOptions, attention};
-use crate::kernels::embedding::embedding;
+use crate::kernels::embedding::{Ids, embedding};
 use crate::kernels::linear::linear;
 use crate::kernels::norm::norm;
 use crate::kernels::rotary::{RotaryTable, rotary};
+use crate::kernels::served::Place;
 use crate::lower::{Action, Body, Head, Output, Step};
-use crate::parameters::ParamTensor;
+use crate::parameters::{ParamTensor, cast};
 
-/// Element type of matrix products.
+/// What is computed in. Weights that train, their gradients and the moments of optimizers are f32 whatever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Precision {
     /// 32-bit floats throughout.
     #[default]
     F32,
-    /// Matrix products in bfloat16, everything else in f32; weights are kept in f32.
+    /// On a GPU, weights, activations and caches in bfloat16, sums in f32; on the processor f32, with the operands of
+    /// matrix products rounded to bfloat16.
     Bf16,
+}
+
+impl Precision {
+    /// The element type of values on a device.
+    pub(crate) fn compute(self, device: &Device) -> FloatDType {
+        match (self, Place::of(device)) {
+            (Precision::Bf16, Place::Gpu) => FloatDType::BF16,
+            (Precision::Bf16, Place::Processor | Place::Other) | (Precision::F32, _) => {
+                FloatDType::F32
+            }
+        }
+    }
 }
 
 /// A constant of the graph on the device.
@@ -55,10 +70,12 @@ pub(crate) struct Run<'a> {
     pub(crate) params: &'a [ParamTensor],
     pub(crate) constants: &'a [ConstantTensor],
     pub(crate) precision: Precision,
+    /// The element type of values.
+    pub(crate) compute: FloatDType,
     /// `[batch, time]`
-    pub(crate) tokens: Tensor<2, Int>,
+    pub(crate) tokens: Ids,
     /// Number of tokens before each that are not padding, `[batch or 1, time]`.
-    pub(crate) positions: Tensor<2, Int>,
+    pub(crate) positions: Ids,
     /// One per entry of [`crate::lower::Program::rotaries`].
     pub(crate) rotaries: &'a [RotaryTable],
     /// True where a key is no padding: `[batch, time]`, with a cache `[batch, past + time]`.
@@ -146,10 +163,9 @@ impl Run<'_> {
         };
         let result = match action {
             Action::Call(_) => return Err(broken(action, "is no operation")),
-            Action::Embed { table } => embedding(self.weight(*table), self.tokens.clone()),
+            Action::Embed { table } => embedding(self.weight(*table), &self.tokens),
             Action::Positions { table, offset } => {
-                let rows = self.positions.clone().add_scalar(*offset as i64);
-                embedding(self.weight(*table), rows)
+                embedding(self.weight(*table), &self.positions.shifted(*offset))
             }
             Action::Linear {
                 weight,
@@ -234,13 +250,15 @@ impl Run<'_> {
                 let shape = x.dims();
                 x.mask_where(self.choice(*constant)?.expand(shape), y)
             }
-            Action::MaskRows(constant) => operands.next()? + self.forbidding(*constant)?,
+            Action::MaskRows(constant) => {
+                operands.next()? + cast(self.forbidding(*constant)?, self.compute)
+            }
             Action::Round(dtype) => {
                 let x = operands.next()?;
                 match dtype {
-                    jam_ir::DType::BF16 => x.cast(FloatDType::BF16).cast(FloatDType::F32),
-                    jam_ir::DType::F16 => x.cast(FloatDType::F16).cast(FloatDType::F32),
-                    // What is computed with is f32 already; ids are never rounded.
+                    jam_ir::DType::BF16 => cast(cast(x, FloatDType::BF16), self.compute),
+                    jam_ir::DType::F16 => cast(cast(x, FloatDType::F16), self.compute),
+                    // What is computed with is no wider; ids are never rounded.
                     jam_ir::DType::F32 => x,
                     jam_ir::DType::U32 => return Err(broken(action, "rounds to whole numbers")),
                 }
@@ -322,9 +340,9 @@ impl Run<'_> {
         weight: Tensor<2>,
         bias: Option<Tensor<1>>,
     ) -> Tensor<D> {
-        match self.precision {
-            Precision::F32 => linear(x, weight, bias),
-            Precision::Bf16 => {
+        match (self.precision, self.compute) {
+            (Precision::F32, _) | (Precision::Bf16, FloatDType::BF16) => linear(x, weight, bias),
+            (Precision::Bf16, _) => {
                 let half = FloatDType::BF16;
                 let y = linear(x.cast(half), weight.cast(half), None).cast(FloatDType::F32);
                 match bias {
@@ -364,6 +382,7 @@ impl Run<'_> {
             }
             (outputs, _) => return Err(unknown_head(outputs.len())),
         };
+        let logits = cast(logits, FloatDType::F32);
         match head.mask {
             Some(mask) => Ok(logits + self.forbidding(mask)?),
             None => Ok(logits),
@@ -477,8 +496,9 @@ mod tests {
             params: &[],
             constants: &constants,
             precision: Precision::F32,
-            tokens: Tensor::zeros([1, 1], (&device, DType::I32)),
-            positions: Tensor::zeros([1, 1], (&device, DType::I32)),
+            compute: FloatDType::F32,
+            tokens: Ids::new(vec![0], 1, &device),
+            positions: Ids::new(vec![0], 1, &device),
             rotaries: &[],
             key_mask: None,
             cache: None,

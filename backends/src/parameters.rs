@@ -1,6 +1,8 @@
 //! Parameters: named tensors on a device.
 
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use std::sync::OnceLock;
+
+use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 
 use crate::error::ExecError;
 use crate::lower::ParamSpec;
@@ -32,6 +34,14 @@ impl ParamTensor {
         match self {
             ParamTensor::Vector(t) => ParamTensor::Vector(t.clone().autodiff().require_grad()),
             ParamTensor::Matrix(t) => ParamTensor::Matrix(t.clone().autodiff().require_grad()),
+        }
+    }
+
+    /// The same numbers in another element type; on a tape the gradient comes back in this one.
+    pub(crate) fn cast(self, dtype: FloatDType) -> ParamTensor {
+        match self {
+            ParamTensor::Vector(t) => ParamTensor::Vector(cast(t, dtype)),
+            ParamTensor::Matrix(t) => ParamTensor::Matrix(cast(t, dtype)),
         }
     }
 
@@ -78,6 +88,14 @@ impl ParamTensor {
     }
 }
 
+/// A tensor in another element type; itself where it has that type.
+pub(crate) fn cast<const D: usize>(tensor: Tensor<D>, dtype: FloatDType) -> Tensor<D> {
+    if tensor.dtype() == DType::from(dtype) {
+        return tensor;
+    }
+    tensor.cast(dtype)
+}
+
 /// The elements of a tensor in order, as f32, on the host.
 pub(crate) fn read<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, ExecError> {
     tensor
@@ -96,14 +114,44 @@ pub(crate) fn read_number(tensor: Tensor<1>) -> Result<f32, ExecError> {
     })
 }
 
-/// One weight of an executable.
+/// One weight of an executable: its master in f32, which training improves, and the form that is computed with.
 #[derive(Debug)]
 pub struct Parameter {
     pub(crate) spec: ParamSpec,
-    pub(crate) tensor: ParamTensor,
+    master: ParamTensor,
+    /// The master in the element type that is computed with, where that is another; made at the first use.
+    compute: OnceLock<ParamTensor>,
 }
 
 impl Parameter {
+    pub(crate) fn new(spec: ParamSpec, master: ParamTensor) -> Parameter {
+        Parameter {
+            spec,
+            master,
+            compute: OnceLock::new(),
+        }
+    }
+
+    /// In f32.
+    pub(crate) fn master(&self) -> &ParamTensor {
+        &self.master
+    }
+
+    /// As it is computed with.
+    pub(crate) fn compute(&self, dtype: FloatDType) -> ParamTensor {
+        if DType::from(dtype) == DType::F32 {
+            return self.master.clone();
+        }
+        let made = || self.master.clone().cast(dtype);
+        self.compute.get_or_init(made).clone()
+    }
+
+    /// Puts another master in place of this one, which it gives back.
+    pub(crate) fn replace(&mut self, master: ParamTensor) -> ParamTensor {
+        self.compute = OnceLock::new();
+        std::mem::replace(&mut self.master, master)
+    }
+
     /// Full name: `layers.0.attn.q`.
     pub fn name(&self) -> &str {
         &self.spec.name
@@ -129,6 +177,6 @@ impl Parameter {
     /// # Errors
     /// When the device fails.
     pub fn read(&self) -> Result<Vec<f32>, ExecError> {
-        self.tensor.to_vec()
+        self.master.to_vec()
     }
 }

@@ -8,7 +8,7 @@
 //! the call of a layer, runs again on a tape of its own, and hands the gradient of its operands on.
 //! Gradients are those of the single tape, up to rounding.
 
-use burn::tensor::{DType, Int, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{DType, FloatDType, Int, Tensor, TensorData, activation::log_softmax};
 
 use crate::error::ExecError;
 use crate::executable::{Executable, Placed, Tokens};
@@ -16,7 +16,7 @@ use crate::gradients::Gradients;
 use crate::interpreter::{Run, Value, read_operands, read_value, scaled, unknown_head};
 use crate::kernels::cross_entropy::{self, CrossEntropy, HeadLayout, linear_cross_entropy};
 use crate::lower::{Body, Head, Program};
-use crate::parameters::{ParamTensor, read, read_number};
+use crate::parameters::{ParamTensor, cast, read, read_number};
 
 /// What every position should be followed by, and how much it counts.
 #[derive(Debug, Clone, Copy)]
@@ -167,15 +167,15 @@ impl Executable {
         scale: f64,
         gradients: &mut Gradients,
     ) -> Result<Tensor<1>, ExecError> {
-        let leaves: Vec<ParamTensor> = self.parameters.iter().map(|p| p.tensor.leaf()).collect();
-        let mut run = self.run(&leaves, placed);
+        let all: Vec<usize> = (0..self.parameters.len()).collect();
+        let (params, leaves) = self.with_leaves(&[], &all);
+        let mut run = self.run(&params, placed);
         let states = run.trunk(&self.program)?;
         let found = run.cross_entropy(&self.program, states, aims)?;
         let sum = found.sum.clone().without_autodiff();
         let scaled = found.sum * scale;
         if scaled.is_tracked() {
-            let all: Vec<usize> = (0..leaves.len()).collect();
-            collect(&leaves, &all, &mut scaled.backward(), gradients)?;
+            collect(leaves, &mut scaled.backward(), gradients)?;
         }
         Ok(sum)
     }
@@ -205,7 +205,7 @@ impl Executable {
         // The loss, and its gradient for the values that the head reads.
         let mut upstream: Vec<Option<Tensor<3>>> = vec![None; trunk.values];
         let used = head_params(self.program.head.as_ref());
-        let params = with_leaves(&plain, &used);
+        let (params, leaves) = self.with_leaves(&plain, &used);
         let run = self.run(&params, placed);
         let values: Result<Vec<Value>, ExecError> = trunk
             .results
@@ -222,7 +222,7 @@ impl Executable {
         let scaled = found.sum * scale;
         if scaled.is_tracked() {
             let mut tape = scaled.backward();
-            collect(&params, &used, &mut tape, gradients)?;
+            collect(leaves, &mut tape, gradients)?;
             for (&slot, value) in trunk.results.iter().zip(&values) {
                 hand_on(value, slot, &mut tape, &mut upstream);
             }
@@ -235,7 +235,7 @@ impl Executable {
             };
             let mut used = Vec::new();
             Body::params_of(&step.action, &mut used);
-            let params = with_leaves(&plain, &used);
+            let (params, leaves) = self.with_leaves(&plain, &used);
             let operands: Vec<Value> = read_operands(&frame, step)?
                 .into_iter()
                 .map(as_leaf)
@@ -250,13 +250,34 @@ impl Executable {
             let product = (result * gradient).sum();
             if product.is_tracked() {
                 let mut tape = product.backward();
-                collect(&params, &used, &mut tape, gradients)?;
+                collect(leaves, &mut tape, gradients)?;
                 for (&slot, value) in step.operands.iter().zip(&operands) {
                     hand_on(value, slot, &mut tape, &mut upstream);
                 }
             }
         }
         Ok(sum)
+    }
+
+    /// Parameters as they are computed with, those in `used` from leaves of a new tape (their masters), and the leaves;
+    /// the others are `plain`.
+    fn with_leaves(
+        &self,
+        plain: &[ParamTensor],
+        used: &[usize],
+    ) -> (Vec<ParamTensor>, Vec<(usize, ParamTensor)>) {
+        let leaf = |&index: &usize| (index, self.parameters[index].master().leaf());
+        let leaves: Vec<(usize, ParamTensor)> = used.iter().map(leaf).collect();
+        let mut params = plain.to_vec();
+        for (index, leaf) in &leaves {
+            let param = leaf.clone().cast(self.compute());
+            match params.get_mut(*index) {
+                Some(place) => *place = param,
+                // All of them are used, in order.
+                None => params.push(param),
+            }
+        }
+        (params, leaves)
     }
 
     /// Checks targets and brings them to the device.
@@ -312,6 +333,7 @@ impl Run<'_> {
         let logits = self.finish(program, states)?;
         let [rows, time, classes] = logits.dims();
         let count = rows * time;
+        let logits = cast(logits, FloatDType::F32);
         let losses = log_softmax(logits.reshape([count, classes]), 1)
             .gather(1, aims.ids.reshape([count, 1]))
             .neg()
@@ -368,6 +390,7 @@ impl Run<'_> {
                     } else {
                         weight.transpose()
                     };
+                    let share = cast(share, self.compute);
                     weights.push(weight * share.clone().unsqueeze_dim(1));
                     if let Some(own) = scaled(self.bias(output.bias), output.scale) {
                         let own = own * share;
@@ -423,15 +446,6 @@ fn head_params(head: Option<&Head>) -> Vec<usize> {
     used
 }
 
-/// All parameters, those in `used` as leaves of a new tape.
-fn with_leaves(plain: &[ParamTensor], used: &[usize]) -> Vec<ParamTensor> {
-    let mut params = plain.to_vec();
-    for &index in used {
-        params[index] = plain[index].leaf();
-    }
-    params
-}
-
 /// A value as a leaf of a new tape.
 fn as_leaf(value: Value) -> Value {
     match value {
@@ -442,13 +456,12 @@ fn as_leaf(value: Value) -> Value {
 
 /// Moves the gradients of leaves from a tape to the sums.
 fn collect(
-    leaves: &[ParamTensor],
-    used: &[usize],
+    leaves: Vec<(usize, ParamTensor)>,
     tape: &mut burn::tensor::Gradients,
     gradients: &mut Gradients,
 ) -> Result<(), ExecError> {
-    for &index in used {
-        let gradient = match &leaves[index] {
+    for (index, leaf) in leaves {
+        let gradient = match leaf {
             ParamTensor::Vector(leaf) => leaf.grad_remove(tape).map(ParamTensor::Vector),
             ParamTensor::Matrix(leaf) => leaf.grad_remove(tape).map(ParamTensor::Matrix),
         };

@@ -1,9 +1,9 @@
 //! Sampling and the optimizer against numbers that PyTorch and transformers computed
 //! (`tests/golden`, or the folder that `$JAM_GOLDEN` names).
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use jam_backends::kernels::cross_entropy::{Head, HeadLayout, linear_cross_entropy};
-use jam_backends::kernels::embedding::embedding;
+use jam_backends::kernels::embedding::{Ids, embedding};
 use jam_backends::kernels::linear::linear;
 use jam_backends::kernels::norm::{Norm, norm};
 use jam_backends::kernels::optimizer::{AdamW, Slot, adamw_step, clip_factor, global_norm};
@@ -234,10 +234,11 @@ fn follow(name: &str, folder: &Path) {
         let ids = |name: &str| {
             let name = format!("{name}.{step}");
             let shape = inputs.shape(&name);
-            let ids = TensorData::new(inputs.integers(&name), [shape[0], shape[1]]);
-            Tensor::<2, Int>::from_data(ids, &device.clone().autodiff())
+            let ids = inputs.integers(&name).into_iter().map(|id| id as u32);
+            assert_eq!(shape.len(), 2);
+            Ids::new(ids.collect(), shape[0], &device.clone().autodiff())
         };
-        let x = embedding(matrix(0), ids("x"));
+        let x = embedding(matrix(0), &ids("x"));
         let x = linear(x, matrix(1).transpose(), Some(leaves[2].clone())).tanh();
         let gain = (Some(leaves[3].clone()), Some(leaves[4].clone()));
         let x = norm(x, gain.0, gain.1, Norm::Layer, &[], 1e-5);
@@ -250,7 +251,7 @@ fn follow(name: &str, folder: &Path) {
             mask: None,
         };
         let once = Tensor::ones([rows], &x.device());
-        let targets = ids("y").reshape([rows]);
+        let targets = ids("y").tensor().clone().reshape([rows]);
         let loss = linear_cross_entropy(x.reshape([rows, width]), head, targets, once).sum
             * (factor / rows as f64);
         let value = f64::from(loss.clone().into_scalar::<f32>());

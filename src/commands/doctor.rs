@@ -1,5 +1,6 @@
 //! `jamc doctor`: what this machine offers, and what the program was built with.
 
+use jam_backends::kernels::served::{Place, services};
 use jam_backends::{Doctor, Kind};
 use serde_json::json;
 
@@ -33,8 +34,46 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
         if let Some(note) = note {
             print(&format!("  {note}\n"))?;
         }
+        if *built {
+            for line in kernels(name) {
+                print(&format!("  {line}\n"))?;
+            }
+        }
     }
     print(&format!("\n--device auto takes {}\n", found.auto))
+}
+
+/// The operations that a kind of device has kernels for, and those that plain tensor operations compute.
+fn kernels(kind: &str) -> Vec<String> {
+    let services = services(place(kind));
+    let mut by_types: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
+    for service in &services {
+        let name = service.kernel.to_string();
+        match by_types
+            .iter_mut()
+            .find(|(types, _)| *types == service.types)
+        {
+            Some((_, names)) => names.push(name),
+            None => by_types.push((service.types.clone(), vec![name])),
+        }
+    }
+    let has = by_types.iter().filter(|(types, _)| !types.is_empty());
+    let mut lines: Vec<String> = has
+        .map(|(types, names)| format!("kernels in {}: {}", types.join(", "), names.join(", ")))
+        .collect();
+    let without = services.iter().filter_map(|service| {
+        let note = service.note.as_ref()?;
+        Some(format!("{} by plain operations: {note}", service.kernel))
+    });
+    lines.extend(without);
+    lines
+}
+
+fn place(kind: &str) -> Place {
+    match kind {
+        "cpu" => Place::Processor,
+        _ => Place::Gpu,
+    }
 }
 
 fn as_json(found: &Doctor) -> serde_json::Value {
@@ -43,11 +82,16 @@ fn as_json(found: &Doctor) -> serde_json::Value {
             .devices
             .iter()
             .map(|(device, description)| json!({ "device": device, "description": description }));
+        let kernels = services(place(kind.name)).into_iter().map(|service| {
+            let state = json!({ "types": service.types, "note": service.note });
+            (service.kernel.to_string(), state)
+        });
         json!({
             "name": kind.name,
             "built": kind.built,
             "devices": devices.collect::<Vec<_>>(),
             "note": kind.note,
+            "kernels": kernels.collect::<serde_json::Map<_, _>>(),
         })
     });
     json!({

@@ -234,8 +234,17 @@ pub(crate) enum Command {
     },
 }
 
-/// Calls the command with the flags that it takes.
+/// Carries a command out; `-v` tells at its end what no kernel served.
 pub(crate) fn run(command: Command, common: Common, console: &Console) -> Result<(), Failure> {
+    let result = call(command, common, console);
+    for fallback in jam_backends::kernels::served::fallbacks() {
+        console.detail(&fallback.to_string());
+    }
+    result
+}
+
+/// Calls the command with the flags that it takes.
+fn call(command: Command, common: Common, console: &Console) -> Result<(), Failure> {
     match command {
         Command::Check {
             files,

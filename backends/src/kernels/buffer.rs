@@ -3,9 +3,9 @@
 //! Every parallel loop here cuts its work by sizes alone, never by the number of threads, so that a
 //! result has the same bits on one core and on sixty.
 
+use burn::backend::Flex;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{DispatchDevice, Flex};
-use burn::tensor::{DType, Shape, Tensor, TensorData};
+use burn::tensor::{Shape, TensorData};
 use rayon::prelude::*;
 use std::borrow::Cow;
 
@@ -14,15 +14,6 @@ pub(super) type Flat = FloatTensor<Flex>;
 
 /// Elements of one parallel piece of an element-wise loop.
 pub(super) const PIECE: usize = 16 * 1024;
-
-/// Whether the CPU kernels serve this tensor: it lies on Flex and holds `f32`.
-pub(super) fn on_flex<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32
-        && matches!(
-            tensor.device().inner().as_dispatch(),
-            DispatchDevice::Flex(_)
-        )
-}
 
 /// The elements of a tensor in order, copied only where its layout has gaps.
 pub(super) fn floats(tensor: &Flat) -> Cow<'_, [f32]> {

@@ -1,10 +1,36 @@
 //! What the tests of the kernels share: random tensors, gradients of several inputs, comparisons.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use std::cell::RefCell;
 
-/// The CPU with autodiff.
+use burn::tensor::{Device, FloatDType, Tensor, TensorData};
+
+use super::served::Place;
+use crate::device::DeviceChoice;
+use crate::parameters::cast;
+
+thread_local! {
+    /// Where the test of this thread computes; the CPU where nothing is said.
+    static HERE: RefCell<Option<Device>> = const { RefCell::new(None) };
+}
+
+/// The device of this test, with autodiff.
 pub(super) fn device() -> Device {
-    Device::flex().autodiff()
+    let here = HERE.with_borrow(Clone::clone);
+    here.unwrap_or_else(Device::flex).autodiff()
+}
+
+/// Runs a test on every device that `JAM_DEVICES` names (by default the CPU); one that is named must be there.
+pub(super) fn everywhere(test: impl Fn()) {
+    let named = std::env::var("JAM_DEVICES").unwrap_or_else(|_| "cpu".to_owned());
+    for name in named.split(',').map(str::trim) {
+        let choice: DeviceChoice = name.parse().expect("a device");
+        let device = choice
+            .open()
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
+        HERE.set(Some(device));
+        test();
+    }
+    HERE.set(None);
 }
 
 /// Normal random values that gradients are wanted of; the same for the same seed and shape.
@@ -36,7 +62,8 @@ pub(super) fn assert_close(name: &str, got: TensorData, want: TensorData, tolera
     }
 }
 
-/// Asserts that values and gradients of two functions of the same inputs agree.
+/// Asserts that values and gradients of a function on this test's device, in f32 and in the halves that a GPU has, agree
+/// with those of another on the CPU in f32 (a product of f32 is one there: on a GPU Burn may round its operands).
 ///
 /// Outputs are weighted by random numbers before they are summed, so that every gradient differs.
 pub(super) fn assert_same<const D: usize>(
@@ -46,24 +73,43 @@ pub(super) fn assert_same<const D: usize>(
     reference: impl Fn(&[AnyTensor]) -> Tensor<D>,
     tolerance: f32,
 ) {
-    let run = |f: &dyn Fn(&[AnyTensor]) -> Tensor<D>| {
-        let out = f(&inputs);
+    let run = |f: &dyn Fn(&[AnyTensor]) -> Tensor<D>, leaves: &[AnyTensor], dtype| {
+        let inputs: Vec<AnyTensor> = leaves.iter().map(|leaf| leaf.cast(dtype)).collect();
+        let out = cast(f(&inputs), FloatDType::F32);
         let weights = constant(out.dims(), 99);
         let grads = (out.clone() * weights).sum().backward();
-        let grads: Vec<_> = inputs.iter().map(|input| input.grad(&grads)).collect();
+        let grads: Vec<_> = leaves.iter().map(|leaf| leaf.grad(&grads)).collect();
         (out.into_data(), grads)
     };
-    let (got, got_grads) = run(&f);
-    let (want, want_grads) = run(&reference);
-    assert_close(name, got, want, tolerance);
-    for (i, (got, want)) in got_grads.into_iter().zip(want_grads).enumerate() {
-        match (got, want) {
-            (Some(got), Some(want)) => {
-                assert_close(&format!("{name}: gradient {i}"), got, want, tolerance * 4.0);
+    let halves = [FloatDType::F16, FloatDType::BF16];
+    let types = halves.into_iter().filter(|dtype| computes_in(*dtype));
+    for dtype in [FloatDType::F32].into_iter().chain(types) {
+        let name = format!("{name} in {dtype:?}");
+        let tolerance = match dtype {
+            FloatDType::F32 => tolerance,
+            _ => 4e-2,
+        };
+        let rounded: Vec<AnyTensor> = inputs.iter().map(|input| input.rounded(dtype)).collect();
+        let (got, got_grads) = run(&f, &rounded, dtype);
+        let here = HERE.take();
+        let copies: Vec<AnyTensor> = rounded.iter().map(AnyTensor::copied).collect();
+        let (want, want_grads) = run(&reference, &copies, FloatDType::F32);
+        HERE.set(here);
+        assert_close(&name, got, want, tolerance);
+        for (i, (got, want)) in got_grads.into_iter().zip(want_grads).enumerate() {
+            match (got, want) {
+                (Some(got), Some(want)) => {
+                    assert_close(&format!("{name}: gradient {i}"), got, want, tolerance * 4.0);
+                }
+                (got, want) => assert_eq!(got.is_some(), want.is_some(), "{name}: gradient {i}"),
             }
-            (got, want) => assert_eq!(got.is_some(), want.is_some(), "{name}: gradient {i}"),
         }
     }
+}
+
+/// Whether this test's device is a GPU that computes in a type.
+fn computes_in(dtype: FloatDType) -> bool {
+    Place::of(&device()) == Place::Gpu && device().supports_dtype(dtype)
 }
 
 /// An input of any rank that tests use.
@@ -96,6 +142,35 @@ impl AnyTensor {
     rank!(two, Two, 2);
     rank!(three, Three, 3);
     rank!(four, Four, 4);
+
+    /// The same in another element type.
+    fn cast(&self, dtype: FloatDType) -> Self {
+        match self {
+            Self::One(x) => Self::One(cast(x.clone(), dtype)),
+            Self::Two(x) => Self::Two(cast(x.clone(), dtype)),
+            Self::Three(x) => Self::Three(cast(x.clone(), dtype)),
+            Self::Four(x) => Self::Four(cast(x.clone(), dtype)),
+        }
+    }
+
+    /// A leaf of numbers that a type has.
+    fn rounded(&self, dtype: FloatDType) -> Self {
+        if dtype == FloatDType::F32 {
+            return self.clone();
+        }
+        self.cast(dtype).cast(FloatDType::F32).copied()
+    }
+
+    /// A leaf of the same numbers on the device of this test.
+    fn copied(&self) -> Self {
+        let device = device();
+        match self {
+            Self::One(x) => Self::One(Tensor::from_data(x.to_data(), &device).require_grad()),
+            Self::Two(x) => Self::Two(Tensor::from_data(x.to_data(), &device).require_grad()),
+            Self::Three(x) => Self::Three(Tensor::from_data(x.to_data(), &device).require_grad()),
+            Self::Four(x) => Self::Four(Tensor::from_data(x.to_data(), &device).require_grad()),
+        }
+    }
 
     fn grad(&self, grads: &burn::tensor::Gradients) -> Option<TensorData> {
         match self {

@@ -179,7 +179,7 @@ impl Optimizer {
             let parameter = &mut executable.parameters[index];
             // Taken out, so that the step may change it in place.
             let empty = ParamTensor::Vector(Tensor::zeros([0], (&executable.device, DType::F32)));
-            let param = std::mem::replace(&mut parameter.tensor, empty).flat();
+            let param = parameter.replace(empty).flat();
             let kept = self.kept[index].take().unwrap_or_else(|| {
                 let zeros = param.zeros_like();
                 vec![zeros; self.update.keeps().len()]
@@ -195,7 +195,8 @@ impl Optimizer {
         let weights = self.update.step(weights, self.steps, lr, scale);
         for (index, weight) in indices.into_iter().zip(weights) {
             let parameter = &mut executable.parameters[index];
-            parameter.tensor = ParamTensor::from_flat(weight.param, &parameter.spec);
+            let master = ParamTensor::from_flat(weight.param, &parameter.spec);
+            parameter.replace(master);
             self.kept[index] = Some(weight.kept);
         }
         Ok(norm)

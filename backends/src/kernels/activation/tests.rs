@@ -3,6 +3,8 @@
 use super::*;
 use crate::kernels::comparison::*;
 use AnyTensor::{Three, Two};
+use burn::tensor::Tensor;
+use jam_ir::Activation;
 
 #[test]
 fn match_the_reference() {

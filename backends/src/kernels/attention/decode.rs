@@ -3,7 +3,8 @@
 //! The cache is read in the order in which it lies, all heads of a step together, in pieces of steps.
 //! Every piece has a softmax of its own; they are joined at the end, in order.
 
-use super::flex::{SMALL, Settings, Sizes, View};
+use super::flex::{SMALL, Sizes, View};
+use super::seam::Settings;
 use crate::kernels::buffer::{Flat, Matrix, flat};
 use crate::kernels::vector::{self, fma, multiversion};
 use rayon::prelude::*;

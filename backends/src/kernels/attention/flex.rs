@@ -5,31 +5,54 @@
 //! the backward pass forms the same weights again instead of storing them.
 
 use super::decode;
-use crate::kernels::buffer::{Flat, Matrix, Shared, Threads, filled, flat, product};
+use super::seam::{AttentionOps, Settings};
+use crate::kernels::buffer::{
+    Flat, Matrix, Shared, Threads, filled, flat, floats, integers, product,
+};
 use crate::kernels::vector::{self, multiversion};
+use burn::backend::Flex;
 use rayon::prelude::*;
 
 /// Queries of one block.
 const BLOCK: usize = 64;
 
-/// Elements of scores that one thread holds at most, where a block of [`MIN_BLOCK`] allows it.
-const SCORES: usize = 1 << 19;
-
-/// The fewest queries of a block.
-const MIN_BLOCK: usize = 8;
+/// Keys whose scores a block holds at a time: with those of the backward pass twice a quarter of a megabyte, which the
+/// second level of a processor's cache has room for.
+const TILE: usize = 1024;
 
 /// Work (multiply-adds) below which threads cost more than they bring.
 pub(super) const SMALL: usize = 1 << 16;
 
-/// The settings of one call, as the kernel takes them.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Settings {
-    /// Whether queries see only keys up to their own place.
-    pub(super) causal: bool,
-    /// The factor of the scores.
-    pub(super) scale: f32,
-    /// Keys before the first query's own.
-    pub(super) offset: usize,
+impl AttentionOps for Flex {
+    fn attend(q: Flat, k: Flat, v: Flat, mask: Flat, settings: Settings) -> (Flat, Flat) {
+        let bias = bias(&mask, settings);
+        let shape = [0, 2, 1].map(|axis| q.layout().shape()[axis]);
+        let (out, sums) = forward(&q, &k, &v, bias.as_deref(), settings);
+        (out, flat(sums, shape))
+    }
+
+    fn attend_backward(
+        q: Flat,
+        k: Flat,
+        v: Flat,
+        mask: Flat,
+        out: Flat,
+        sums: Flat,
+        grad: Flat,
+        settings: Settings,
+    ) -> (Flat, Flat, Flat) {
+        let bias = bias(&mask, settings);
+        let forward = (&out, &*floats(&sums));
+        let [q, k, v] = backward((&q, &k, &v), bias.as_deref(), forward, &grad, settings);
+        (q, k, v)
+    }
+}
+
+/// What is added to the scores of a key: 0 where it may be seen, else minus infinity; `None` without a mask.
+fn bias(mask: &Flat, settings: Settings) -> Option<Vec<f32>> {
+    let of = |seen: i64| if seen == 0 { f32::NEG_INFINITY } else { 0.0 };
+    let bias = || integers(mask).into_iter().map(of).collect();
+    settings.masked.then(bias)
 }
 
 /// A `[batch, time, head, key]` tensor as it lies: the last axis contiguous, the others strided.
@@ -101,7 +124,6 @@ pub(super) struct Sizes {
     kv_heads: usize,
     pub(super) key: usize,
     pub(super) value: usize,
-    block: usize,
 }
 
 impl Sizes {
@@ -127,7 +149,6 @@ impl Sizes {
             kv_heads,
             key,
             value: v.dims[3],
-            block: (SCORES / keys.max(1)).clamp(MIN_BLOCK, BLOCK),
         }
     }
 
@@ -149,34 +170,37 @@ impl Sizes {
     }
 }
 
-/// What the softmax of a block takes: one row is one query.
+/// What the softmax of a block takes of a tile of keys: one row is one query.
 struct Rows {
-    /// Row length in the buffer, and the number of keys any row sees.
-    seen: usize,
-    /// Keys that the first row sees; every next row sees `step` more.
+    /// The tile's first key, and its keys: the row length in the buffer.
+    from: usize,
+    len: usize,
+    /// Keys that the first row sees, from the first of all; every next row sees `step` more.
     first: usize,
     step: usize,
 }
 
 impl Rows {
-    fn of(settings: Settings, from: usize, seen: usize) -> Self {
-        if settings.causal {
-            Self {
-                seen,
-                first: from + settings.offset + 1,
-                step: 1,
-            }
+    /// The tiles of the first `seen` keys, for queries `from ..`.
+    fn tiles(settings: Settings, from: usize, seen: usize) -> impl Iterator<Item = Rows> {
+        let (first, step) = if settings.causal {
+            (from + settings.offset + 1, 1)
         } else {
-            Self {
-                seen,
-                first: seen,
-                step: 0,
-            }
-        }
+            (seen, 0)
+        };
+        (0..seen).step_by(TILE).map(move |tile| Rows {
+            from: tile,
+            len: TILE.min(seen - tile),
+            first,
+            step,
+        })
     }
 
+    /// Keys of the tile that a row sees.
     fn visible(&self, row: usize) -> usize {
-        (self.first + row * self.step).min(self.seen)
+        (self.first + row * self.step)
+            .saturating_sub(self.from)
+            .min(self.len)
     }
 }
 
@@ -221,19 +245,18 @@ pub(super) fn forward(
         queries,
         heads,
         value,
-        block,
         ..
     } = sizes;
-    let blocks = queries.div_ceil(block);
+    let blocks = queries.div_ceil(BLOCK);
     let mut sums = vec![0.0; batch * heads * queries];
     let sums_at = Shared::new(&mut sums);
     let out = filled(batch * queries * heads * value, |out| {
         let out_at = Shared::new(out);
         each(batch * heads * blocks, sizes.work(), |buffer, task| {
             // The last blocks see most keys: they come first.
-            let from = (blocks - 1 - task % blocks) * block;
+            let from = (blocks - 1 - task % blocks) * BLOCK;
             let (b, h) = (task / blocks / heads, task / blocks % heads);
-            let len = block.min(queries - from);
+            let len = BLOCK.min(queries - from);
             // SAFETY: rows `from .. from + len` of head h of sequence b, this task's alone.
             let (out, sums) = unsafe {
                 (
@@ -244,58 +267,90 @@ pub(super) fn forward(
                     ),
                 )
             };
+            // SAFETY: row `row` of the block.
+            let out_row = |row: usize| unsafe {
+                std::slice::from_raw_parts_mut(out.add(row * heads * value), value)
+            };
             let bias = bias.map(|bias| &bias[b * sizes.keys..][..sizes.keys]);
             let h_kv = h / sizes.group();
             let seen = sizes.seen(settings, from + len);
-            let rows = Rows::of(settings, from, seen);
-            let scores = at_least(buffer, len * seen + len);
-            let (scores, scales) = scores.split_at_mut(len * seen);
-            // SAFETY: sizes and strides come from the views.
-            unsafe {
-                product(
-                    (len, seen, sizes.key),
-                    scores.as_mut_ptr(),
-                    seen as isize,
-                    false,
-                    q.matrix(b, from, h),
-                    k.matrix(b, 0, h_kv).transposed(),
-                    settings.scale,
-                    Threads::One,
-                );
-                softmax(scores, &rows, bias, sums, scales);
-                product(
-                    (len, value, seen),
-                    out,
-                    (heads * value) as isize,
-                    false,
-                    Matrix::rows(scores, seen),
-                    v.matrix(b, 0, h_kv),
-                    1.0,
-                    Threads::One,
-                );
-                for (row, &scale) in scales.iter().enumerate() {
-                    let out = std::slice::from_raw_parts_mut(out.add(row * heads * value), value);
-                    for x in out {
-                        *x *= scale;
+            let buffer = at_least(buffer, len * TILE.min(seen) + 3 * len);
+            let (states, scores) = buffer.split_at_mut(3 * len);
+            let (largest, rest) = states.split_at_mut(len);
+            let (totals, shrinks) = rest.split_at_mut(len);
+            largest.fill(f32::NEG_INFINITY);
+            totals.fill(0.0);
+            if seen == 0 {
+                (0..len).for_each(|row| out_row(row).fill(0.0));
+            }
+            for rows in Rows::tiles(settings, from, seen) {
+                let scores = &mut scores[..len * rows.len];
+                let tile_bias = bias.map(|bias| &bias[rows.from..][..rows.len]);
+                // SAFETY: sizes and strides come from the views.
+                unsafe {
+                    product(
+                        (len, rows.len, sizes.key),
+                        scores.as_mut_ptr(),
+                        rows.len as isize,
+                        false,
+                        q.matrix(b, from, h),
+                        k.matrix(b, rows.from, h_kv).transposed(),
+                        settings.scale,
+                        Threads::One,
+                    );
+                }
+                softmax(scores, &rows, tile_bias, largest, totals, shrinks);
+                if rows.from > 0 {
+                    for (row, &shrink) in shrinks.iter().enumerate() {
+                        if shrink != 1.0 {
+                            out_row(row).iter_mut().for_each(|x| *x *= shrink);
+                        }
                     }
                 }
+                // SAFETY: as above.
+                unsafe {
+                    product(
+                        (len, value, rows.len),
+                        out,
+                        (heads * value) as isize,
+                        rows.from > 0,
+                        Matrix::rows(scores, rows.len),
+                        v.matrix(b, rows.from, h_kv),
+                        1.0,
+                        Threads::One,
+                    );
+                }
+            }
+            for (row, sum) in sums.iter_mut().enumerate() {
+                // A row that sees nothing is zeros.
+                let total = totals[row];
+                let scale = if total == 0.0 { 0.0 } else { 1.0 / total };
+                *sum = if total == 0.0 {
+                    f32::INFINITY
+                } else {
+                    largest[row] + total.ln()
+                };
+                out_row(row).iter_mut().for_each(|x| *x *= scale);
             }
         });
     });
     (flat(out, [batch, queries, heads, value]), sums)
 }
 
-/// Rows of scores become unnormalised weights; `sums` gets the logarithms of their sums, `scales` what normalises them.
+/// Rows of a tile's scores become unnormalised weights: exponentials above the largest score so far, which `largest` has
+/// of every row, `totals` their sum; `shrinks` gets what earlier weights have to be multiplied with.
 #[inline(always)]
 fn softmax_body<const FMA: bool>(
     scores: &mut [f32],
     rows: &Rows,
     bias: Option<&[f32]>,
-    sums: &mut [f32],
-    scales: &mut [f32],
+    largest: &mut [f32],
+    totals: &mut [f32],
+    shrinks: &mut [f32],
 ) {
-    for (i, (sum, scale)) in sums.iter_mut().zip(scales).enumerate() {
-        let row = &mut scores[i * rows.seen..][..rows.seen];
+    let states = largest.iter_mut().zip(totals).zip(shrinks);
+    for (i, ((largest, total), shrink)) in states.enumerate() {
+        let row = &mut scores[i * rows.len..][..rows.len];
         let (row, rest) = row.split_at_mut(rows.visible(i));
         rest.fill(0.0);
         if let Some(bias) = bias {
@@ -303,18 +358,25 @@ fn softmax_body<const FMA: bool>(
                 *x += bias;
             }
         }
-        let largest = vector::max(row);
-        if largest == f32::NEG_INFINITY {
+        *shrink = 1.0;
+        let here = vector::max(row);
+        if here == f32::NEG_INFINITY {
             // Sees nothing (or holds nothing but NaN, which stays).
-            let nan = row.iter().any(|x| x.is_nan());
+            if row.iter().any(|x| x.is_nan()) {
+                *total = f32::NAN;
+            }
             row.fill(0.0);
-            *sum = f32::INFINITY;
-            *scale = if nan { f32::NAN } else { 0.0 };
             continue;
         }
-        let total = vector::exp_shifted_sum::<FMA>(row, largest);
-        *sum = largest + total.ln();
-        *scale = 1.0 / total;
+        if here > *largest {
+            *shrink = if *largest == f32::NEG_INFINITY {
+                1.0
+            } else {
+                (*largest - here).exp()
+            };
+            *largest = here;
+        }
+        *total = *total * *shrink + vector::exp_shifted_sum::<FMA>(row, *largest);
     }
 }
 
@@ -323,8 +385,9 @@ multiversion! {
         scores: &mut [f32],
         rows: &Rows,
         bias: Option<&[f32]>,
-        sums: &mut [f32],
-        scales: &mut [f32],
+        largest: &mut [f32],
+        totals: &mut [f32],
+        shrinks: &mut [f32],
     ) = softmax_body
 }
 
@@ -347,7 +410,6 @@ pub(super) fn backward(
         kv_heads,
         key,
         value,
-        block,
         ..
     } = sizes;
     let mut q_grad = vec![0.0; batch * queries * heads * key];
@@ -365,66 +427,73 @@ pub(super) fn backward(
             )
         };
         for h in h_kv * sizes.group()..(h_kv + 1) * sizes.group() {
-            for from in (0..queries).step_by(block) {
-                let len = block.min(queries - from);
+            for from in (0..queries).step_by(BLOCK) {
+                let len = BLOCK.min(queries - from);
                 let seen = sizes.seen(settings, from + len);
-                let rows = Rows::of(settings, from, seen);
                 let sums = &sums[(b * heads + h) * queries + from..][..len];
-                let buffer = at_least(buffer, 2 * len * seen + len);
-                let (weights, rest) = buffer.split_at_mut(len * seen);
-                let (scores, means) = rest.split_at_mut(len * seen);
+                let tile = len * TILE.min(seen);
+                let buffer = at_least(buffer, 2 * tile + len);
+                let (weights, rest) = buffer.split_at_mut(tile);
+                let (scores, means) = rest.split_at_mut(tile);
                 let (queries_of, grads) = (q.matrix(b, from, h), grad.matrix(b, from, h));
-                let (keys_of, values_of) = (k.matrix(b, 0, h_kv), v.matrix(b, 0, h_kv));
-                // SAFETY: sizes and strides come from the views; outputs as above.
-                unsafe {
-                    row_products(means, grads, out.matrix(b, from, h), value);
-                    let square = |out: &mut [f32], inner, left, right: Matrix, factor| {
+                // SAFETY: sizes and strides come from the views.
+                unsafe { row_products(means, grads, out.matrix(b, from, h), value) };
+                for rows in Rows::tiles(settings, from, seen) {
+                    let weights = &mut weights[..len * rows.len];
+                    let scores = &mut scores[..len * rows.len];
+                    let bias = bias.map(|bias| &bias[rows.from..][..rows.len]);
+                    let keys_of = k.matrix(b, rows.from, h_kv);
+                    let values_of = v.matrix(b, rows.from, h_kv);
+                    // SAFETY: sizes and strides come from the views; outputs as above.
+                    unsafe {
+                        let square = |out: &mut [f32], inner, left, right: Matrix, factor| {
+                            product(
+                                (len, rows.len, inner),
+                                out.as_mut_ptr(),
+                                rows.len as isize,
+                                false,
+                                left,
+                                right.transposed(),
+                                factor,
+                                Threads::One,
+                            );
+                        };
+                        square(weights, key, queries_of, keys_of, settings.scale);
+                        square(scores, value, grads, values_of, 1.0);
+                        score_gradient(weights, scores, &rows, bias, sums, means);
+                        let weights = Matrix::rows(weights, rows.len);
+                        let scores = Matrix::rows(scores, rows.len);
                         product(
-                            (len, seen, inner),
-                            out.as_mut_ptr(),
-                            seen as isize,
-                            false,
-                            left,
-                            right.transposed(),
-                            factor,
+                            (rows.len, value, len),
+                            v_out.add(rows.from * kv_heads * value),
+                            (kv_heads * value) as isize,
+                            true,
+                            weights.transposed(),
+                            grads,
+                            1.0,
                             Threads::One,
                         );
-                    };
-                    square(weights, key, queries_of, keys_of, settings.scale);
-                    square(scores, value, grads, values_of, 1.0);
-                    score_gradient(weights, scores, &rows, bias, sums, means);
-                    let weights = Matrix::rows(weights, seen);
-                    let scores = Matrix::rows(scores, seen);
-                    product(
-                        (seen, value, len),
-                        v_out,
-                        (kv_heads * value) as isize,
-                        true,
-                        weights.transposed(),
-                        grads,
-                        1.0,
-                        Threads::One,
-                    );
-                    product(
-                        (seen, key, len),
-                        k_out,
-                        (kv_heads * key) as isize,
-                        true,
-                        scores.transposed(),
-                        queries_of,
-                        settings.scale,
-                        Threads::One,
-                    );
-                    product(
-                        (len, key, seen),
-                        places[0].at(((b * queries + from) * heads + h) * key),
-                        (heads * key) as isize,
-                        false,
-                        scores,
-                        keys_of,
-                        settings.scale,
-                        Threads::One,
-                    );
+                        product(
+                            (rows.len, key, len),
+                            k_out.add(rows.from * kv_heads * key),
+                            (kv_heads * key) as isize,
+                            true,
+                            scores.transposed(),
+                            queries_of,
+                            settings.scale,
+                            Threads::One,
+                        );
+                        product(
+                            (len, key, rows.len),
+                            places[0].at(((b * queries + from) * heads + h) * key),
+                            (heads * key) as isize,
+                            rows.from > 0,
+                            scores,
+                            keys_of,
+                            settings.scale,
+                            Threads::One,
+                        );
+                    }
                 }
             }
         }
@@ -462,9 +531,9 @@ fn score_gradient_body<const FMA: bool>(
 ) {
     for (i, (&sum, &mean)) in sums.iter().zip(means).enumerate() {
         let visible = rows.visible(i);
-        let (weights, rest) = weights[i * rows.seen..][..rows.seen].split_at_mut(visible);
+        let (weights, rest) = weights[i * rows.len..][..rows.len].split_at_mut(visible);
         rest.fill(0.0);
-        let (scores, rest) = scores[i * rows.seen..][..rows.seen].split_at_mut(visible);
+        let (scores, rest) = scores[i * rows.len..][..rows.len].split_at_mut(visible);
         rest.fill(0.0);
         if let Some(bias) = bias {
             for (x, &bias) in weights.iter_mut().zip(bias) {

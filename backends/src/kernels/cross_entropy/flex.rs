@@ -4,41 +4,68 @@
 //! that give the gradients of the hidden states and of the weight.
 
 use super::HeadLayout;
-use crate::kernels::buffer::{Flat, Matrix, Threads, filled, flat, floats, integers, product};
+use super::seam::{Call, CrossEntropyOps, Wanted};
+use crate::kernels::buffer::{
+    Flat, Matrix, Threads, filled, flat, floats, integers, owned, product,
+};
 use crate::kernels::linear::Operand;
 use crate::kernels::vector::{self, multiversion};
+use burn::backend::Flex;
 use rayon::prelude::*;
 
-/// Logits of one chunk, in elements.
+/// Logits of one chunk, in elements, where that is enough for [`FEW`] rows.
 const CHUNK: usize = 1 << 19;
+
+/// Rows of a chunk that a large vocabulary gets: every chunk walks over the whole weight twice and over its gradient
+/// once, which costs more than the products where rows are few.
+const FEW: usize = 256;
+
+/// Logits of one chunk at most: 64 MiB.
+const MOST: usize = 1 << 24;
+
+/// Rows of a chunk for a vocabulary.
+fn rows_of_a_chunk(vocab: usize) -> usize {
+    let vocab = vocab.max(1);
+    (CHUNK / vocab).clamp(FEW, 1024).min((MOST / vocab).max(16))
+}
 
 /// Columns of one parallel piece of the bias gradient.
 const COLUMNS: usize = 512;
 
-/// What a call holds besides tensors.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Call {
-    pub(super) layout: HeadLayout,
-    /// Whether the bias counts.
-    pub(super) bias: bool,
-    /// Whether the mask counts.
-    pub(super) mask: bool,
-}
+impl CrossEntropyOps for Flex {
+    fn linear_cross_entropy(
+        hidden: Flat,
+        weight: Flat,
+        bias: Flat,
+        mask: Flat,
+        weights: Flat,
+        targets: Flat,
+        call: Call,
+        wanted: Wanted,
+    ) -> (Flat, Flat, Flat, Flat, Flat) {
+        let operands = [&hidden, &weight, &bias, &mask, &weights, &targets];
+        let (sum, rows, gradients) = run(operands, call, wanted);
+        let len = rows.len();
+        (
+            flat(vec![sum], [1]),
+            flat(rows, [len]),
+            gradients.hidden.unwrap_or_else(|| flat(Vec::new(), [0, 0])),
+            gradients.weight.unwrap_or_else(|| flat(Vec::new(), [0, 0])),
+            gradients.bias.unwrap_or_else(|| flat(Vec::new(), [0])),
+        )
+    }
 
-/// Which gradients to form.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Wanted {
-    pub(super) hidden: bool,
-    pub(super) weight: bool,
-    pub(super) bias: bool,
+    fn scaled_gradient(gradient: Flat, factor: Flat) -> Flat {
+        scaled(gradient, floats(&factor)[0])
+    }
 }
 
 /// The gradients of the weighted sum.
 #[derive(Debug, Clone)]
-pub(super) struct Gradients {
-    pub(super) hidden: Option<Flat>,
-    pub(super) weight: Option<Flat>,
-    pub(super) bias: Option<Flat>,
+struct Gradients {
+    hidden: Option<Flat>,
+    weight: Option<Flat>,
+    bias: Option<Flat>,
 }
 
 /// A row that counts.
@@ -51,7 +78,7 @@ struct Row {
 
 /// The weighted sum, the loss of every row, and the wanted gradients of the sum; operands are
 /// hidden, weight, bias, mask, weights and targets.
-pub(super) fn run(
+fn run(
     [hidden, weight, bias, mask, weights, targets]: [&Flat; 6],
     call: Call,
     wanted: Wanted,
@@ -81,7 +108,7 @@ pub(super) fn run(
     let mut bias_grad = vec![0.0; if wanted.bias { vocab } else { 0 }];
     let mut losses = vec![0.0; count];
     let mut sum = 0.0;
-    let chunk = (CHUNK / vocab.max(1)).clamp(16, 1024);
+    let chunk = rows_of_a_chunk(vocab);
     let mut logits = vec![0.0; chunk.min(rows.len()) * vocab];
     for rows in rows.chunks(chunk) {
         let len = rows.len();
@@ -256,12 +283,14 @@ fn add_columns(sums: &mut [f32], rows: &[f32]) {
 }
 
 /// `tensor · factor`, in place where nobody else holds it.
-pub(super) fn scaled(mut tensor: Flat, factor: f32) -> Flat {
-    if factor != 1.0 {
-        tensor
-            .storage_mut::<f32>()
-            .par_chunks_mut(1 << 14)
-            .for_each(|piece| piece.iter_mut().for_each(|x| *x *= factor));
+fn scaled(tensor: Flat, factor: f32) -> Flat {
+    if factor == 1.0 {
+        return tensor;
     }
+    let mut tensor = owned(tensor);
+    tensor
+        .storage_mut::<f32>()
+        .par_chunks_mut(1 << 14)
+        .for_each(|piece| piece.iter_mut().for_each(|x| *x *= factor));
     tensor
 }

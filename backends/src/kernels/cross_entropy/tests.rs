@@ -3,7 +3,7 @@
 use super::*;
 use crate::kernels::comparison::*;
 use AnyTensor::{One, Two};
-use burn::tensor::TensorData;
+use burn::tensor::{Int, Tensor, TensorData};
 
 fn targets(rows: usize, vocab: usize) -> Tensor<1, Int> {
     let ids: Vec<i32> = (0..rows).map(|i| (i * i * 13 % vocab) as i32).collect();
@@ -18,49 +18,52 @@ fn weights(rows: usize) -> Tensor<1> {
 
 #[test]
 fn matches_the_reference() {
-    for layout in [HeadLayout::Linear, HeadLayout::Table] {
-        for (rows, width, vocab) in [(1, 1, 2), (7, 5, 11), (1500, 24, 700)] {
-            let sides = match layout {
-                HeadLayout::Linear => [width, vocab],
-                HeadLayout::Table => [vocab, width],
-            };
-            for affine in [false, true] {
-                let run = |f: fn(Tensor<2>, Head, Tensor<1, Int>, Tensor<1>) -> CrossEntropy| {
-                    move |i: &[AnyTensor]| {
-                        let forbidden = Tensor::<1, Int>::from_ints([1], &device());
-                        let head = Head {
-                            weight: i[1].two(),
-                            layout,
-                            bias: affine.then(|| i[2].one()),
-                            mask: (affine && vocab > 12).then(|| {
-                                let none = Tensor::zeros([vocab], &device());
-                                let low = Tensor::from_floats([-1e9], &device());
-                                none.select_assign(
-                                    0,
-                                    forbidden,
-                                    low,
-                                    burn::tensor::IndexingUpdateOp::Add,
-                                )
-                            }),
-                        };
-                        // Half of it: the gradient that comes in is not one.
-                        f(i[0].two(), head, targets(rows, vocab), weights(rows)).sum * 0.5
-                    }
+    everywhere(|| {
+        for layout in [HeadLayout::Linear, HeadLayout::Table] {
+            for (rows, width, vocab) in [(1, 1, 2), (7, 5, 11), (1500, 24, 700)] {
+                let sides = match layout {
+                    HeadLayout::Linear => [width, vocab],
+                    HeadLayout::Table => [vocab, width],
                 };
-                assert_same(
-                    &format!("cross-entropy {layout:?} {rows} {width} {vocab}"),
-                    vec![
-                        Two(random([rows, width], 1)),
-                        Two(random(sides, 2)),
-                        One(random([vocab], 3)),
-                    ],
-                    run(linear_cross_entropy),
-                    run(linear_cross_entropy_reference),
-                    3e-5,
-                );
+                for affine in [false, true] {
+                    let run =
+                        |f: fn(Tensor<2>, Head, Tensor<1, Int>, Tensor<1>) -> CrossEntropy| {
+                            move |i: &[AnyTensor]| {
+                                let forbidden = Tensor::<1, Int>::from_ints([1], &device());
+                                let head = Head {
+                                    weight: i[1].two(),
+                                    layout,
+                                    bias: affine.then(|| i[2].one()),
+                                    mask: (affine && vocab > 12).then(|| {
+                                        let none = Tensor::zeros([vocab], &device());
+                                        let low = Tensor::from_floats([-1e9], &device());
+                                        none.select_assign(
+                                            0,
+                                            forbidden,
+                                            low,
+                                            burn::tensor::IndexingUpdateOp::Add,
+                                        )
+                                    }),
+                                };
+                                // Half of it: the gradient that comes in is not one.
+                                f(i[0].two(), head, targets(rows, vocab), weights(rows)).sum * 0.5
+                            }
+                        };
+                    assert_same(
+                        &format!("cross-entropy {layout:?} {rows} {width} {vocab}"),
+                        vec![
+                            Two(random([rows, width], 1)),
+                            Two(random(sides, 2)),
+                            One(random([vocab], 3)),
+                        ],
+                        run(linear_cross_entropy),
+                        run(linear_cross_entropy_reference),
+                        3e-5,
+                    );
+                }
             }
         }
-    }
+    });
 }
 
 #[test]

@@ -1,24 +1,28 @@
 //! The linear layer against its reference, values and gradients.
 
 use super::*;
+use crate::kernels::buffer::{Matrix, Threads, product};
 use crate::kernels::comparison::*;
 use AnyTensor::{One, Three, Two};
+use burn::tensor::Tensor;
 
 #[test]
 fn matches_the_reference() {
-    for (rows, inner, columns) in [(1, 1, 1), (3, 5, 7), (70, 33, 65), (2050, 24, 40)] {
-        assert_same(
-            "linear",
-            vec![
-                Two(random([rows, inner], 1)),
-                Two(random([inner, columns], 2)),
-                One(random([columns], 3)),
-            ],
-            |i| linear(i[0].two(), i[1].two(), Some(i[2].one())),
-            |i| linear_reference(i[0].two(), i[1].two(), Some(i[2].one())),
-            1e-4,
-        );
-    }
+    everywhere(|| {
+        for (rows, inner, columns) in [(1, 1, 1), (3, 5, 7), (70, 33, 65), (2050, 24, 40)] {
+            assert_same(
+                "linear",
+                vec![
+                    Two(random([rows, inner], 1)),
+                    Two(random([inner, columns], 2)),
+                    One(random([columns], 3)),
+                ],
+                |i| linear(i[0].two(), i[1].two(), Some(i[2].one())),
+                |i| linear_reference(i[0].two(), i[1].two(), Some(i[2].one())),
+                1e-4,
+            );
+        }
+    });
 }
 
 #[test]

@@ -1,103 +1,33 @@
-//! The linear layer `x w + bias`: three matrix products, without copies of transposes.
+//! The linear layer on the processor.
 
-use super::buffer::{
-    Flat, Matrix, PIECE, Threads, filled, flat, floats, on_flex, piece_rows, product,
+use super::seam::LinearOps;
+use crate::kernels::buffer::{
+    Flat, Matrix, PIECE, Threads, filled, flat, floats, piece_rows, product,
 };
-use super::tape::{Autodiff, Backward, CheckpointStrategy, Checkpointer, Gradients, Ops, taped};
-use burn::backend::{Backend, Dispatch, Flex, backend_extension, tensor::FloatTensor};
-use burn::tensor::{Shape, Tensor};
+use burn::backend::Flex;
+use burn::tensor::Shape;
 use rayon::prelude::*;
 
-/// `x w + bias`: x `[.., in]`, w `[in, out]`, bias `[out]`, result `[.., out]`.
-pub fn linear<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-) -> Tensor<D> {
-    if !on_flex(&x) || !on_flex(&weight) {
-        return linear_reference(x, weight, bias);
-    }
-    let has_bias = bias.is_some();
-    // The extension takes no optional tensors; this one is not looked at.
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &weight.device()));
-    Tensor::from_dispatch(Dispatch::linear(
-        x.into_dispatch(),
-        weight.into_dispatch(),
-        bias.into_dispatch(),
-        has_bias,
-    ))
-}
-
-/// [`linear`] by plain tensor operations.
-pub fn linear_reference<const D: usize>(
-    x: Tensor<D>,
-    weight: Tensor<2>,
-    bias: Option<Tensor<1>>,
-) -> Tensor<D> {
-    burn::tensor::module::linear(x, weight, bias)
-}
-
-/// The linear layer as a backend operation.
-#[backend_extension(Flex, Autodiff)]
-pub(crate) trait LinearOps: Backend {
-    /// `x w`, and `+ bias` where `has_bias`.
-    fn linear(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        has_bias: bool,
-    ) -> FloatTensor<Self>;
-}
-
 impl LinearOps for Flex {
-    fn linear(x: Flat, weight: Flat, bias: Flat, has_bias: bool) -> Flat {
+    fn linear_layer(x: Flat, weight: Flat, bias: Flat, has_bias: bool) -> Flat {
         forward(&x, &weight, has_bias.then_some(&bias))
     }
-}
 
-impl<C: CheckpointStrategy> LinearOps for Autodiff<Flex, C> {
-    fn linear(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        has_bias: bool,
-    ) -> FloatTensor<Self> {
-        #[derive(Debug)]
-        struct Linear;
+    fn linear_input_gradient(grad: Flat, weight: Flat) -> Flat {
+        input_gradient(&grad, &weight)
+    }
 
-        impl Backward<Flex, 3> for Linear {
-            type State = (Flat, Flat);
+    fn linear_weight_gradient(x: Flat, grad: Flat) -> Flat {
+        weight_gradient(&x, &grad)
+    }
 
-            fn backward(
-                self,
-                ops: Ops<Self::State, 3>,
-                grads: &mut Gradients,
-                _checkpointer: &mut Checkpointer,
-            ) {
-                let grad = grads.consume::<Flex>(&ops.node);
-                let (x, weight) = ops.state;
-                let [of_x, of_weight, of_bias] = ops.parents;
-                if let Some(node) = of_bias {
-                    grads.register::<Flex>(node.id, sum_rows(&grad));
-                }
-                if let Some(node) = of_weight {
-                    grads.register::<Flex>(node.id, weight_gradient(&x, &grad));
-                }
-                if let Some(node) = of_x {
-                    grads.register::<Flex>(node.id, input_gradient(&grad, &weight));
-                }
-            }
-        }
-
-        let nodes = [x.node(), weight.node(), bias.node()];
-        let (x, weight) = (x.into_primitive(), weight.into_primitive());
-        let out = forward(&x, &weight, has_bias.then_some(bias.primitive()));
-        taped!(C, Linear, nodes, (x, weight), out)
+    fn linear_bias_gradient(grad: Flat) -> Flat {
+        sum_rows(&grad)
     }
 }
 
 /// A matrix operand as it lies in memory: a transposed view is read in place.
-pub(super) struct Operand {
+pub(in crate::kernels) struct Operand {
     tensor: Flat,
     row: isize,
     column: isize,
@@ -105,7 +35,7 @@ pub(super) struct Operand {
 
 impl Operand {
     /// `tensor` as a matrix whose columns are its last axis and whose rows are all others.
-    pub(super) fn of(tensor: &Flat) -> Self {
+    pub(in crate::kernels) fn of(tensor: &Flat) -> Self {
         let layout = tensor.layout();
         if layout.num_dims() == 2 {
             let strides = layout.strides();
@@ -130,7 +60,7 @@ impl Operand {
     }
 
     /// The operand as the product takes it; valid while `self` lives.
-    pub(super) fn matrix(&self) -> Matrix {
+    pub(in crate::kernels) fn matrix(&self) -> Matrix {
         let storage = self.tensor.storage::<f32>();
         Matrix {
             start: storage[self.tensor.layout().start_offset().min(storage.len())..].as_ptr(),
@@ -245,7 +175,7 @@ const OUTER_PIECES: usize = 8;
 ///
 /// The sum over rows is cut in pieces that threads form side by side (a small result offers no
 /// other work to share), and the pieces are added in order.
-pub(super) fn add_outer(
+pub(in crate::kernels) fn add_outer(
     out: &mut [f32],
     left: Matrix,
     right: Matrix,
@@ -289,7 +219,7 @@ pub(super) fn add_outer(
 }
 
 /// Adds the pieces of `partial`, each as long as `out`, to `out` in order.
-pub(super) fn add_pieces(out: &mut [f32], partial: &[f32]) {
+pub(in crate::kernels) fn add_pieces(out: &mut [f32], partial: &[f32]) {
     let len = out.len();
     out.par_chunks_mut(PIECE).enumerate().for_each(|(i, out)| {
         for piece in partial.chunks_exact(len) {
@@ -302,7 +232,7 @@ pub(super) fn add_pieces(out: &mut [f32], partial: &[f32]) {
 }
 
 /// The sum over all axes but the last.
-pub(super) fn sum_rows(grad: &Flat) -> Flat {
+pub(in crate::kernels) fn sum_rows(grad: &Flat) -> Flat {
     let (_, columns) = sides(grad);
     let grad = floats(grad);
     let mut sum = vec![0.0; columns];
@@ -324,6 +254,3 @@ pub(super) fn sum_rows(grad: &Flat) -> Flat {
     }
     flat(sum, [columns])
 }
-
-#[cfg(test)]
-mod tests;
