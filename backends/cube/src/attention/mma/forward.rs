@@ -4,11 +4,11 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 
 use super::super::{Forward, Shape};
+use super::sizes::{Order, Room, Sizes, half, order, place, sizes};
 use super::tile::{
     Half, Tile, arrived, commit, exp2, fetch, left, multiply, nothing, packed, quad_max, quad_sum,
     right_columns, right_rows,
 };
-use super::{Order, Room, Sizes, half, place};
 use crate::device::cubes;
 
 /// What is compiled into a kernel.
@@ -467,15 +467,8 @@ pub(super) fn fits(shape: &Shape, room: Room, half: Half) -> bool {
     Form::of(shape, room, half).is_some()
 }
 
-/// Attention of a shape that [`super::supports`].
-///
-/// # Panics
-/// Where that is not so.
-pub fn forward(client: &Client, shape: &Shape, buffers: Forward, dtype: ElemType) {
-    assert!(
-        super::supports(client, shape, dtype),
-        "attention: {shape:?} in {dtype:?} has no kernel here"
-    );
+/// As [`super::forward`].
+pub(super) fn launch(client: &Client, shape: &Shape, buffers: Forward, dtype: ElemType) {
     if shape.batch * shape.queries * shape.heads == 0 {
         return;
     }
@@ -493,8 +486,8 @@ pub fn forward(client: &Client, shape: &Shape, buffers: Forward, dtype: ElemType
         buffers.key_mask.into(),
         buffers.out,
         buffers.lse,
-        super::sizes(shape),
-        super::order(shape, pairs, blocks),
+        sizes(shape),
+        order(shape, pairs, blocks),
         form,
         dtype,
     );

@@ -12,18 +12,15 @@
 
 mod backward;
 mod forward;
+mod sizes;
 mod tile;
 
-pub use backward::backward;
-pub use forward::forward;
-
-use super::Shape;
+use super::{Backward, Forward, Shape};
 use crate::device::Limits;
 use cubecl::client::Client;
 use cubecl::ir::features::MmaConfig;
 use cubecl::ir::{ElemType, FloatKind};
-use cubecl::prelude::*;
-use tile::Half;
+use sizes::{Room, half};
 
 /// Elements of a head at most.
 const WIDEST: usize = 256;
@@ -61,104 +58,26 @@ pub fn supports(client: &Client, shape: &Shape, dtype: ElemType) -> bool {
         && backward::fits(shape, Room::of(client), half)
 }
 
-/// What forms are chosen by, of a device.
-#[derive(Debug, Clone, Copy)]
-struct Room {
-    /// Bytes of shared memory of a cube at most, about those of a multiprocessor.
-    shared: usize,
-    /// Multiprocessors, 0 where unknown.
-    processors: usize,
+/// Attention of a shape that [`supports`].
+///
+/// # Panics
+/// Where that is not so.
+pub fn forward(client: &Client, shape: &Shape, buffers: Forward, dtype: ElemType) {
+    assert!(
+        supports(client, shape, dtype),
+        "attention: {shape:?} in {dtype:?} has no kernel here"
+    );
+    forward::launch(client, shape, buffers, dtype);
 }
 
-impl Room {
-    fn of(client: &Client) -> Room {
-        let hardware = &client.properties().hardware;
-        Room {
-            shared: hardware.max_shared_memory_size,
-            processors: hardware.num_streaming_multiprocessors.unwrap_or(0) as usize,
-        }
-    }
-
-    /// Whether blocks of 128 rows would leave multiprocessors or most of a block's rows idle.
-    fn few(self, pairs: usize, rows: usize) -> bool {
-        rows <= 64 || pairs * rows.div_ceil(128) < self.processors
-    }
-
-    /// Whether a multiprocessor holds two cubes with `shared` bytes each; 1 KiB of a cube is the device's own.
-    fn holds_two(self, shared: usize) -> bool {
-        2 * (shared + 1024) <= self.shared + 1024
-    }
-}
-
-/// The 16-bit float of a type.
-fn half(dtype: ElemType) -> Option<Half> {
-    match dtype {
-        ElemType::Float(FloatKind::F16) => Some(Half::F16),
-        ElemType::Float(FloatKind::BF16) => Some(Half::Bf16),
-        _ => None,
-    }
-}
-
-/// Sizes that kernels get when they run.
-#[derive(Clone, Copy, CubeType, CubeLaunch)]
-pub(crate) struct Sizes {
-    queries: u32,
-    keys: u32,
-    heads: u32,
-    kv_heads: u32,
-    offset: u32,
-    k_batch: u32,
-    v_batch: u32,
-    scale: f32,
-}
-
-/// Cubes that work on one sequence and head, and how they are put in order.
-#[derive(Clone, Copy, CubeType, CubeLaunch)]
-pub(crate) struct Order {
-    /// Pairs of a sequence and a head.
-    pairs: u32,
-    /// Blocks of rows of each.
-    blocks: u32,
-    /// Pairs that are worked on at a time, so that what they read stays in cache.
-    chunk: u32,
-}
-
-/// Bytes of keys and values that are worked on at a time, of a cache of second level.
-const IN_CACHE: usize = 16 << 20;
-
-/// `shape` for a kernel.
-fn sizes(shape: &Shape) -> SizesLaunch {
-    SizesLaunch::new(
-        shape.queries as u32,
-        shape.keys as u32,
-        shape.heads as u32,
-        shape.kv_heads as u32,
-        shape.shown() as u32,
-        shape.k_batch as u32,
-        shape.v_batch as u32,
-        shape.scale,
-    )
-}
-
-/// `blocks` for each of `pairs`, which are of heads of keys or of queries.
-fn order(shape: &Shape, pairs: usize, blocks: usize) -> OrderLaunch {
-    let bytes = 2 * shape.keys * (shape.key + shape.value) * shape.batch * shape.kv_heads;
-    let chunk = pairs * IN_CACHE / bytes.max(1);
-    OrderLaunch::new(
-        pairs as u32,
-        blocks as u32,
-        chunk.clamp(1, pairs.max(1)) as u32,
-    )
-}
-
-/// Block and pair of a cube, and whether there are so many: chunk by chunk, and block by block in a chunk.
-#[cube]
-fn place(order: &Order, cube: usize) -> (usize, usize, bool) {
-    let (pairs, blocks) = (order.pairs as usize, order.blocks as usize);
-    let chunk = order.chunk as usize;
-    let before = cube / (chunk * blocks) * chunk;
-    let within = cube % (chunk * blocks);
-    let there = cube < pairs * blocks;
-    let here = min(chunk, select(there, pairs - before, chunk));
-    (within / here, before + within % here, there)
+/// Gradients of [`forward`].
+///
+/// # Panics
+/// Where [`supports`] says no.
+pub fn backward(client: &Client, shape: &Shape, buffers: Backward, dtype: ElemType) {
+    assert!(
+        supports(client, shape, dtype),
+        "attention: {shape:?} in {dtype:?} has no kernel here"
+    );
+    backward::launch(client, shape, buffers, dtype);
 }

@@ -2,10 +2,10 @@
 
 use cubecl::prelude::*;
 
+use super::super::sizes::{Order, Sizes, place};
 use super::super::tile::{
     add_by_columns, arrived, commit, exp2, fetch, fetch_numbers, nothing, rows_by_rows, store_row,
 };
-use super::super::{Order, Sizes, place};
 use super::Form;
 
 /// Gradients of keys and values: a cube owns keys of one head of them, and walks over the queries that see them, of

@@ -7,8 +7,8 @@ use cubecl::client::Client;
 use cubecl::prelude::*;
 
 use super::super::{Backward, Shape, delta};
+use super::sizes::{Room, half, order, sizes};
 use super::tile::{Half, Product, Tile};
-use super::{Room, half};
 use crate::device::{again, cubes};
 
 /// The gradients that a kernel keeps sums of.
@@ -166,15 +166,8 @@ pub(super) fn fits(shape: &Shape, room: Room, half: Half) -> bool {
     Form::of(shape, room, half).is_some()
 }
 
-/// Gradients of [`super::forward`].
-///
-/// # Panics
-/// Where [`super::supports`] says no.
-pub fn backward(client: &Client, shape: &Shape, buffers: Backward, dtype: ElemType) {
-    assert!(
-        super::supports(client, shape, dtype),
-        "attention: {shape:?} in {dtype:?} has no kernel here"
-    );
+/// As [`super::backward`].
+pub(super) fn launch(client: &Client, shape: &Shape, buffers: Backward, dtype: ElemType) {
     let half = half(dtype).expect("a 16-bit float");
     let forms = Form::of(shape, Room::of(client), half).expect("forms that fit");
     let rows = shape.batch * shape.queries * shape.heads;
@@ -206,8 +199,8 @@ pub fn backward(client: &Client, shape: &Shape, buffers: Backward, dtype: ElemTy
                 again(&buffers.delta),
                 again(&buffers.dout),
                 again(&buffers.dq),
-                super::sizes(shape),
-                super::order(shape, pairs, blocks),
+                sizes(shape),
+                order(shape, pairs, blocks),
                 form,
                 dtype,
             );
@@ -230,8 +223,8 @@ pub fn backward(client: &Client, shape: &Shape, buffers: Backward, dtype: ElemTy
                 again(&buffers.dout),
                 form.keeps_keys().then(|| again(&buffers.dk)).into(),
                 form.keeps_values().then(|| again(&buffers.dv)).into(),
-                super::sizes(shape),
-                super::order(shape, pairs, blocks),
+                sizes(shape),
+                order(shape, pairs, blocks),
                 form,
                 dtype,
             );

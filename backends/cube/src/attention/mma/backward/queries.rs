@@ -2,10 +2,10 @@
 
 use cubecl::prelude::*;
 
+use super::super::sizes::{Order, Sizes, place};
 use super::super::tile::{
     add_by_columns, arrived, commit, exp2, fetch, fetch_numbers, nothing, rows_by_rows, store_row,
 };
-use super::super::{Order, Sizes, place};
 use super::Form;
 
 /// The gradient of queries: a cube owns queries of one head, and walks over the keys that they see.
