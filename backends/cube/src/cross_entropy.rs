@@ -48,8 +48,8 @@ struct Form {
     ahead: usize,
 }
 
-/// Registers of a unit for the part of a row that it holds.
-const REGISTERS: usize = 32;
+/// Registers of a unit for the part of a row that it holds; with 20 some are spilled on sm_90.
+const REGISTERS: usize = 16;
 
 /// Vectors that a unit holds at most.
 const HELD: usize = 16;

@@ -63,8 +63,9 @@ fn norm_backward<F: Float, N: Size>(
         let known = (row * parts as usize + part as usize) * 2;
         let mean = statistics[known];
         let rstd = statistics[known + 1];
-        let mut level = Vector::<f32, N>::new(0.0f32);
-        let mut along = Vector::<f32, N>::new(0.0f32);
+        // No vectors: there are few registers.
+        let mut level = 0.0f32;
+        let mut along = 0.0f32;
         #[unroll]
         for i in 0..per_unit {
             let at = unit + i * units;
@@ -83,15 +84,15 @@ fn norm_backward<F: Float, N: Size>(
                     of_bias[i] += g;
                 }
                 let g = gained::<F, N>(g, &gain, from + at);
-                level += g;
-                along += g * y;
+                level += across::<N>(g);
+                along += across::<N>(g * y);
             }
         }
         let mut mean_of_g = 0.0f32;
         if comptime!(form.kind == Kind::Layer) {
-            mean_of_g = cube_sum(across::<N>(level), &mut scratch, form.units) / count;
+            mean_of_g = cube_sum(level, &mut scratch, form.units) / count;
         }
-        let slope = cube_sum(across::<N>(along), &mut scratch, form.units) / count;
+        let slope = cube_sum(along, &mut scratch, form.units) / count;
         #[unroll]
         for i in 0..per_unit {
             let at = unit + i * units;
