@@ -18,11 +18,13 @@ const FEW: usize = 8;
 fn sequences(tensor: CubeTensor) -> (CubeTensor, usize) {
     let [batch, time, heads, size] = [0, 1, 2, 3].map(|axis| tensor.meta.shape()[axis]);
     let strides = [0, 1, 2, 3].map(|axis| tensor.meta.strides()[axis]);
-    let inner = [heads * size, size, 1];
-    if batch > 1 && strides[1..] == inner && strides[0] >= time * heads * size {
-        return (tensor, strides[0]);
+    let (whole, inner) = (time * heads * size, [heads * size, size, 1]);
+    // One sequence has no next, wherever a cache would put it: it is not copied.
+    let apart = if batch == 1 { whole } else { strides[0] };
+    if strides[1..] == inner && apart >= whole {
+        return (tensor, apart);
     }
-    (in_order(tensor), time * heads * size)
+    (in_order(tensor), whole)
 }
 
 struct Operands {
