@@ -9,6 +9,7 @@
 //! Shapes are the caller's duty (a verified graph has them right): a seam given shapes that
 //! disagree panics, as Burn's own operations do. Results on the CPU have the same bits whatever the number of threads.
 
+mod absent;
 pub mod activation;
 pub mod attention;
 mod buffer;

@@ -57,7 +57,7 @@ pub fn attention(
         masked: options.key_mask.is_some(),
         keep: false,
     };
-    // The extension takes no optional tensors; this one is not looked at where it is not given.
+    // An operation of a backend takes no optional tensors; this one is not looked at where it is not given.
     let mask: Tensor<2, Int> = match &options.key_mask {
         Some(keep) => keep.clone().int(),
         None => Tensor::zeros([1, 1], &device),
@@ -95,7 +95,8 @@ pub(crate) struct Settings {
 #[backend_extension(Flex, Cube: cfg(feature = "gpu"), Fusion: cfg(feature = "gpu"), Autodiff)]
 pub(crate) trait AttentionOps: Backend {
     /// See [`attention`]; `mask [batch, s]` is 1 where a key may be seen. The second result is the logarithm of
-    /// every row's sum of exponentials, `[batch, heads, t]` in f32, infinity for a row that sees nothing; without `keep` it may hold anything.
+    /// every row's sum of exponentials, `[batch, heads, t]` in f32, infinity for a row that sees nothing; without
+    /// `keep` it may hold anything.
     #[fusion(meta = forward_shapes)]
     fn attend(
         q: FloatTensor<Self>,

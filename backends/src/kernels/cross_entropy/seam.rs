@@ -1,6 +1,7 @@
 //! The function, and the operations that a backend has to offer for it.
 
 use super::linear_cross_entropy_reference;
+use crate::kernels::absent::or_absent;
 use crate::kernels::served::{Kernel, served};
 #[cfg(feature = "gpu")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -58,14 +59,13 @@ pub fn linear_cross_entropy(
         bias: head.bias.is_some(),
         mask: head.mask.is_some(),
     };
-    // The extension takes no optional tensors; these are not looked at where they are not given.
-    let device = hidden.device();
-    let or_none = |t: Option<Tensor<1>>| t.unwrap_or_else(|| Tensor::zeros([1], &device));
+    let bias = or_absent(head.bias, &hidden);
+    let mask = or_absent(head.mask, &hidden);
     let (sum, rows, ..) = Dispatch::linear_cross_entropy(
         hidden.into_dispatch(),
         head.weight.into_dispatch(),
-        or_none(head.bias).into_dispatch(),
-        or_none(head.mask).into_dispatch(),
+        bias,
+        mask,
         weights.into_dispatch(),
         targets.into_dispatch(),
         call,

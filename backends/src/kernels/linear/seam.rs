@@ -1,6 +1,7 @@
 //! The function, and the operations that a backend has to offer for it.
 
 use super::linear_reference;
+use crate::kernels::absent::or_absent;
 use crate::kernels::served::{Kernel, served};
 use burn::backend::{Backend, Dispatch, backend_extension, tensor::FloatTensor};
 use burn::tensor::Tensor;
@@ -17,12 +18,11 @@ pub fn linear<const D: usize>(
         return linear_reference(x, weight, bias);
     }
     let has_bias = bias.is_some();
-    // The extension takes no optional tensors; this one is not looked at.
-    let bias = bias.unwrap_or_else(|| Tensor::zeros([1], &weight.device()));
+    let bias = or_absent(bias, &x);
     Tensor::from_dispatch(Dispatch::linear_layer(
         x.into_dispatch(),
         weight.into_dispatch(),
-        bias.into_dispatch(),
+        bias,
         has_bias,
     ))
 }

@@ -1,5 +1,6 @@
 //! The function, and the operations that a backend has to offer for it.
 
+use crate::kernels::absent::or_absent;
 use crate::kernels::served::{Kernel, served};
 #[cfg(feature = "gpu")]
 use burn::backend::fusion::custom::TensorSpec;
@@ -44,16 +45,8 @@ pub fn norm<const D: usize>(
         gain: gain.is_some(),
         bias: bias.is_some(),
     };
-    // The extension takes no optional tensors; these are not looked at where they are not given.
-    let device = x.device();
-    let or_none = |t: Option<Tensor<1>>| t.unwrap_or_else(|| Tensor::zeros([1], &device));
-    let (gain, bias) = (or_none(gain), or_none(bias));
-    let (out, _) = Dispatch::norm(
-        x.into_dispatch(),
-        gain.into_dispatch(),
-        bias.into_dispatch(),
-        shape,
-    );
+    let (gain, bias) = (or_absent(gain, &x), or_absent(bias, &x));
+    let (out, _) = Dispatch::norm(x.into_dispatch(), gain, bias, shape);
     Tensor::from_dispatch(out)
 }
 
