@@ -10,6 +10,7 @@ use cubek::matmul::launch::launch_ref;
 use cubek::matmul::multi_level;
 use cubek::std::InputBinding;
 use jam_cube::cubecl::prelude::{BufferArg, ElemType};
+use jam_cube::sums::{self, Sum};
 
 /// A tensor whose elements lie in order.
 pub(super) fn in_order(tensor: CubeTensor) -> CubeTensor {
@@ -21,6 +22,11 @@ pub(super) fn fresh(like: &CubeTensor, shape: Shape, dtype: DType) -> CubeTensor
     let buffer = like.client.empty(shape.num_elements() * dtype.size());
     let (client, device) = (like.client.clone(), like.device.clone());
     CubeTensor::new_contiguous(client, device, shape, buffer, dtype)
+}
+
+/// A tensor to be written, of another's shape and type.
+pub(super) fn alike(tensor: &CubeTensor) -> CubeTensor {
+    fresh(tensor, tensor.meta.shape().clone(), tensor.dtype)
 }
 
 /// A tensor of zeros, beside another.
@@ -89,6 +95,20 @@ pub(super) fn product(left: CubeTensor, right: CubeTensor, dtype: DType) -> Cube
         .or_else(|_| launch(multi_level::Strategy::SimpleUnit(Default::default())))
         .or_else(|_| launch(multi_level::Strategy::Naive))
         .unwrap_or_else(|error| panic!("a matrix product cannot be set up: {error:?}"));
+    out
+}
+
+/// The sums of a matrix's columns, `[columns]` in f32.
+pub(super) fn column_sums(matrix: &CubeTensor) -> CubeTensor {
+    let (rows, columns) = (matrix.meta.shape()[0], matrix.meta.shape()[1]);
+    let out = fresh(matrix, Shape::new([columns]), DType::F32);
+    sums::rows(
+        &matrix.client,
+        Sum::whole(rows, columns),
+        arg(matrix),
+        arg(&out),
+        element(matrix.dtype),
+    );
     out
 }
 

@@ -1,7 +1,7 @@
 //! Activations on GPUs.
 
 use super::seam::ActivationOps;
-use crate::kernels::cube::{arg, as_type, element, fresh, in_order};
+use crate::kernels::cube::{alike, arg, as_type, element, in_order};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use jam_cube::activation::{Act, Operands, Shape, backward, forward};
@@ -21,10 +21,6 @@ fn shape(tensor: &CubeTensor) -> Shape {
     let dims = tensor.meta.shape();
     let width = dims[dims.num_dims() - 1];
     Shape::apart(dims.num_elements() / width.max(1), width)
-}
-
-fn alike(tensor: &CubeTensor) -> CubeTensor {
-    fresh(tensor, tensor.meta.shape().clone(), tensor.dtype)
 }
 
 impl ActivationOps for CubeBackend {

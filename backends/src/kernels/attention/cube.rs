@@ -2,7 +2,7 @@
 //! queries against a cache by a kernel that reads the cache once.
 
 use super::seam::{AttentionOps, Settings};
-use crate::kernels::cube::{arg, arg_with_gaps, as_type, element, fresh, in_order};
+use crate::kernels::cube::{alike, arg, arg_with_gaps, as_type, element, fresh, in_order};
 use burn::tensor::{DType, Shape as Dims};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
@@ -140,8 +140,7 @@ impl AttentionOps for CubeBackend {
         let [out, sums, grad] = [out, sums, grad].map(in_order);
         let Operands { q, k, v, shape, .. } = &operands;
         let (client, dtype) = (&q.client, element(q.dtype));
-        let like = |tensor: &CubeTensor| fresh(q, tensor.meta.shape().clone(), q.dtype);
-        let (dq, dk, dv) = (like(q), like(k), like(v));
+        let (dq, dk, dv) = (alike(q), alike(k), alike(v));
         let delta = fresh(q, sums.meta.shape().clone(), DType::F32);
         let buffers = Backward {
             q: arg(q),

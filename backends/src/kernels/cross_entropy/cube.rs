@@ -4,14 +4,13 @@
 use super::HeadLayout;
 use super::seam::{Call, CrossEntropyOps, Wanted};
 use crate::kernels::cube::{
-    arg, as_type, element, fresh, in_order, product, rows, transposed, zeros,
+    arg, as_type, column_sums, element, fresh, in_order, product, rows, transposed, zeros,
 };
 use burn::backend::ops::FloatTensorOps;
 use burn::tensor::{DType, Shape as Dims};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use jam_cube::cross_entropy::{self, Buffers, Shape};
-use jam_cube::sums::{self, Sum};
 
 /// Logits of a chunk at most, in elements: a gigabyte in f32.
 const CHUNK: u64 = 1 << 28;
@@ -66,16 +65,7 @@ impl CrossEntropyOps for CubeBackend {
             cross_entropy::rows(&hidden.client, shape, buffers, any, element(DType::F32));
             losses.push(of_rows);
             if wanted.bias {
-                let sum = fresh(&hidden, Dims::new([vocab]), DType::F32);
-                let columns = Sum::whole(len, vocab);
-                sums::rows(
-                    &hidden.client,
-                    columns,
-                    arg(&logits),
-                    arg(&sum),
-                    element(DType::F32),
-                );
-                of_bias = Some(plus(of_bias, sum));
+                of_bias = Some(plus(of_bias, column_sums(&logits)));
             }
             if wanted.hidden || wanted.weight {
                 let gradients = as_type(logits, compute);

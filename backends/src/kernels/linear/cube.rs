@@ -1,12 +1,11 @@
 //! The linear layer on GPUs: cubek's matrix products.
 
 use super::seam::LinearOps;
-use crate::kernels::cube::{arg, as_type, element, fresh, in_order, product, transposed};
+use crate::kernels::cube::{as_type, column_sums, in_order, product, transposed};
 use burn::backend::ops::FloatTensorOps;
-use burn::tensor::{DType, Shape};
+use burn::tensor::Shape;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
-use jam_cube::sums::{self, Sum};
 
 /// All axes but the last as rows.
 fn as_matrix(tensor: CubeTensor) -> CubeTensor {
@@ -62,16 +61,6 @@ impl LinearOps for CubeBackend {
 
     fn linear_bias_gradient(grad: CubeTensor) -> CubeTensor {
         let grad = in_order(as_matrix(grad));
-        let (rows, columns) = (grad.meta.shape()[0], grad.meta.shape()[1]);
-        let sum = fresh(&grad, Shape::new([columns]), DType::F32);
-        let all = Sum::whole(rows, columns);
-        sums::rows(
-            &grad.client,
-            all,
-            arg(&grad),
-            arg(&sum),
-            element(grad.dtype),
-        );
-        as_type(sum, grad.dtype)
+        as_type(column_sums(&grad), grad.dtype)
     }
 }

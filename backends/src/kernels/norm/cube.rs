@@ -1,12 +1,11 @@
 //! Normalisation on GPUs: one launch for each part of the rows.
 
 use super::seam::{Norm, NormOps, Shape, statistics_len};
-use crate::kernels::cube::{arg, as_type, element, fresh, in_order, zeros};
+use crate::kernels::cube::{alike, arg, as_type, column_sums, element, fresh, in_order, zeros};
 use burn::tensor::{DType, Shape as Dims};
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
 use jam_cube::norm::{Backward, Forward, Kind, Stretch, backward, forward};
-use jam_cube::sums::{self, Sum};
 
 /// The parts of rows of `x`.
 fn stretches(x: &CubeTensor, shape: &Shape) -> Vec<Stretch> {
@@ -39,7 +38,7 @@ impl NormOps for CubeBackend {
     ) -> (CubeTensor, CubeTensor) {
         let x = in_order(x);
         let [gain, bias] = [gain, bias].map(|t| as_type(in_order(t), x.dtype));
-        let out = fresh(&x, x.meta.shape().clone(), x.dtype);
+        let out = alike(&x);
         let len = statistics_len(&shape, x.meta.num_elements());
         let statistics = fresh(&x, Dims::new([len]), DType::F32);
         for stretch in stretches(&x, &shape) {
@@ -68,7 +67,7 @@ impl NormOps for CubeBackend {
         let [x, statistics, grad] = [x, statistics, grad].map(in_order);
         let given = gain.dtype;
         let gain = as_type(in_order(gain), x.dtype);
-        let out = fresh(&x, x.meta.shape().clone(), x.dtype);
+        let out = alike(&x);
         let stretches = stretches(&x, &shape);
         let width = shape.width();
         let pieces = stretches.first().map_or(1, Stretch::pieces);
@@ -86,23 +85,11 @@ impl NormOps for CubeBackend {
             };
             backward(&x.client, stretch, buffers, element(x.dtype));
         }
-        let flat = Dims::new([width]);
-        let total = |parts: CubeTensor| {
-            let sum = fresh(&x, flat.clone(), DType::F32);
-            let columns = Sum::whole(pieces, width);
-            sums::rows(
-                &x.client,
-                columns,
-                arg(&parts),
-                arg(&sum),
-                element(DType::F32),
-            );
-            as_type(sum, given)
-        };
+        let total = |parts: CubeTensor| as_type(column_sums(&parts), given);
         let (gain, bias) = match sums {
             Some((gain, bias)) => (total(gain), total(bias)),
             None => {
-                let nothing = zeros(&x, flat, given);
+                let nothing = zeros(&x, Dims::new([width]), given);
                 (nothing.clone(), nothing)
             }
         };

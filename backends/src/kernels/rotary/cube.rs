@@ -2,7 +2,7 @@
 
 use super::RotaryLayout;
 use super::seam::RotaryOps;
-use crate::kernels::cube::{arg, as_type, element, fresh, in_order};
+use crate::kernels::cube::{alike, arg, as_type, element, in_order};
 use burn::tensor::DType;
 use burn_cubecl::CubeBackend;
 use burn_cubecl::tensor::CubeTensor;
@@ -34,7 +34,7 @@ impl RotaryOps for CubeBackend {
         let (out, given) = if x.can_mut() {
             (x.clone(), None)
         } else {
-            (fresh(&x, x.meta.shape().clone(), x.dtype), Some(arg(&x)))
+            (alike(&x), Some(arg(&x)))
         };
         let buffers = Buffers {
             x: given,
