@@ -11,6 +11,7 @@ use std::str::FromStr;
 use burn::tensor::Device;
 
 use crate::error::ExecError;
+use crate::kernels::served::Place;
 
 /// Which device to run on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -116,6 +117,8 @@ impl DeviceChoice {
 pub struct Kind {
     /// What `--device` calls it: `cpu`, `wgpu`, `cuda`.
     pub name: &'static str,
+    /// Which kernels its devices run.
+    pub place: Place,
     /// Whether this program was built with it.
     pub built: bool,
     /// Devices found, as [`DeviceChoice`] prints them, each with a description.
@@ -171,6 +174,7 @@ pub fn doctor() -> Doctor {
     let simd = instruction_set();
     let cpu = Kind {
         name: "cpu",
+        place: Place::Processor,
         built: true,
         devices: vec![("cpu".to_owned(), format!("{threads} threads, {simd}"))],
         note: None,
@@ -213,7 +217,7 @@ fn devices(kind: burn::tensor::DeviceType) -> Result<Vec<Device>, String> {
 mod cuda {
     //! CUDA devices, with this feature built in.
 
-    use super::{DeviceChoice, Kind, devices, probe};
+    use super::{DeviceChoice, Kind, Place, devices, probe};
     use crate::error::ExecError;
     use burn::tensor::{Device, DeviceType, Tensor};
 
@@ -268,6 +272,7 @@ mod cuda {
         });
         Kind {
             name: "cuda",
+            place: Place::Gpu,
             built: true,
             devices: devices.collect(),
             note,
@@ -279,7 +284,7 @@ mod cuda {
 mod cuda {
     //! CUDA devices, without this feature.
 
-    use super::Kind;
+    use super::{Kind, Place};
     use crate::error::ExecError;
     use burn::tensor::Device;
 
@@ -292,6 +297,7 @@ mod cuda {
     pub(super) fn kind() -> Kind {
         Kind {
             name: "cuda",
+            place: Place::Gpu,
             built: false,
             devices: Vec::new(),
             note: Some(BUILD.to_owned()),
@@ -303,7 +309,7 @@ mod cuda {
 mod wgpu {
     //! Devices under wgpu, with this feature built in.
 
-    use super::{DeviceChoice, Kind, WgpuChoice, devices, probe};
+    use super::{DeviceChoice, Kind, Place, WgpuChoice, devices, probe};
     use crate::error::ExecError;
     use burn::tensor::{Device, DeviceKind, DeviceType};
 
@@ -366,6 +372,7 @@ mod wgpu {
         });
         Kind {
             name: "wgpu",
+            place: Place::Gpu,
             built: true,
             devices: devices.collect(),
             note,
@@ -377,7 +384,7 @@ mod wgpu {
 mod wgpu {
     //! Devices under wgpu, without this feature.
 
-    use super::{Kind, WgpuChoice};
+    use super::{Kind, Place, WgpuChoice};
     use crate::error::ExecError;
     use burn::tensor::Device;
 
@@ -390,6 +397,7 @@ mod wgpu {
     pub(super) fn kind() -> Kind {
         Kind {
             name: "wgpu",
+            place: Place::Gpu,
             built: false,
             devices: Vec::new(),
             note: Some(BUILD.to_owned()),

@@ -1,6 +1,6 @@
 //! `jamc doctor`: what this machine offers, and what the program was built with.
 
-use jam_backends::kernels::served::{Place, services};
+use jam_backends::kernels::served::{Service, services};
 use jam_backends::{Doctor, Kind};
 use serde_json::json;
 
@@ -19,13 +19,14 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
         "processor: {} threads, {}\n",
         found.threads, found.simd
     ))?;
-    for Kind {
-        name,
-        built,
-        devices,
-        note,
-    } in &found.kinds
-    {
+    for kind in &found.kinds {
+        let Kind {
+            name,
+            built,
+            devices,
+            note,
+            ..
+        } = kind;
         let state = if *built { "built in" } else { "not built in" };
         print(&format!("\n{name}: {state}\n"))?;
         for (device, description) in devices {
@@ -34,18 +35,25 @@ pub(crate) fn run(common: &Common) -> Result<(), Failure> {
         if let Some(note) = note {
             print(&format!("  {note}\n"))?;
         }
-        if *built {
-            for line in kernels(name) {
-                print(&format!("  {line}\n"))?;
-            }
+        for line in kernels(kind) {
+            print(&format!("  {line}\n"))?;
         }
     }
     print(&format!("\n--device auto takes {}\n", found.auto))
 }
 
+/// What the devices of a kind do about every operation; nothing where it is not built in.
+fn services_of(kind: &Kind) -> Vec<Service> {
+    if kind.built {
+        services(kind.place)
+    } else {
+        Vec::new()
+    }
+}
+
 /// The operations that a kind of device has kernels for, and those that plain tensor operations compute.
-fn kernels(kind: &str) -> Vec<String> {
-    let services = services(place(kind));
+fn kernels(kind: &Kind) -> Vec<String> {
+    let services = services_of(kind);
     let mut by_types: Vec<(Vec<&str>, Vec<String>)> = Vec::new();
     for service in &services {
         let name = service.kernel.to_string();
@@ -69,20 +77,13 @@ fn kernels(kind: &str) -> Vec<String> {
     lines
 }
 
-fn place(kind: &str) -> Place {
-    match kind {
-        "cpu" => Place::Processor,
-        _ => Place::Gpu,
-    }
-}
-
 fn as_json(found: &Doctor) -> serde_json::Value {
     let kinds = found.kinds.iter().map(|kind| {
         let devices = kind
             .devices
             .iter()
             .map(|(device, description)| json!({ "device": device, "description": description }));
-        let kernels = services(place(kind.name)).into_iter().map(|service| {
+        let kernels = services_of(kind).into_iter().map(|service| {
             let state = json!({ "types": service.types, "note": service.note });
             (service.kernel.to_string(), state)
         });

@@ -1,11 +1,11 @@
 //! Which operation has a kernel of its own where, and what was computed without one.
 //!
-//! The one place that decides: a seam asks [`serves`], and runs its reference where the answer is no. What that
+//! The one place that decides: a seam asks [`served`], and runs its reference where the answer is no. What that
 //! happened to is kept for [`fallbacks`].
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use burn::backend::DispatchDevice;
 use burn::tensor::{DType, Device, Tensor};
@@ -90,8 +90,6 @@ impl Place {
 pub struct Fallback {
     /// The operation.
     pub kernel: Kernel,
-    /// Where.
-    pub place: Place,
     /// Why, in words.
     pub reason: String,
 }
@@ -106,7 +104,7 @@ impl fmt::Display for Fallback {
 ///
 /// # Errors
 /// Why the reference has to do.
-pub fn serves(kernel: Kernel, place: Place, dtype: DType) -> Result<(), String> {
+fn serves(kernel: Kernel, place: Place, dtype: DType) -> Result<(), String> {
     match (place, kernel) {
         (Place::Processor, _) if dtype == DType::F32 => Ok(()),
         (Place::Processor, _) => Err(format!(
@@ -174,28 +172,17 @@ pub(super) fn served<const D: usize>(kernel: Kernel, tensor: &Tensor<D>) -> bool
     match serves(kernel, place, tensor.dtype()) {
         Ok(()) => true,
         Err(reason) => {
-            note(Fallback {
-                kernel,
-                place,
-                reason,
-            });
+            seen().insert(Fallback { kernel, reason });
             false
         }
     }
 }
 
-/// Notes that an operation is computed without a kernel.
-pub(super) fn note(fallback: Fallback) {
-    let mut seen = SEEN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    seen.insert(fallback);
+fn seen() -> MutexGuard<'static, BTreeSet<Fallback>> {
+    SEEN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What has been computed by plain operations in this process.
 pub fn fallbacks() -> Vec<Fallback> {
-    let seen = SEEN
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
-    seen.iter().cloned().collect()
+    seen().iter().cloned().collect()
 }
