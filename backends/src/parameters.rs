@@ -119,7 +119,7 @@ pub(crate) fn read_number(tensor: Tensor<1>) -> Result<f32, ExecError> {
 pub struct Parameter {
     pub(crate) spec: ParamSpec,
     master: ParamTensor,
-    /// The master in the element type that is computed with, where that is another; made at the first use.
+    /// The master in the element type that is computed with; made at the first use.
     compute: OnceLock<ParamTensor>,
 }
 
@@ -139,9 +139,6 @@ impl Parameter {
 
     /// As it is computed with.
     pub(crate) fn compute(&self, dtype: FloatDType) -> ParamTensor {
-        if DType::from(dtype) == DType::F32 {
-            return self.master.clone();
-        }
         let made = || self.master.clone().cast(dtype);
         self.compute.get_or_init(made).clone()
     }

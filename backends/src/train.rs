@@ -167,8 +167,9 @@ impl Executable {
         scale: f64,
         gradients: &mut Gradients,
     ) -> Result<Tensor<1>, ExecError> {
-        let all: Vec<usize> = (0..self.parameters.len()).collect();
-        let (params, leaves) = self.with_leaves(&[], &all);
+        let leaves = self.leaves(0..self.parameters.len());
+        let cast = |(_, leaf): &(usize, ParamTensor)| leaf.clone().cast(self.compute());
+        let params: Vec<ParamTensor> = leaves.iter().map(cast).collect();
         let mut run = self.run(&params, placed);
         let states = run.trunk(&self.program)?;
         let found = run.cross_entropy(&self.program, states, aims)?;
@@ -205,7 +206,8 @@ impl Executable {
         // The loss, and its gradient for the values that the head reads.
         let mut upstream: Vec<Option<Tensor<3>>> = vec![None; trunk.values];
         let used = head_params(self.program.head.as_ref());
-        let (params, leaves) = self.with_leaves(&plain, &used);
+        let leaves = self.leaves(used);
+        let params = self.over(&plain, &leaves);
         let run = self.run(&params, placed);
         let values: Result<Vec<Value>, ExecError> = trunk
             .results
@@ -235,7 +237,8 @@ impl Executable {
             };
             let mut used = Vec::new();
             Body::params_of(&step.action, &mut used);
-            let (params, leaves) = self.with_leaves(&plain, &used);
+            let leaves = self.leaves(used);
+            let params = self.over(&plain, &leaves);
             let operands: Vec<Value> = read_operands(&frame, step)?
                 .into_iter()
                 .map(as_leaf)
@@ -259,25 +262,19 @@ impl Executable {
         Ok(sum)
     }
 
-    /// Parameters as they are computed with, those in `used` from leaves of a new tape (their masters), and the leaves;
-    /// the others are `plain`.
-    fn with_leaves(
-        &self,
-        plain: &[ParamTensor],
-        used: &[usize],
-    ) -> (Vec<ParamTensor>, Vec<(usize, ParamTensor)>) {
-        let leaf = |&index: &usize| (index, self.parameters[index].master().leaf());
-        let leaves: Vec<(usize, ParamTensor)> = used.iter().map(leaf).collect();
+    /// Masters as leaves of a new tape.
+    fn leaves(&self, used: impl IntoIterator<Item = usize>) -> Vec<(usize, ParamTensor)> {
+        let leaf = |index: usize| (index, self.parameters[index].master().leaf());
+        used.into_iter().map(leaf).collect()
+    }
+
+    /// Parameters as they are computed with: from the leaves those that have one, the others `plain`.
+    fn over(&self, plain: &[ParamTensor], leaves: &[(usize, ParamTensor)]) -> Vec<ParamTensor> {
         let mut params = plain.to_vec();
-        for (index, leaf) in &leaves {
-            let param = leaf.clone().cast(self.compute());
-            match params.get_mut(*index) {
-                Some(place) => *place = param,
-                // All of them are used, in order.
-                None => params.push(param),
-            }
+        for (index, leaf) in leaves {
+            params[*index] = leaf.clone().cast(self.compute());
         }
-        (params, leaves)
+        params
     }
 
     /// Checks targets and brings them to the device.
