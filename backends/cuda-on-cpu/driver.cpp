@@ -320,16 +320,20 @@ int nvrtcCompileProgram(Program* p, int count, const char* const* options) {
     static std::mutex one;
     std::lock_guard<std::mutex> hold(one);
     string s = p->source;
+    std::smatch m;
+    if (!std::regex_search(s, m, std::regex("extern \"C\" __global__[^{]*?\\b([A-Za-z0-9_]+)\\((?=[^)]*\\)\\s*\\{)"))) {
+        p->log = "no kernel found";
+        return 6;
+    }
+    string entry = m[1];
     if (sources()) {
-        std::smatch m;
-        std::regex_search(s, m, std::regex("extern \"C\" __global__[^{]*?\\b([A-Za-z0-9_]+)\\((?=[^)]*\\)\\s*\\{)"));
         string arch;
         for (int i = 0; i < count; i++)
             if (!strncmp(options[i], "--gpu-architecture=", 19)) arch = options[i] + 19;
         char name[32];
         snprintf(name, sizeof name, "%016zx", std::hash<string>()(s));
         std::ofstream(string(sources()) + "/" + name + ".cu") << s;
-        p->image = string(name) + " " + m[1].str() + " " + arch;
+        p->image = string(name) + " " + entry + " " + arch;
         return 0;
     }
     s = std::regex_replace(s, std::regex("typedef [a-z ]+ u?int(8|16|32|64)_t;"), "");
@@ -337,12 +341,6 @@ int nvrtcCompileProgram(Program* p, int count, const char* const* options) {
                            "char* $1 = coc::block->shared;");
     s = std::regex_replace(s, std::regex("__(launch_bounds|cluster_dims)__\\([^)]*\\)"), "");
     s = rewrite_asm(s);
-    std::smatch m;
-    if (!std::regex_search(s, m, std::regex("extern \"C\" __global__[^{]*?\\b([A-Za-z0-9_]+)\\((?=[^)]*\\)\\s*\\{)"))) {
-        p->log = "no kernel found";
-        return 6;
-    }
-    string entry = m[1];
     drop_barrier(s, entry);
     auto whole = [&](const string& s) {
         return "#include \"cuda_on_cpu.h\"\n" + s + "\nstatic void coc_body(void* args) { coc::invoke(&" + entry +
